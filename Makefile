@@ -1,0 +1,130 @@
+# EmbSum's scoring service. `make help` lists what can be made.
+#
+#   make                 build/embsumd and build/embsum
+#   make check           every test
+#   V=1                  show the commands       BUILD=dir   build elsewhere
+#   MODE=release|debug|asan|tsan                 debug, asan and tsan turn warnings into errors
+
+MODE ?= release
+BUILD ?= build
+PREFIX ?= /usr/local
+PKG_CONFIG ?= pkg-config
+VERSION := 0.1.0
+
+# ---- flags ----------------------------------------------------------------------------------------------
+
+WARN := -Wall -Wextra -Wconversion -Wshadow -Wformat=2 -Wimplicit-fallthrough -Wpointer-arith -Wundef \
+        -Wcast-qual -Wtrampolines -Wvla -Werror=format-security
+WARN_C := -Wstrict-prototypes -Wmissing-prototypes -Wbad-function-cast \
+          -Werror=implicit -Werror=incompatible-pointer-types -Werror=int-conversion
+# Hardening (the OpenSSF guide's set, as far as gcc 12 knows it)
+HARDEN := -fstack-protector-strong -fstack-clash-protection -fno-delete-null-pointer-checks \
+          -fno-strict-overflow -fno-strict-aliasing -ftrivial-auto-var-init=zero -fPIE
+ifeq ($(shell uname -m),x86_64)
+HARDEN += -fcf-protection=full
+endif
+HARDEN_LD := -pie -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,nodlopen -Wl,--as-needed
+
+OPT_release := -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
+OPT_debug := -Og -Werror -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+OPT_asan := -O1 -Werror -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+OPT_tsan := -O1 -Werror -fno-omit-frame-pointer -fsanitize=thread
+LD_asan := -fsanitize=address,undefined
+LD_tsan := -fsanitize=thread
+ifeq ($(OPT_$(MODE)),)
+$(error MODE=$(MODE): use release, debug, asan or tsan)
+endif
+
+CPPFLAGS += -I. -D_GNU_SOURCE -DEMBSUM_VERSION='"$(VERSION)"' -MMD -MP \
+            $(shell $(PKG_CONFIG) --cflags libmicrohttpd jansson openblas hiredis libxxhash nettle sentencepiece)
+CFLAGS += -std=c11 -g $(OPT_$(MODE)) $(WARN) $(WARN_C) $(HARDEN) -pthread
+CXXFLAGS += -std=c++17 -g $(OPT_$(MODE)) $(WARN) $(HARDEN) -pthread
+LDFLAGS += $(HARDEN_LD) $(LD_$(MODE)) -pthread
+# The mathematics: elementwise loops are written to be vectorised.
+CFLAGS_core := $(if $(filter release,$(MODE)),-O3) -fno-math-errno -fno-trapping-math
+
+# ---- what is made of what (arrows point one way: server, batch -> store, config -> core) ------------------
+
+LIBS_core := -lopenblas -ljansson -lxxhash -lm
+LIBS_text := -lsentencepiece -lstdc++
+LIBS_store := -lhiredis -llmdb -ljansson -lxxhash
+LIBS_server := -lmicrohttpd
+LIBS_batch := -lnettle
+
+DIRS := core store config server batch
+$(foreach d,$(DIRS),$(eval SRC_$(d) := $(filter-out %/main.c,$(wildcard $(d)/*.c $(d)/*.cc))))
+$(foreach d,$(DIRS),$(eval OBJ_$(d) := $(patsubst %,$(BUILD)/obj/%.o,$(basename $(SRC_$(d))))))
+LIB_ALL := $(foreach d,$(DIRS),$(BUILD)/lib/$(d).a)
+A_server := $(foreach d,server store config core,$(BUILD)/lib/$(d).a)
+A_batch := $(foreach d,batch store config core,$(BUILD)/lib/$(d).a)
+
+TEST_SRC := $(wildcard tests/core/test_*.c tests/store/test_*.c tests/config/test_*.c tests/server/test_*.c tests/batch/test_*.c)
+TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%)
+TEST_SH := $(wildcard tests/*/test_*.sh)
+TOOL_SRC := $(wildcard tests/lib/*.c)
+TOOL_OBJ := $(TOOL_SRC:%.c=$(BUILD)/obj/%.o)
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
+
+.PHONY: all
+all: $(BUILD)/embsumd $(BUILD)/embsum ## the two programs (the default)
+
+$(BUILD)/embsumd: $(BUILD)/obj/server/main.o $(A_server)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_server) $(LIBS_store) $(LIBS_core)
+
+$(BUILD)/embsum: $(BUILD)/obj/batch/main.o $(A_batch)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_batch) $(LIBS_store) $(LIBS_text) $(LIBS_core)
+
+define archive
+$$(BUILD)/lib/$(1).a: $$(OBJ_$(1))
+	$$(call say,AR,$$@)
+	$$(Q)mkdir -p $$(@D) && rm -f $$@ && ar rcs $$@ $$^
+endef
+$(foreach d,$(DIRS),$(eval $(call archive,$(d))))
+
+$(BUILD)/obj/%.o: %.c Makefile
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_$(firstword $(subst /, ,$*))) -c -o $@ $<
+
+$(BUILD)/obj/%.o: %.cc Makefile
+	$(call say,CXX,$<)
+	$(Q)mkdir -p $(@D) && $(CXX) $(CPPFLAGS) $(CXXFLAGS) -c -o $@ $<
+
+$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TOOL_OBJ) $(LIB_ALL)
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $< $(TOOL_OBJ) -Wl,--start-group $(LIB_ALL) -Wl,--end-group -lcmocka \
+	    $(LIBS_server) $(LIBS_batch) $(LIBS_store) $(LIBS_text) $(LIBS_core)
+
+# ---- tests ------------------------------------------------------------------------------------------------
+
+.PHONY: check tests asan tsan lint format help clean
+tests: all $(TEST_BIN)
+
+check: tests ## every test, under 10 minutes
+	$(Q)BUILD=$(abspath $(BUILD)) MODE=$(MODE) sh tests/lib/run_tests.sh $(TEST_BIN) $(TEST_SH)
+
+asan: ## every test under AddressSanitizer and UBSan
+	$(Q)$(MAKE) MODE=asan BUILD=$(BUILD)/asan check
+
+tsan: ## every test under ThreadSanitizer
+	$(Q)$(MAKE) MODE=tsan BUILD=$(BUILD)/tsan check
+
+debug: ## the programs with every warning an error, in build/debug
+	$(Q)$(MAKE) MODE=debug BUILD=$(BUILD)/debug tests
+
+lint: debug ## warnings as errors, and the source's format
+	$(Q)git ls-files '*.c' '*.h' '*.cc' | xargs clang-format --dry-run -Werror
+
+format: ## rewrite the source's format
+	$(Q)git ls-files '*.c' '*.h' '*.cc' | xargs clang-format -i
+
+clean: ## remove the build folder
+	rm -rf $(BUILD)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | sort | expand -t 20
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

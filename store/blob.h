@@ -1,0 +1,68 @@
+/* One matrix as bytes: the value behind the u, c and w keys of a store. Little-endian.
+ *
+ *     off size field                        off size field
+ *       0    4  "EMBS"                       16    8  owner   XXH3-64 of kind "\n" generation "\n" id
+ *       4    1  version, 1                   24    8  inputs  XXH3-64 of all it was computed from
+ *       5    1  kind: u, c, w                32    8  check   XXH3-64 of the header with this field 0,
+ * payload 6    1  dtype: 0 f32, 1 bf16, 2 f16  40   24  0 7    1  0                            64 payload,
+ * rows x cols, row-major 8    4  rows 12    4  cols
+ *
+ * The owner makes sure that a reply that reached the wrong request is never scored.
+ */
+#ifndef EMBSUM_STORE_BLOB_H
+#define EMBSUM_STORE_BLOB_H
+
+#include "core/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define BLOB_HEADER 64
+
+enum blob_kind { BLOB_USER = 'u', BLOB_CONTENT = 'c', BLOB_SCORE_PROJ = 'w' };
+enum blob_dtype { BLOB_F32 = 0, BLOB_BF16 = 1, BLOB_F16 = 2 };
+
+/* Why a reader refused; blob_reason_name() gives the word used in logs, metrics and messages. */
+enum blob_reason {
+    BLOB_OK = 0,
+    BLOB_BAD_MAGIC,
+    BLOB_BAD_VERSION,
+    BLOB_BAD_KIND,
+    BLOB_BAD_DTYPE,
+    BLOB_BAD_DIMENSIONS,
+    BLOB_BAD_LENGTH,
+    BLOB_BAD_OWNER,
+    BLOB_BAD_CHECK,
+    BLOB_NOT_FINITE,
+    BLOB_REASONS
+};
+
+/* What a blob is: stated by the writer, demanded by the reader. */
+struct blob_spec {
+    enum blob_kind kind;
+    enum blob_dtype dtype; /* the reader takes any dtype and ignores this */
+    size_t rows, cols;
+    const char *generation;
+    const char *id;
+    size_t id_len;
+};
+
+size_t blob_size(enum blob_dtype dtype, size_t rows, size_t cols); /* 0 if it would overflow */
+
+/* Write the blob of a float32 matrix (rows x cols) to out, which has room for blob_size() bytes.
+ * ERR_INVALID if the matrix holds NaN or Inf, or becomes Inf in the dtype. */
+int blob_encode(
+    void *out, const struct blob_spec *spec, uint64_t inputs, const float *matrix, struct err *err);
+
+/* Check all of it against the spec and widen the payload to float32 in matrix (rows x cols).
+ * matrix is written only for BLOB_OK, and NULL means check alone. data may have any alignment. */
+enum blob_reason blob_decode(float *matrix, const struct blob_spec *spec, const void *data, size_t len);
+
+/* The inputs field of a blob that has the right magic and length, without checking the rest; 0 otherwise. */
+uint64_t blob_inputs(const void *data, size_t len);
+
+const char *blob_reason_name(enum blob_reason reason); /* "magic", "owner", ... */
+const char *blob_dtype_name(enum blob_dtype dtype);    /* "float32", "bfloat16", "float16" */
+int blob_dtype_parse(enum blob_dtype *dtype, const char *name, struct err *err);
+
+#endif

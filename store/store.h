@@ -1,0 +1,146 @@
+/* Matrices by generation, behind one interface, chosen by URL:
+ *
+ *     lmdb:PATH                          embedded; PATH is a folder, made if it is missing
+ *     redis://[user@]host:port/db        redis+unix:PATH  (db by ?db=N)
+ *
+ *     struct store *store;
+ *     struct store_link *link;
+ *     store_open(&store, "lmdb:/var/lib/embsum/store", &options, &err);
+ *     store_connect(&link, store, &err);
+ *     store_get(link, generation, STORE_USER, &id, 1, take_value, &ctx, &err);
+ *
+ * A struct store is shared by all threads. A struct store_link belongs to one thread: it holds that thread's
+ * connection or transaction. Links are closed before their store.
+ *
+ * Every call returns 0 or a negative enum err_code. ERR_UNAVAILABLE means that the store did not answer
+ * inside its deadline; the link heals itself on a later call (with back-off), the caller just tries again.
+ *
+ * A generation is one complete set of matrices made by one model. Keys:
+ *
+ *     {P}:live                  the live generation's name        P:<gen>:manifest   JSON, see
+ * store/manifest.h {P}:generations           all known ones, state, token      P:<gen>:w          W_s, blob
+ *     {P}:lock, {P}:token       the writers' lock                 P:<gen>:u:<user>   A, blob
+ *     {P}:<gen>:changes         stream of changed ids             P:<gen>:c:<id>     B, blob
+ *                                                                 P:<gen>:s:<user>   the summary text
+ */
+#ifndef EMBSUM_STORE_STORE_H
+#define EMBSUM_STORE_STORE_H
+
+#include "core/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define STORE_GENERATION_MAX 64 /* bytes of a generation's name, with the NUL */
+#define STORE_CURSOR_MAX 48
+
+struct store;
+struct store_link;
+
+struct store_options {
+    const char *prefix;   /* NULL: "embsum" */
+    const char *password; /* NULL: none; copied */
+    int connect_timeout_ms, command_timeout_ms;
+    int retry_min_ms, retry_max_ms; /* back-off between attempts to reconnect */
+    bool read_only;                 /* refuse writes, and do not create what is missing */
+};
+
+#define STORE_OPTIONS_INIT                                                                                   \
+    {                                                                                                        \
+        NULL, NULL, 1000, 1000, 50, 2000, false                                                              \
+    }
+
+/* The last letter(s) of a key inside a generation. */
+enum store_kind {
+    STORE_USER = 'u',
+    STORE_CONTENT = 'c',
+    STORE_SUMMARY = 's',
+    STORE_SCORE_PROJ = 'w',
+    STORE_MANIFEST = 'm'
+};
+
+struct store_id {
+    const char *id; /* empty for STORE_SCORE_PROJ and STORE_MANIFEST, and for the default user */
+    size_t len;
+};
+
+struct store_entry {
+    struct store_id id;
+    const void *data;
+    size_t len;
+};
+
+enum store_state { STORE_BUILDING, STORE_READY, STORE_LIVE, STORE_RETIRED };
+const char *store_state_name(enum store_state state);
+
+struct store_generation {
+    char name[STORE_GENERATION_MAX];
+    enum store_state state;
+    uint64_t token; /* of the writer that made it */
+};
+
+/* Opening does not talk to the store where that needs a connection: a daemon may start before its Redis. */
+int store_open(struct store **out, const char *url, const struct store_options *options, struct err *err);
+void store_close(struct store *store);
+int store_connect(struct store_link **out, struct store *store, struct err *err);
+void store_disconnect(struct store_link *link);
+int store_ping(struct store_link *link, struct err *err);
+
+/* ---- reading ---- */
+
+/* The live generation's name. ERR_NOT_FOUND if none is live. */
+int store_live(struct store_link *link, char name[STORE_GENERATION_MAX], struct err *err);
+
+/* All known generations, oldest name first, in a malloc'ed array that the caller frees. */
+int store_generations(struct store_link *link, struct store_generation **out, size_t *count, struct err *err);
+
+/* Called once for each index, in any order; data is NULL where the key is not there, and is valid during the
+ * call only. A non-zero return ends the call, which returns it. */
+typedef int store_value_fn(void *ctx, size_t index, const void *data, size_t len);
+
+/* Read many keys of one kind. Values that are not there are no error. */
+int store_get(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err);
+
+/* Each id of a kind in a generation, in no particular order; fn may not use the link. */
+typedef int store_id_fn(void *ctx, const char *id, size_t len);
+int store_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
+    void *ctx, struct err *err);
+
+/* ---- writing ---- */
+
+int store_put(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_entry *entries, size_t count, struct err *err);
+
+/* One writer at a time. A lock lasts ttl_ms unless renewed; its token is larger than every token before it.
+ * ERR_BUSY if another holds it, ERR_FENCED if ours has passed to another. */
+int store_lock(struct store_link *link, int ttl_ms, uint64_t *token, struct err *err);
+int store_renew(struct store_link *link, uint64_t token, int ttl_ms, struct err *err);
+int store_unlock(struct store_link *link, uint64_t token, struct err *err);
+
+/* In one atomic step, and only if token is the newest that was ever handed out (ERR_FENCED otherwise):
+ * set the rows of the generations table and, unless live is NULL, the live pointer. */
+int store_commit(struct store_link *link, uint64_t token, const struct store_generation *rows, size_t count,
+    const char *live, struct err *err);
+
+/* Delete all keys of a generation, then its row. ERR_INVALID if it is live. Safe to repeat after a crash. */
+int store_drop(struct store_link *link, uint64_t token, const char *generation, struct err *err);
+
+/* ---- the stream of changed ids inside a generation ---- */
+
+struct store_change {
+    enum store_kind kind; /* STORE_USER or STORE_CONTENT */
+    struct store_id id;
+};
+
+int store_changes_append(struct store_link *link, const char *generation, const struct store_change *changes,
+    size_t count, struct err *err);
+
+/* Call fn for each change behind the cursor, at most max of them, and move the cursor. "" is the beginning.
+ */
+typedef int store_change_fn(void *ctx, const struct store_change *change);
+int store_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
+    size_t max, store_change_fn *fn, void *ctx, struct err *err);
+
+#endif

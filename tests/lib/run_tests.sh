@@ -1,0 +1,28 @@
+#!/bin/sh
+# Run the given tests (cmocka programs and .sh scripts) and sum up. A test passes with 0, is skipped with 77,
+# fails with anything else. Each test's output goes to $BUILD/log/NAME.log and is shown when it fails.
+set -u
+: "${BUILD:=build}"
+log=$BUILD/log
+mkdir -p "$log"
+passed=0 failed=0 skipped=0
+for test in "$@"; do
+    name=$(printf %s "${test#"$BUILD"/}" | sed 's,^.*tests/,,; s,/,.,g')
+    start=$(date +%s%N)
+    case $test in
+    *.sh) sh "$test" >"$log/$name.log" 2>&1 ;;
+    *) "$test" >"$log/$name.log" 2>&1 ;;
+    esac
+    code=$?
+    ms=$((($(date +%s%N) - start) / 1000000))
+    case $code in
+    0) passed=$((passed + 1)) word=pass ;;
+    77) skipped=$((skipped + 1)) word=SKIP ;;
+    *) failed=$((failed + 1)) word=FAIL ;;
+    esac
+    printf '%s  %-40s %6d ms\n' "$word" "$name" "$ms"
+    [ "$code" = 77 ] && sed 's/^/      /' "$log/$name.log" | tail -n 3
+    [ "$word" = FAIL ] && { echo "---- exit $code, $log/$name.log:"; tail -n 60 "$log/$name.log"; echo "----"; }
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
