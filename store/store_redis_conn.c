@@ -63,15 +63,15 @@ static void describe(char *out, size_t size, const struct redis_link *link)
         snprintf(out, size, "%s:%s", address->host, address->port);
 }
 
-/* The connection is over, and so is the call. */
+/* The connection is over, and so is the call. why may be the reader's own text, which ends here too. */
 static int fail(struct redis_link *link, struct err *err, const char *why)
 {
     char where[280];
     describe(where, sizeof where, link);
+    snprintf(link->why, sizeof link->why, "%s", why);
     redis_disconnect(link);
     back_off(link);
-    snprintf(link->why, sizeof link->why, "%s", why);
-    return err_set(err, ERR_UNAVAILABLE, "Redis at %s: %s", where, why);
+    return err_set(err, ERR_UNAVAILABLE, "Redis at %s: %s", where, link->why);
 }
 
 static int fail_errno(struct redis_link *link, struct err *err, const char *what, int number)
@@ -376,7 +376,7 @@ static int connect_link(struct redis_link *link, struct err *err)
 static bool is_stale(const struct redis_link *link)
 {
     struct pollfd poller = {link->fd, POLLIN, 0};
-    return poll(&poller, 1, 0) != 0;
+    return link->reader->pos < link->reader->len || poll(&poller, 1, 0) != 0;
 }
 
 int redis_begin(struct redis_link *link, struct err *err)
