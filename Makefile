@@ -64,6 +64,7 @@ TEST_SH := $(wildcard tests/*/test_*.sh)
 TOOL_SRC := $(wildcard tests/lib/*.c)
 TOOL_OBJ := $(TOOL_SRC:%.c=$(BUILD)/obj/%.o)
 
+.SECONDARY: # keep the tests' objects
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
 
