@@ -60,10 +60,11 @@ A_batch := $(foreach d,batch store config core,$(BUILD)/lib/$(d).a)
 
 TEST_SRC := $(wildcard tests/core/test_*.c tests/store/test_*.c tests/config/test_*.c tests/server/test_*.c tests/batch/test_*.c)
 TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%)
-TEST_SH := $(wildcard tests/*/test_*.sh)
+TEST_SH := $(filter-out tests/image/%,$(wildcard tests/*/test_*.sh))
 TOOL_SRC := $(wildcard tests/lib/*.c)
 TOOL_OBJ := $(TOOL_SRC:%.c=$(BUILD)/obj/%.o)
 
+.SECONDARY: # keep the tests' objects
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
 
