@@ -297,6 +297,21 @@ static char *dump_header(const struct safetensors_tensor *tensors, size_t count)
     return padded;
 }
 
+static bool write_floats(FILE *stream, const float *data, size_t count)
+{
+    enum { CHUNK = 4096 };
+    uint32_t chunk[CHUNK];
+    for (size_t at = 0; at < count; at += CHUNK) {
+        const size_t some = count - at < CHUNK ? count - at : CHUNK;
+        memcpy(chunk, data + at, some * sizeof *data);
+        for (size_t i = 0; i < some; i++)
+            chunk[i] = htole32(chunk[i]);
+        if (fwrite(chunk, sizeof *chunk, some, stream) != some)
+            return false;
+    }
+    return true;
+}
+
 int safetensors_write(
     const char *path, const struct safetensors_tensor *tensors, size_t count, struct err *err)
 {
