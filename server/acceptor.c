@@ -65,7 +65,8 @@ static int name_address(struct acceptor *acceptor, struct err *err)
         NI_NUMERICHOST | NI_NUMERICSERV);
     if (failed)
         return err_set(err, ERR_IO, "getnameinfo: %s", gai_strerror(failed));
-    snprintf(acceptor->address, sizeof acceptor->address, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+    snprintf(
+        acceptor->address, sizeof acceptor->address, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
     return 0;
 }
 
@@ -190,8 +191,8 @@ static void *accept_loop(void *ctx)
         struct pollfd fds[2 + LINGER] = {{.fd = acceptor->stop_fd, .events = POLLIN}};
         const uint64_t now = clock_ms();
         const size_t lingering = acceptor->lingering;
-        fds[1] = (struct pollfd){
-            .fd = acceptor->paused_until > now ? -1 : acceptor->listen_fd, .events = POLLIN};
+        fds[1] =
+            (struct pollfd){.fd = acceptor->paused_until > now ? -1 : acceptor->listen_fd, .events = POLLIN};
         for (size_t i = 0; i < lingering; i++)
             fds[2 + i] = (struct pollfd){.fd = acceptor->linger[i].fd, .events = POLLIN};
         if (poll(fds, (nfds_t)(2 + lingering), next_timeout(acceptor, now)) < 0 && errno != EINTR)

@@ -1,8 +1,9 @@
 /* The listening socket and the thread that accepts.
  *
- * It exists because the HTTP library's own thread pool does not balance its threads (of 32 connections 25 fell
- * on one of two), and because at its connection limit that library stops accepting, so that clients hang. Here
- * each connection is handed to somebody who chooses the thread, and one too many gets an immediate 503. */
+ * It exists because the HTTP library's own thread pool does not balance its threads (of 32 connections 25
+ * fell on one of two), and because at its connection limit that library stops accepting, so that clients
+ * hang. Here each connection is handed to somebody who chooses the thread, and one too many gets an immediate
+ * 503. */
 #ifndef EMBSUM_SERVER_ACCEPTOR_H
 #define EMBSUM_SERVER_ACCEPTOR_H
 

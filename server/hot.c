@@ -1,6 +1,6 @@
-/* One lock around the index, held for a few nanoseconds a look-up; the blocks themselves are pinned by a count
- * and read outside it. Copying under the lock was rejected: a block of 16 KB takes a microsecond to copy, and
- * two workers that rank 1,000 candidates each would mostly wait for each other. */
+/* One lock around the index, held for a few nanoseconds a look-up; the blocks themselves are pinned by a
+ * count and read outside it. Copying under the lock was rejected: a block of 16 KB takes a microsecond to
+ * copy, and two workers that rank 1,000 candidates each would mostly wait for each other. */
 #include "server/hot.h"
 
 #include <pthread.h>
@@ -23,9 +23,9 @@ struct hot_entry {
 };
 
 struct hot {
-    size_t block_floats;  /* 2 n d */
-    size_t block_stride;  /* floats from one block to the next */
-    size_t slab_blocks;   /* blocks a slab */
+    size_t block_floats; /* 2 n d */
+    size_t block_stride; /* floats from one block to the next */
+    size_t slab_blocks;  /* blocks a slab */
     size_t limit_bytes, capacity;
     pthread_mutex_t lock; /* over all that follows, but for the blocks' floats and the pins */
     float **slabs;

@@ -1,8 +1,8 @@
 /* Hot memory: the contents of one generation, ready for scoring, within a bound.
  *
- * A content's block is 2n x d float32: B over G = gelu(B W_s), see core/score.h. Blocks lie in slabs; when the
- * bound is reached CLOCK chooses whom to forget: each entry asked for since the hand last passed gets a second
- * round.
+ * A content's block is 2n x d float32: B over G = gelu(B W_s), see core/score.h. Blocks lie in slabs; when
+ * the bound is reached CLOCK chooses whom to forget: each entry asked for since the hand last passed gets a
+ * second round.
  *
  *     struct hot_ref refs[count];
  *     hot_acquire(hot, ids, count, refs);
@@ -36,8 +36,8 @@ struct hot_ref {
 size_t hot_acquire(struct hot *hot, const struct store_id *ids, size_t count, struct hot_ref *refs);
 void hot_release(const struct hot_ref *refs, size_t count);
 
-/* Keep a copy of a block. An id that is here already stays as it is. Without may_evict only free room is used.
- * Keeping is a favour, not a duty: false if there was no room. */
+/* Keep a copy of a block. An id that is here already stays as it is. Without may_evict only free room is
+ * used. Keeping is a favour, not a duty: false if there was no room. */
 bool hot_put(struct hot *hot, const struct store_id *id, const float *block, bool may_evict);
 
 struct hot_stats {

@@ -144,8 +144,8 @@ static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *
     return MHD_YES;
 }
 
-static bool is_too_long(const struct exchange *exchange, struct MHD_Connection *connection,
-    unsigned *status, const char **message)
+static bool is_too_long(const struct exchange *exchange, struct MHD_Connection *connection, unsigned *status,
+    const char **message)
 {
     const size_t limit = exchange->worker->http->options.header_max;
     const union MHD_ConnectionInfo *head =
@@ -183,8 +183,7 @@ static enum MHD_Result answer(struct exchange *exchange, struct MHD_Connection *
         complete &= MHD_add_response_header(to, from->headers[i].name, from->headers[i].value) == MHD_YES;
     if (atomic_load_explicit(&exchange->worker->http->draining, memory_order_relaxed))
         complete &= MHD_add_response_header(to, "Connection", "close") == MHD_YES;
-    const enum MHD_Result queued =
-        complete ? MHD_queue_response(connection, from->status, to) : MHD_NO;
+    const enum MHD_Result queued = complete ? MHD_queue_response(connection, from->status, to) : MHD_NO;
     MHD_destroy_response(to);
     return queued;
 }
@@ -218,7 +217,8 @@ static enum MHD_Result refuse_midway(
 
 /* The head is complete. A response queued now closes the connection: right for a request whose end is in
  * doubt, wrong for all others, which are answered by finish(). */
-static enum MHD_Result begin(struct exchange *exchange, struct MHD_Connection *connection, const char *version)
+static enum MHD_Result begin(
+    struct exchange *exchange, struct MHD_Connection *connection, const char *version)
 {
     struct http_worker *worker = exchange->worker;
     exchange->begun = true;
@@ -382,13 +382,12 @@ static int worker_open(struct http_worker *worker, struct http *http, void *ctx,
     /* Room for twice the largest header we accept, so that one too long is refused by us, in our words. */
     const size_t memory = 2 * options->header_max + 16 * 1024;
     const unsigned timeout = (unsigned)((options->idle_timeout_ms + 999) / 1000);
-    worker->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL, on_request,
-        worker, MHD_OPTION_URI_LOG_CALLBACK, on_target, worker, MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded,
-        NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
-        worker, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)options->connections_max + 1, MHD_OPTION_CONNECTION_TIMEOUT,
-        timeout, MHD_OPTION_END);
+    worker->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_NO_LISTEN_SOCKET,
+        0, NULL, NULL, on_request, worker, MHD_OPTION_URI_LOG_CALLBACK, on_target, worker,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, worker, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)options->connections_max + 1, MHD_OPTION_CONNECTION_TIMEOUT, timeout, MHD_OPTION_END);
     return worker->daemon ? 0 : err_set(err, ERR_IO, "start an HTTP worker: the library refused");
 }
 
@@ -496,11 +495,11 @@ void http_free(struct http *http)
 
 void http_stats(const struct http *http, struct http_stats *out)
 {
-    *out = (struct http_stats){.refused = acceptor_refused(http->acceptor)};
-    for (size_t i = 0; i < http->options.worker_count; i++) {
-        out->accepted += http_worker_connections(http, i);
-        out->connections += atomic_load_explicit(&http->workers[i].connections, memory_order_relaxed);
-    }
+    *out = (struct http_stats){
+        .workers = http->options.worker_count,
+        .connections = progress_now(http).connections,
+        .refused = acceptor_refused(http->acceptor),
+    };
 }
 
 uint64_t http_worker_connections(const struct http *http, size_t worker)

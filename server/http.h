@@ -41,8 +41,9 @@ size_t http_stop(struct http *http, long timeout_ms);
 void http_free(struct http *http); /* NULL is allowed */
 
 struct http_stats {
-    size_t connections;           /* open now */
-    uint64_t accepted, refused;   /* connections so far; refused ones were answered with 503 */
+    size_t workers;
+    size_t connections; /* open now */
+    uint64_t refused;   /* connections answered with 503 so far */
 };
 void http_stats(const struct http *http, struct http_stats *out);
 

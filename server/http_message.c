@@ -11,14 +11,10 @@ static const struct {
     unsigned status;
     const char *reason, *code;
 } statuses[] = {
-    {400, "Bad Request", "bad_request"},
-    {401, "Unauthorized", "unauthorized"},
-    {404, "Not Found", "not_found"},
-    {405, "Method Not Allowed", "method_not_allowed"},
-    {408, "Request Timeout", "timeout"},
-    {411, "Length Required", "length_required"},
-    {413, "Payload Too Large", "payload_too_large"},
-    {414, "URI Too Long", "uri_too_long"},
+    {400, "Bad Request", "bad_request"}, {401, "Unauthorized", "unauthorized"},
+    {404, "Not Found", "not_found"}, {405, "Method Not Allowed", "method_not_allowed"},
+    {408, "Request Timeout", "timeout"}, {411, "Length Required", "length_required"},
+    {413, "Payload Too Large", "payload_too_large"}, {414, "URI Too Long", "uri_too_long"},
     {415, "Unsupported Media Type", "unsupported_media_type"},
     {431, "Request Header Fields Too Large", "headers_too_large"},
     {503, "Service Unavailable", "unavailable"},

@@ -15,8 +15,8 @@
 
 struct http_request {
     const char *method;
-    const char *path; /* as it came, still percent-encoded, without the query; NUL-terminated */
-    const char *query; /* behind the '?', still percent-encoded; NULL if there is none */
+    const char *path;         /* as it came, still percent-encoded, without the query; NUL-terminated */
+    const char *query;        /* behind the '?', still percent-encoded; NULL if there is none */
     const char *content_type; /* NULL if there is none */
     bool framed;              /* a Content-Length or chunks told where the body ends */
     const char *body;
@@ -64,7 +64,8 @@ bool http_id_valid(const char *id);
 void http_id_seed(uint64_t *state);
 void http_id_make(char id[HTTP_ID_MAX + 1], uint64_t *state);
 
-/* A whole refusal as bytes, for a socket that no HTTP library reads: Connection: close. Returns its length. */
+/* A whole refusal as bytes, for a socket that no HTTP library reads: Connection: close. Returns its length.
+ */
 size_t http_refusal(char *out, size_t size, unsigned status, const char *message, const char *id);
 
 #endif

@@ -103,8 +103,8 @@ static int generation_load(struct live_generation **out, struct live *live, cons
         code = read_matrix(
             &generation->score_proj, live->link, name, STORE_SCORE_PROJ, BLOB_SCORE_PROJ, d, d, "W_s", err);
     if (code == 0)
-        code = read_matrix(
-            &generation->default_user, live->link, name, STORE_USER, BLOB_USER, m, d, "the default user", err);
+        code = read_matrix(&generation->default_user, live->link, name, STORE_USER, BLOB_USER, m, d,
+            "the default user", err);
     if (code == 0)
         code = hot_new(&generation->hot, n, d, live->options.memory_bytes, err);
     if (code == 0)
@@ -211,7 +211,7 @@ int live_poll(struct live *live, struct err *err)
     }
     note_store(live, code == -ERR_CORRUPT ? 0 : code, &why);
     if (code < 0)
-        return err_set(err, (enum err_code)-code, "%s", why.message);
+        return err_set(err, (enum err_code) - code, "%s", why.message);
     if (fresh) {
         live->refused[0] = '\0';
         swap(live, fresh);

@@ -6,8 +6,8 @@
  *
  * A thread watches the store's live pointer. A new generation is read and checked beside the old one (its
  * manifest, W_s and default user); only then one pointer is swapped. One that fails is refused, named in the
- * log and counted, and the old one goes on. The old one is freed by the watcher when its last request is done:
- * giving back a gigabyte takes longer than a request may. */
+ * log and counted, and the old one goes on. The old one is freed by the watcher when its last request is
+ * done: giving back a gigabyte takes longer than a request may. */
 #ifndef EMBSUM_SERVER_LIVE_H
 #define EMBSUM_SERVER_LIVE_H
 

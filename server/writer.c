@@ -122,7 +122,8 @@ static size_t sequence_length(const char *text, size_t len)
 }
 
 /* Text that came from outside must not break the document: each byte that is not part of valid UTF-8 becomes
- * U+FFFD. Ids never need it, they were checked at the door; parsers' messages quote bytes that were refused. */
+ * U+FFFD. Ids never need it, they were checked at the door; parsers' messages quote bytes that were refused.
+ */
 void writer_string(struct writer *w, const char *text, size_t len)
 {
     separate(w);
