@@ -1,8 +1,15 @@
 /* The daemon's configuration: one table of keys (config.c) that the loader, the environment, --set, the
  * shipped file and the reference (REFERENCE.md) all follow.
  *
+ *     struct config config;
+ *     config_init(&config);
+ *     if (config_load(&config, path, &err) < 0 || config_env(&config, environ, &err) < 0 ||
+ *         config_set(&config, "server.listen", flag, &err) < 0 || config_check(&config, &err) < 0)
+ *         ... err.message names the source, the key, the value and what is allowed
+ *
  * Later sources win: defaults, the file, the environment (server.listen is EMBSUM_SERVER_LISTEN), flags.
- * An unknown key, a wrong type or an impossible value is an error that names the key.
+ * An unknown key, a wrong type or an impossible value is an error that names the key. A call that fails
+ * leaves the configuration as it was. Nothing here is shared: a struct config is plain data.
  */
 #ifndef EMBSUM_CONFIG_CONFIG_H
 #define EMBSUM_CONFIG_CONFIG_H
@@ -12,7 +19,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define CONFIG_STRING_MAX 1024
+#define CONFIG_STRING_MAX 1024 /* bytes of a text value, with the NUL */
+#define CONFIG_ALLOWED_MAX 128
+#define CONFIG_ENV_NAME_MAX 64
 
 struct config {
     struct {
@@ -42,13 +51,15 @@ enum config_type { CONFIG_LONG, CONFIG_BOOL, CONFIG_STRING };
 
 /* One row of the table. */
 struct config_key {
-    const char *name; /* "server.listen" */
+    const char *name; /* "server.listen": a section and a key, never more levels */
     enum config_type type;
-    size_t offset;        /* in struct config */
-    long min, max;        /* CONFIG_LONG */
-    const char *choices;  /* CONFIG_STRING: "a|b|c", or NULL for any text */
-    const char *fallback; /* the default, as text */
-    const char *help;     /* one sentence, as in REFERENCE.md */
+    size_t offset;                   /* in struct config */
+    long min, max;                   /* CONFIG_LONG: the value; CONFIG_STRING: its length in bytes */
+    const char *choices;             /* CONFIG_STRING: "a|b|c", or NULL for any text */
+    bool (*valid)(const char *text); /* CONFIG_STRING: a shape that the text must have, or NULL */
+    const char *shape;               /* that shape in words */
+    const char *fallback;            /* the default, as text */
+    const char *help;                /* one sentence, as in REFERENCE.md */
 };
 
 extern const struct config_key config_keys[];
@@ -59,6 +70,10 @@ int config_load(struct config *config, const char *path, struct err *err);      
 int config_env(struct config *config, char *const *environ, struct err *err);              /* EMBSUM_* */
 int config_set(struct config *config, const char *key, const char *text, struct err *err); /* one value */
 int config_check(const struct config *config, struct err *err); /* what no single key can tell */
+
+/* What a key takes, in words ("a whole number from 0 to 256"), and its name in the environment. */
+void config_allowed(char out[CONFIG_ALLOWED_MAX], const struct config_key *key);
+void config_env_name(char out[CONFIG_ENV_NAME_MAX], const struct config_key *key);
 
 /* The store's password: the file named by store.password_file, else EMBSUM_STORE_PASSWORD; "" if neither.
  * One trailing newline is cut. */

@@ -15,18 +15,21 @@
 
 #include <stddef.h>
 
-/* gate (rows x d) = gelu(b (rows x d) score_proj (d x d)). gate must not overlap its inputs. */
-void score_gate(float *gate, const float *b, const float *score_proj, size_t rows, size_t d);
+/* Products are summed in float64: with 512 float32 terms a sum in float32 is off by up to 1e-5 of |a| |g|,
+ * and the softmax over the logits multiplies that by the spread of the similarities. */
 
-/* Floats of scratch that score_candidates needs. */
-size_t score_scratch_size(size_t m, size_t n, size_t candidates);
+/* gate (rows x d) = gelu(b (rows x d) score_proj (d x d)). scratch holds score_gate_scratch() doubles. */
+void score_gate(float *gate, const float *b, const float *score_proj, size_t rows, size_t d, double *scratch);
+size_t score_gate_scratch(size_t rows, size_t d);
 
-/* scores[c] for every candidate c; blocks is candidates x 2n x d (B over G for each candidate).
- * No allocation. The result lies between the smallest and the largest similarity of the pair. */
+/* scores[c] for every candidate c; blocks is candidates x 2n x d (B over G for each candidate). scratch holds
+ * score_scratch() doubles, whatever the number of candidates. No allocation. A score lies between the
+ * smallest and the largest similarity of its pair. */
 void score_candidates(float *scores, const float *a, const float *blocks, size_t m, size_t n, size_t d,
-    size_t candidates, float *scratch);
+    size_t candidates, double *scratch);
+size_t score_scratch(size_t m, size_t n, size_t d);
 
-/* The same from the definition, in float64, one pair at a time, without BLAS: the judge of the fast one.
+/* The same from the definition, one pair at a time, without BLAS: the judge of the fast one.
  * weights and similarities (m x n each) may be NULL. */
 double score_plain(double *weights, double *similarities, const float *a, const float *b, const float *gate,
     size_t m, size_t n, size_t d);

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Run the given tests (cmocka programs and .sh scripts) and sum up. A test passes with 0, is skipped with 77,
-# fails with anything else. Each test's output goes to $BUILD/log/NAME.log and is shown when it fails.
+# fails with anything else, and with 124 when it is not done within LIMIT seconds. Each test's output goes to
+# $BUILD/log/NAME.log and is shown when it fails; a skipped one shows its last lines, which say why.
 set -u
-: "${BUILD:=build}"
+: "${BUILD:=build}" "${LIMIT:=600}"
 log=$BUILD/log
 mkdir -p "$log"
 passed=0 failed=0 skipped=0
@@ -10,8 +11,8 @@ for test in "$@"; do
     name=$(printf %s "${test#"$BUILD"/}" | sed 's,^.*tests/,,; s,/,.,g')
     start=$(date +%s%N)
     case $test in
-    *.sh) sh "$test" >"$log/$name.log" 2>&1 ;;
-    *) "$test" >"$log/$name.log" 2>&1 ;;
+    *.sh) timeout -k 10 "$LIMIT" sh "$test" >"$log/$name.log" 2>&1 ;;
+    *) timeout -k 10 "$LIMIT" "$test" >"$log/$name.log" 2>&1 ;;
     esac
     code=$?
     ms=$((($(date +%s%N) - start) / 1000000))
@@ -21,8 +22,13 @@ for test in "$@"; do
     *) failed=$((failed + 1)) word=FAIL ;;
     esac
     printf '%s  %-40s %6d ms\n' "$word" "$name" "$ms"
-    [ "$code" = 77 ] && sed 's/^/      /' "$log/$name.log" | tail -n 3
-    [ "$word" = FAIL ] && { echo "---- exit $code, $log/$name.log:"; tail -n 60 "$log/$name.log"; echo "----"; }
+    if [ "$word" = SKIP ]; then
+        tail -n 3 "$log/$name.log" | sed 's/^/      /'
+    elif [ "$word" = FAIL ]; then
+        echo "---- exit $code, $log/$name.log:"
+        tail -n 60 "$log/$name.log"
+        echo "----"
+    fi
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

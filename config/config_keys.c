@@ -1,0 +1,128 @@
+/* The table of keys, and what follows from a row of it alone. */
+#include "config/config.h"
+
+#include "config/address.h"
+#include "config/config_int.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static bool is_listen(const char *text);
+static bool is_prefix(const char *text);
+
+#define KEY(section, key) #section "." #key
+#define AT(section, key) offsetof(struct config, section.key)
+#define LONG(section, key, low, high, standard, meaning)                                                     \
+    {                                                                                                        \
+        .name = KEY(section, key), .type = CONFIG_LONG, .offset = AT(section, key), .min = (low),            \
+        .max = (high), .fallback = (standard), .help = (meaning)                                             \
+    }
+#define BOOL(section, key, standard, meaning)                                                                \
+    {                                                                                                        \
+        .name = KEY(section, key), .type = CONFIG_BOOL, .offset = AT(section, key), .fallback = (standard),  \
+        .help = (meaning)                                                                                    \
+    }
+#define STRING(section, key, low, high, standard, meaning, ...)                                              \
+    {                                                                                                        \
+        .name = KEY(section, key), .type = CONFIG_STRING, .offset = AT(section, key), .min = (low),          \
+        .max = (high), .fallback = (standard), .help = (meaning), __VA_ARGS__                                \
+    }
+#define TEXT_MAX (CONFIG_STRING_MAX - 1)
+
+/* clang-format off */
+const struct config_key config_keys[] = {
+    STRING(server, listen, 1, TEXT_MAX, "127.0.0.1:8080",
+        "Where the daemon listens. Port 0 lets the system choose one, which the log names.",
+        .valid = is_listen, .shape = "IPv4:port, [IPv6]:port or name:port"),
+    LONG(server, workers, 0, 256, "0",
+        "Threads that answer requests; 0 takes one a core."),
+    LONG(server, connections_max, 1, 1000000, "1024",
+        "Connections open at once."),
+    LONG(server, body_max_bytes, 1024, 67108864, "262144",
+        "Longest request body; a longer one is answered 413."),
+    LONG(server, header_max_bytes, 1024, 1048576, "16384",
+        "Longest request line and headers together; longer ones are answered 414 or 431."),
+    LONG(server, idle_timeout_ms, 1000, 3600000, "30000",
+        "A connection that sends nothing for so long is closed."),
+    LONG(server, shutdown_timeout_ms, 0, 600000, "5000",
+        "After SIGTERM, requests in flight have so long to finish."),
+    LONG(rank, candidates_max, 1, 1000000, "10000",
+        "Most candidates in one request."),
+    LONG(rank, users_max, 1, 10000, "64",
+        "Most users in one request."),
+    BOOL(rank, default_user, "true",
+        "An unknown user is ranked as the generation's default user (the empty history); false answers 404."),
+    STRING(store, url, 1, TEXT_MAX, "lmdb:/var/lib/embsum/store",
+        "The store: `lmdb:PATH`, `redis://[user@]host:port/db` or `redis+unix:PATH`. A password does not belong here."),
+    STRING(store, prefix, 1, 64, "embsum",
+        "Put before every key, so that several services can share one store.",
+        .valid = is_prefix, .shape = "1 to 64 letters, digits or any of . _ - :"),
+    STRING(store, password_file, 0, TEXT_MAX, "",
+        "A file that holds the store's password. Empty takes EMBSUM_STORE_PASSWORD, and no password where that is not set."),
+    LONG(store, connect_timeout_ms, 1, 60000, "200",
+        "A connection that takes longer to be made has failed."),
+    LONG(store, command_timeout_ms, 1, 60000, "200",
+        "A command that is not answered for so long has failed, and its connection is given up."),
+    LONG(store, retry_min_ms, 1, 60000, "50",
+        "Pause before the first new attempt to connect; it doubles with each failure."),
+    LONG(store, retry_max_ms, 1, 600000, "2000",
+        "Longest pause between two attempts to connect; at least store.retry_min_ms."),
+    LONG(store, poll_ms, 10, 60000, "250",
+        "How often the daemon looks for a new live generation."),
+    LONG(memory, limit_bytes, 1048576, 17592186044416, "1073741824",
+        "Memory for the matrices that are kept ready for scoring."),
+    STRING(log, level, 1, TEXT_MAX, "info",
+        "The least important messages that are logged.",
+        .choices = "debug|info|warn|error"),
+};
+/* clang-format on */
+const size_t config_key_count = sizeof config_keys / sizeof *config_keys;
+
+_Static_assert(sizeof(long) == 8, "sizes of memory are kept in a long");
+
+static bool is_listen(const char *text)
+{
+    return address_parse(NULL, text);
+}
+
+/* No braces: Redis takes what stands between them as the hash slot's name. */
+static bool is_prefix(const char *text)
+{
+    return text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:")] == '\0';
+}
+
+const struct config_key *config_find(const char *name)
+{
+    for (size_t i = 0; i < config_key_count; i++)
+        if (strcmp(config_keys[i].name, name) == 0)
+            return &config_keys[i];
+    return NULL;
+}
+
+void config_allowed(char out[CONFIG_ALLOWED_MAX], const struct config_key *key)
+{
+    if (key->shape) {
+        snprintf(out, CONFIG_ALLOWED_MAX, "%s", key->shape);
+    } else if (key->choices) {
+        size_t used = 0;
+        for (const char *c = key->choices; *c && used < CONFIG_ALLOWED_MAX - 3; c++) {
+            out[used++] = *c == '|' ? ',' : *c;
+            if (*c == '|')
+                out[used++] = ' ';
+        }
+        out[used] = '\0';
+    } else if (key->type == CONFIG_BOOL) {
+        snprintf(out, CONFIG_ALLOWED_MAX, "true, false");
+    } else if (key->type == CONFIG_LONG) {
+        snprintf(out, CONFIG_ALLOWED_MAX, "a whole number from %ld to %ld", key->min, key->max);
+    } else {
+        snprintf(out, CONFIG_ALLOWED_MAX, "a text of %ld to %ld bytes", key->min, key->max);
+    }
+}
+
+void config_env_name(char out[CONFIG_ENV_NAME_MAX], const struct config_key *key)
+{
+    snprintf(out, CONFIG_ENV_NAME_MAX, "EMBSUM_%s", key->name);
+    for (char *c = out; *c; c++)
+        *c = *c == '.' ? '_' : *c >= 'a' && *c <= 'z' ? (char)(*c - 'a' + 'A') : *c;
+}

@@ -1,0 +1,122 @@
+#include "core/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int file_read(char **data, size_t *len, const char *path, size_t max, struct err *err)
+{
+    FILE *stream = fopen(path, "rbe");
+    if (!stream)
+        return err_errno(err, "open %s", path);
+    char *bytes = NULL;
+    size_t used = 0, size = 0;
+    int result = 0;
+    for (;;) {
+        if (size - used < 2) {
+            size = 2 * size + 4096;
+            char *more = realloc(bytes, size);
+            if (!more) {
+                result = err_set(err, ERR_NOMEM, "read %s: out of memory", path);
+                break;
+            }
+            bytes = more;
+        }
+        const size_t got = fread(bytes + used, 1, size - used - 1, stream);
+        used += got;
+        if (used > max) {
+            result = err_set(err, ERR_INVALID, "%s is larger than %zu bytes", path, max);
+            break;
+        }
+        if (!got) {
+            if (ferror(stream))
+                result = err_errno(err, "read %s", path);
+            break;
+        }
+    }
+    fclose(stream);
+    if (result < 0) {
+        free(bytes);
+        return result;
+    }
+    bytes[used] = '\0';
+    *data = bytes;
+    *len = used;
+    return 0;
+}
+
+int file_path(char out[4096], const char *dir, const char *name, struct err *err)
+{
+    const int length = snprintf(out, 4096, "%s/%s", dir, name);
+    if (length < 0 || length >= 4096)
+        return err_set(err, ERR_INVALID, "the path %.64s.../%s is too long", dir, name);
+    return 0;
+}
+
+int file_make_dir(const char *path, struct err *err)
+{
+    struct stat status;
+    if (mkdir(path, 0777) == 0)
+        return 0;
+    if (errno == EEXIST && stat(path, &status) == 0 && S_ISDIR(status.st_mode))
+        return 0;
+    return err_errno(err, "make the folder %s", path);
+}
+
+int file_replace_begin(struct file_replacement *file, const char *path, struct err *err)
+{
+    if (strlen(path) >= sizeof file->path)
+        return err_set(err, ERR_INVALID, "the path %.64s... is too long", path);
+    strcpy(file->path, path);
+    snprintf(file->temporary, sizeof file->temporary, "%s.XXXXXX", path);
+    const int fd = mkostemp(file->temporary, O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, "create %s", file->temporary);
+    const mode_t mask = umask(0);
+    umask(mask);
+    if (fchmod(fd, 0666 & ~mask) == 0 && (file->stream = fdopen(fd, "wb")) != NULL)
+        return 0;
+    const int result = err_errno(err, "create %s", file->temporary);
+    close(fd);
+    unlink(file->temporary);
+    return result;
+}
+
+/* A rename is durable once its folder is. */
+static int sync_folder(const char *path)
+{
+    char copy[4096];
+    strcpy(copy, path);
+    const int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    const int result = fsync(fd);
+    close(fd);
+    return result;
+}
+
+int file_replace_commit(struct file_replacement *file, struct err *err)
+{
+    int result = 0;
+    if (ferror(file->stream) || fflush(file->stream) != 0 || fsync(fileno(file->stream)) != 0)
+        result = err_errno(err, "write %s", file->path);
+    if (fclose(file->stream) != 0 && result == 0)
+        result = err_errno(err, "close %s", file->path);
+    if (result == 0 && rename(file->temporary, file->path) != 0)
+        result = err_errno(err, "replace %s", file->path);
+    if (result == 0 && sync_folder(file->path) != 0)
+        result = err_errno(err, "sync the folder of %s", file->path);
+    if (result < 0)
+        unlink(file->temporary);
+    return result;
+}
+
+void file_replace_abort(struct file_replacement *file)
+{
+    fclose(file->stream);
+    unlink(file->temporary);
+}

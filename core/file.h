@@ -1,0 +1,30 @@
+/* Files read whole and replaced whole. */
+#ifndef EMBSUM_CORE_FILE_H
+#define EMBSUM_CORE_FILE_H
+
+#include "core/err.h"
+
+#include <stddef.h>
+#include <stdio.h>
+
+/* Read a file of at most max bytes into a malloc'ed buffer with a NUL behind its end. */
+int file_read(char **data, size_t *len, const char *path, size_t max, struct err *err);
+
+/* A file being written beside its place: it takes the place in one step, with all its bytes on the disk, or
+ * never. Close it with exactly one of the two. */
+struct file_replacement {
+    FILE *stream;
+    char path[4096], temporary[4096 + 16];
+};
+int file_replace_begin(struct file_replacement *file, const char *path, struct err *err);
+int file_replace_commit(
+    struct file_replacement *file, struct err *err); /* flush, fsync, rename, fsync folder */
+void file_replace_abort(struct file_replacement *file);
+
+/* dir/name in out; ERR_INVALID if it is too long. */
+int file_path(char out[4096], const char *dir, const char *name, struct err *err);
+
+/* Make a folder unless it is there (its parent must be). */
+int file_make_dir(const char *path, struct err *err);
+
+#endif

@@ -1,0 +1,66 @@
+#include "core/gemm.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <stdio.h>
+
+void gemm_part(enum gemm_form form, float *c, size_t ldc, const float *a, size_t lda, const float *b,
+    size_t ldb, size_t m, size_t n, size_t k, float beta)
+{
+    if (!m || !n)
+        return;
+    cblas_sgemm(CblasRowMajor, form == GEMM_TN ? CblasTrans : CblasNoTrans,
+        form == GEMM_NT ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, 1.0f, a,
+        (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+}
+
+void gemm(
+    enum gemm_form form, float *c, const float *a, const float *b, size_t m, size_t n, size_t k, float beta)
+{
+    gemm_part(form, c, n, a, form == GEMM_TN ? m : k, b, form == GEMM_NT ? k : n, m, n, k, beta);
+}
+
+void gemm_f64(enum gemm_form form, double *c, const double *a, const double *b, size_t m, size_t n, size_t k)
+{
+    if (!m || !n)
+        return;
+    cblas_dgemm(CblasRowMajor, form == GEMM_TN ? CblasTrans : CblasNoTrans,
+        form == GEMM_NT ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, 1.0, a,
+        (blasint)(form == GEMM_TN ? m : k), b, (blasint)(form == GEMM_NT ? k : n), 0.0, c, (blasint)n);
+}
+
+const char *gemm_kernel(void)
+{
+    static _Thread_local char name[96];
+    /* "OpenBLAS 0.3.21 NO_AFFINITY ..." : the name and the version are what a log needs. */
+    char library[32] = "", version[32] = "";
+    sscanf(openblas_get_config(), "%31s %31s", library, version);
+    snprintf(name, sizeof name, "%s %s %s", library, version, openblas_get_corename());
+    return name;
+}
+
+int gemm_init(struct err *err)
+{
+    enum { M = 37, N = 29, K = 65 };
+    openblas_set_num_threads(1);
+
+    /* A kernel picked for the wrong processor has been seen to return garbage: ask before trusting it. */
+    float a[M * K], b[N * K], fast[M * N], plain[M * N];
+    unsigned state = 1;
+    for (size_t i = 0; i < M * K; i++)
+        a[i] = (float)((state = state * 1664525u + 1013904223u) >> 8) * 0x1p-23f - 1.0f;
+    for (size_t i = 0; i < N * K; i++)
+        b[i] = (float)((state = state * 1664525u + 1013904223u) >> 8) * 0x1p-23f - 1.0f;
+    for (enum gemm_form form = GEMM_NN; form <= GEMM_TN; form++) {
+        const size_t lda = form == GEMM_TN ? M : K, ldb = form == GEMM_NT ? K : N;
+        gemm_part(form, fast, N, a, lda, b, ldb, M, N, K, 0.0f);
+        gemm_plain(form, plain, N, a, lda, b, ldb, M, N, K, 0.0f);
+        for (size_t i = 0; i < M * N; i++)
+            if (!(fabsf(fast[i] - plain[i]) <= 1e-4f))
+                return err_set(err, ERR_CORRUPT,
+                    "the matrix product of %s is wrong on this processor (%g instead of %g); "
+                    "set OPENBLAS_CORETYPE to another kernel, for example Haswell or Nehalem",
+                    gemm_kernel(), (double)fast[i], (double)plain[i]);
+    }
+    return 0;
+}

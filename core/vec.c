@@ -1,0 +1,131 @@
+#include "core/vec.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+/* The loader's choice between clones runs before a sanitizer is ready, so sanitized builds take the plain
+ * one. */
+#if defined __x86_64__ && !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
+#define DISPATCHED __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define DISPATCHED
+#endif
+
+enum { LANES = 16 }; /* partial sums: a reduction that the compiler may vectorise without reordering */
+
+/* e^x for x <= 0, to 1 ulp or so; 0 below -87.3. x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial for e^r
+ * (the Taylor coefficients, degree 7, suffice at that radius), and 2^n put into the exponent. */
+static inline float exp_negative(float x)
+{
+    const float clamped = x < -87.3f ? -87.3f : x;
+    const float shifted = clamped * 1.44269504f + 12582912.0f; /* 1.5 x 2^23: rounds to an integer */
+    const float n = shifted - 12582912.0f;
+    const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+    float p = 1.0f / 5040;
+    p = p * r + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    const int32_t bits = ((int32_t)n + 127) << 23;
+    float scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return x < -87.3f ? 0.0f : p * scale;
+}
+
+DISPATCHED void vec_rms_norm(
+    float *dst, const float *src, const float *weight, size_t rows, size_t d, float epsilon)
+{
+    for (size_t r = 0; r < rows; r++) {
+        const float *x = src + r * d;
+        float *y = dst + r * d, lane[LANES] = {0}, sum = 0;
+        size_t i = 0;
+        for (; i + LANES <= d; i += LANES)
+            for (size_t k = 0; k < LANES; k++)
+                lane[k] += x[i + k] * x[i + k];
+        for (; i < d; i++)
+            sum += x[i] * x[i];
+        for (size_t k = 0; k < LANES; k++)
+            sum += lane[k];
+        const float scale = 1.0f / sqrtf(sum / (float)d + epsilon);
+        for (i = 0; i < d; i++)
+            y[i] = weight[i] * (x[i] * scale);
+    }
+}
+
+DISPATCHED void vec_add(float *x, const float *y, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        x[i] += y[i];
+}
+
+DISPATCHED void vec_add_scaled(float *y, float alpha, const float *x, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        y[i] += alpha * x[i];
+}
+
+DISPATCHED void vec_softmax(float *x, const float *bias, size_t count)
+{
+    float lane[LANES], top = -INFINITY, sum = 0;
+    for (size_t k = 0; k < LANES; k++)
+        lane[k] = -INFINITY;
+    if (bias)
+        for (size_t i = 0; i < count; i++)
+            x[i] += bias[i];
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (size_t k = 0; k < LANES; k++)
+            lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
+    for (; i < count; i++)
+        top = x[i] > top ? x[i] : top;
+    for (size_t k = 0; k < LANES; k++) {
+        top = lane[k] > top ? lane[k] : top;
+        lane[k] = 0;
+    }
+    for (i = 0; i < count; i++)
+        x[i] = exp_negative(x[i] - top);
+    for (i = 0; i + LANES <= count; i += LANES)
+        for (size_t k = 0; k < LANES; k++)
+            lane[k] += x[i + k];
+    for (; i < count; i++)
+        sum += x[i];
+    for (size_t k = 0; k < LANES; k++)
+        sum += lane[k];
+    const float scale = 1.0f / sum;
+    for (i = 0; i < count; i++)
+        x[i] *= scale;
+}
+
+DISPATCHED void vec_relu(float *x, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        x[i] = x[i] > 0 ? x[i] : 0;
+}
+
+DISPATCHED void vec_gated_gelu(float *dst, const float *src, size_t rows, size_t d)
+{
+    for (size_t r = 0; r < rows; r++) {
+        const float *gate = src + r * 2 * d, *linear = gate + d;
+        float *out = dst + r * d;
+        for (size_t i = 0; i < d; i++) {
+            /* gelu_new(x) = x/2 (1 + tanh u) = x / (1 + e^-2u); e of a positive number is 1 / e of its
+             * negative */
+            const float x = gate[i], u = 1.595769122f * (x + 0.044715f * x * x * x); /* 2 sqrt(2/pi) (...) */
+            const float e = exp_negative(u > 0 ? -u : u);
+            out[i] = (u > 0 ? x / (1.0f + e) : x * e / (1.0f + e)) * linear[i];
+        }
+    }
+}
+
+size_t vec_argmax(const float *x, size_t count)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < count; i++)
+        if (x[i] > x[best])
+            best = i;
+    return best;
+}
