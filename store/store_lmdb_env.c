@@ -32,12 +32,12 @@ struct registered {
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct registered *registry;
 
-/* Open with the largest map that the address space allows. Under valgrind, a sanitizer or a limit on address
- * space that is less than a tebibyte. */
+/* Open with the largest map that the address space allows. Under a sanitizer, a limit on address space (ENOMEM) or
+ * valgrind (EINVAL) that is less than a tebibyte. */
 static int open_env(struct lmdb_env *env, const char *path, unsigned flags)
 {
     int rc = ENOMEM;
-    for (size_t size = MAP_SIZE_MAX; rc == ENOMEM && size >= MAP_SIZE_MIN; size /= 2) {
+    for (size_t size = MAP_SIZE_MAX; (rc == ENOMEM || rc == EINVAL) && size >= MAP_SIZE_MIN; size /= 2) {
         rc = mdb_env_create(&env->env);
         if (rc)
             return rc;

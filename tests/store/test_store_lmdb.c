@@ -255,8 +255,11 @@ static void read_in_child(const char *url)
         long size = -2;
         if (store_get(link, "g", STORE_USER, &id, 1, measure, &size, NULL) < 0)
             _exit(2);
-        if (size == 4)
+        if (size == 4) {
+            store_disconnect(link);
+            store_close(store);
             _exit(0);
+        }
         test_sleep_ms(5);
     }
     _exit(3);
@@ -380,9 +383,11 @@ static void fill_disk(const char *url)
     if (rc != -ERR_IO || !strstr(err.message, "write to the LMDB store"))
         _exit(2);
     snprintf(id, sizeof id, "B%d", i - 1);
-    if (size_of(link, "U0") != 1 || size_of(link, "B0") != sizeof data || size_of(link, id) != -1)
-        _exit(3);
-    _exit(0);
+    const bool kept =
+        size_of(link, "U0") == 1 && size_of(link, "B0") == sizeof data && size_of(link, id) == -1;
+    store_disconnect(link);
+    store_close(store);
+    _exit(kept ? 0 : 3);
 }
 
 /* A file that may not grow: a clear error, and all that was there stays. */
@@ -410,7 +415,10 @@ static void open_in_small_space(const char *url)
         _exit(1);
     struct store *const store = open_store(url, false);
     struct store_link *const link = connect_store(store);
-    _exit(put(link, "U1", "one", 3, &err) < 0 || size_of(link, "U1") != 3);
+    const bool good = put(link, "U1", "one", 3, &err) == 0 && size_of(link, "U1") == 3;
+    store_disconnect(link);
+    store_close(store);
+    _exit(!good);
 }
 
 static void test_small_address_space(void **state)
