@@ -271,17 +271,18 @@ def read_news(path):
 
 
 def read_histories(path, known):
-    """{user: [item id]} in order of first appearance; ids without a text are dropped first.
-    Of a user's several rows the longest history counts, of equally long ones the last."""
-    histories = {}
+    """{user: [item id]} in order of first appearance, without the ids that have no text.
+    Of a user's several rows the longest history counts, of equally long ones the last: a history only grows,
+    so that row is the newest, whatever news.tsv knows of it."""
+    longest = {}
     for line in lines_of(path):
         row = line.split("\t")
         if len(row) != 5:
             raise ValueError(f"{path}: a row of {len(row)} columns")
-        history = [item for item in row[3].split(" ") if item in known]
-        if len(history) >= len(histories.get(row[1], [])):
-            histories[row[1]] = history
-    return histories
+        history = row[3].split()
+        if len(history) >= len(longest.get(row[1], [])):
+            longest[row[1]] = history
+    return {user: [item for item in history if item in known] for user, history in longest.items()}
 
 
 def tokenize(vocab, texts):
