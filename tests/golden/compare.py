@@ -3,7 +3,7 @@
     compare.py [--bound 2e-5] [--name NAME] REFERENCE_DIR OURS_DIR
 
 Errors are relative, in the Frobenius norm: |ours - reference| / |reference|, for each matrix alone and for all
-of them as one. Exit code 1 if one is above the bound, or if ids, shapes or tokens differ.
+of them as one. Exit code 1 if one is above the bound, or if ids, shapes, tokens or texts differ.
 """
 import argparse
 import json
@@ -52,6 +52,11 @@ def compare(reference, ours, bound):
             at = next((i for i, pair in enumerate(zip(e["tokens"], w["tokens"])) if pair[0] != pair[1]), None)
             at = min(len(e["tokens"]), len(w["tokens"])) if at is None else at
             wrong.append(f"summary of '{e['user']}' differs from token {at} on (smallest margin {e['margin']})")
+        wrong += [
+            f"summary text of '{e['user']}': '{w['summary']}', expected '{e['summary']}'"
+            for e, w in zip(expected, written)
+            if e["tokens"] == w["tokens"] and e["summary"] != w["summary"]
+        ]
         lengths = [len(row["tokens"]) for row in expected]
         margins = [row["margin"] for row in expected if row.get("margin") is not None]
         rows.append(
