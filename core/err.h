@@ -10,6 +10,10 @@
 #ifndef EMBSUM_CORE_ERR_H
 #define EMBSUM_CORE_ERR_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum err_code {
     ERR_INVALID = 1, /* input, option or argument that breaks its rules */
     ERR_NOT_FOUND,   /* a file, key or generation that is not there */
@@ -43,5 +47,9 @@ int err_place(struct err *err, const char *format, ...) __attribute__((format(pr
 
 /* "invalid", "not_found", ... for a code of either sign. */
 const char *err_name(int code);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -1,0 +1,65 @@
+/* embsum: the offline jobs. */
+#include "batch/commands.h"
+
+#include "core/gemm.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name, *about;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"init", "make a model with random weights, or from a T5 checkpoint", command_init},
+    {"encode", "texts to .npy matrices", command_encode},
+    {"refresh", "texts to the store, and live: the cron job", command_refresh},
+    {"import", ".npy matrices to the store, and live", command_import},
+    {"generations", "list, promote, rollback, drop, verify", command_generations},
+    {"tokenize", "lines on stdin to token ids", command_tokenize},
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_help(FILE *out)
+{
+    fprintf(out, "usage: embsum COMMAND [OPTIONS]\n\n");
+    for (size_t i = 0; i < COMMANDS; i++)
+        fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].about);
+    fprintf(out,
+        "\nembsum COMMAND --help lists a command's options. Results go to stdout, progress to stderr.\n"
+        "Exit codes: 0 done, 1 failed, 2 usage, 3 another writer holds the lock.\n");
+}
+
+int main(int argc, char **argv)
+{
+    struct err err = ERR_INIT;
+    signal(SIGPIPE, SIG_IGN); /* a store that hangs up is an error to report, not a death */
+    if (argc < 2) {
+        print_help(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        print_help(stdout);
+        return EXIT_DONE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("embsum %s\n", EMBSUM_VERSION);
+        return EXIT_DONE;
+    }
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(argv[1], commands[i].name) != 0)
+            continue;
+        if (gemm_init(&err) < 0)
+            return command_failed(commands[i].name, &err);
+        return commands[i].run(argc - 1, argv + 1);
+    }
+    fprintf(stderr, "embsum: unknown command %s\n", argv[1]);
+    print_help(stderr);
+    return EXIT_USAGE;
+}
+
+int command_failed(const char *command, const struct err *err)
+{
+    fprintf(stderr, "embsum %s: %s\n", command, err->message);
+    return err->code == -ERR_BUSY ? EXIT_LOCKED : EXIT_FAILED;
+}

@@ -1,0 +1,39 @@
+/* What encode and refresh start from: a model, its vocabulary, a catalogue and histories, all in tokens. */
+#ifndef EMBSUM_BATCH_WORKSPACE_H
+#define EMBSUM_BATCH_WORKSPACE_H
+
+#include "batch/mind.h"
+#include "core/encode.h"
+#include "core/model.h"
+#include "core/tokenizer.h"
+
+struct workspace {
+    struct model *model;
+    struct tokenizer *tokenizer;
+    char model_sha256[65]; /* of model.safetensors */
+    uint64_t model_hash;   /* of all that decides what a text becomes: weights, config, vocabulary */
+    struct news news;
+    struct histories histories;
+    int32_t *ids; /* tokens of all items, one item behind the other */
+    size_t *offsets;
+};
+
+struct workspace_options {
+    const char *model, *news, *behaviors;
+    long max_bad;
+    bool quiet;
+};
+
+/* Load a model's vocabulary and check that it fits the model. */
+int workspace_tokenizer(struct tokenizer **out, const struct model *model, const char *path, struct err *err);
+
+/* Load, check and tokenise everything. Tells on stderr what it read. */
+int workspace_open(struct workspace *workspace, const struct workspace_options *options, struct err *err);
+void workspace_close(struct workspace *workspace);
+
+static inline struct encode_item workspace_item(const struct workspace *w, size_t index)
+{
+    return (struct encode_item){w->ids + w->offsets[index], w->offsets[index + 1] - w->offsets[index]};
+}
+
+#endif
