@@ -1,11 +1,18 @@
 /* One matrix as bytes: the value behind the u, c and w keys of a store. Little-endian.
  *
- *     off size field                        off size field
- *       0    4  "EMBS"                       16    8  owner   XXH3-64 of kind "\n" generation "\n" id
- *       4    1  version, 1                   24    8  inputs  XXH3-64 of all it was computed from
- *       5    1  kind: u, c, w                32    8  check   XXH3-64 of the header with this field 0,
- * payload 6    1  dtype: 0 f32, 1 bf16, 2 f16  40   24  0 7    1  0                            64 payload,
- * rows x cols, row-major 8    4  rows 12    4  cols
+ *     off  size  field
+ *       0     4  "EMBS"
+ *       4     1  version, 1
+ *       5     1  kind: u, c, w
+ *       6     1  dtype: 0 float32, 1 bfloat16, 2 float16
+ *       7     1  0
+ *       8     4  rows
+ *      12     4  columns
+ *      16     8  owner: XXH3-64 of kind "\n" generation "\n" id
+ *      24     8  inputs: XXH3-64 of all it was computed from
+ *      32     8  check: XXH3-64 of the header with this field 0, then the payload
+ *      40    24  0
+ *      64        payload: rows x columns values, row-major
  *
  * The owner makes sure that a reply that reached the wrong request is never scored.
  */
@@ -22,7 +29,9 @@
 enum blob_kind { BLOB_USER = 'u', BLOB_CONTENT = 'c', BLOB_SCORE_PROJ = 'w' };
 enum blob_dtype { BLOB_F32 = 0, BLOB_BF16 = 1, BLOB_F16 = 2 };
 
-/* Why a reader refused; blob_reason_name() gives the word used in logs, metrics and messages. */
+/* Why a reader refused; blob_reason_name() gives the word used in logs, metrics and messages. The checks come
+ * in this order, but for a blob shorter than its header, which is refused as length before all others.
+ * Reserved bytes that are not 0 are refused as version: that is what a later version would use. */
 enum blob_reason {
     BLOB_OK = 0,
     BLOB_BAD_MAGIC,
@@ -47,10 +56,12 @@ struct blob_spec {
     size_t id_len;
 };
 
-size_t blob_size(enum blob_dtype dtype, size_t rows, size_t cols); /* 0 if it would overflow */
+/* Bytes of a blob; 0 if there is no such blob: a dimension that is 0 or past 32 bits, a size past size_t. */
+size_t blob_size(enum blob_dtype dtype, size_t rows, size_t cols);
 
 /* Write the blob of a float32 matrix (rows x cols) to out, which has room for blob_size() bytes.
- * ERR_INVALID if the matrix holds NaN or Inf, or becomes Inf in the dtype. */
+ * ERR_INVALID if the matrix holds NaN or Inf, or becomes Inf in the dtype; what out holds then is undefined.
+ */
 int blob_encode(
     void *out, const struct blob_spec *spec, uint64_t inputs, const float *matrix, struct err *err);
 

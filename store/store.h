@@ -15,13 +15,17 @@
  * Every call returns 0 or a negative enum err_code. ERR_UNAVAILABLE means that the store did not answer
  * inside its deadline; the link heals itself on a later call (with back-off), the caller just tries again.
  *
- * A generation is one complete set of matrices made by one model. Keys:
+ * A generation is one complete set of matrices made by one model. Its keys, P being the prefix:
  *
- *     {P}:live                  the live generation's name        P:<gen>:manifest   JSON, see
- * store/manifest.h {P}:generations           all known ones, state, token      P:<gen>:w          W_s, blob
- *     {P}:lock, {P}:token       the writers' lock                 P:<gen>:u:<user>   A, blob
- *     {P}:<gen>:changes         stream of changed ids             P:<gen>:c:<id>     B, blob
- *                                                                 P:<gen>:s:<user>   the summary text
+ *     {P}:live               the live generation's name
+ *     {P}:generations        all known ones with state and token
+ *     {P}:lock, {P}:token    the writers' lock, the newest token handed out
+ *     P:<gen>:manifest       JSON, see store/manifest.h
+ *     P:<gen>:w              W_s, blob
+ *     P:<gen>:u:<user>       A, blob
+ *     P:<gen>:c:<content>    B, blob
+ *     P:<gen>:s:<user>       the summary text
+ *     {P}:<gen>:changes      the stream of changed ids
  */
 #ifndef EMBSUM_STORE_STORE_H
 #define EMBSUM_STORE_STORE_H

@@ -1,0 +1,161 @@
+#include "batch/exchange.h"
+
+#include "core/file.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* One id a line; empty_allowed: one line may be empty. */
+static int read_ids(struct id_map *ids, const char *path, bool empty_allowed, struct err *err)
+{
+    FILE *stream = fopen(path, "rbe");
+    if (!stream)
+        return err_errno(err, "open %s", path);
+    char *line = NULL;
+    size_t size = 0, number = 0;
+    ssize_t got;
+    int result = 0;
+    while (result == 0 && (got = getline(&line, &size, stream)) >= 0) {
+        size_t len = (size_t)got;
+        number++;
+        if (len && line[len - 1] == '\n')
+            len--;
+        if (len && line[len - 1] == '\r')
+            len--;
+        bool added;
+        if (!(empty_allowed && !len))
+            result = id_check(line, len, err);
+        if (result == 0 && id_map_add(ids, line, len, &added) < 0)
+            result = err_set(err, ERR_NOMEM, "out of memory");
+        else if (result == 0 && !added)
+            result = err_set(err, ERR_INVALID, "the id %.*s comes twice", (int)len, line);
+        if (result < 0)
+            err_place(err, "%s:%zu: ", path, number);
+    }
+    if (result == 0 && ferror(stream))
+        result = err_errno(err, "read %s", path);
+    free(line);
+    fclose(stream);
+    return result;
+}
+
+static int open_matrices(struct npy *npy, struct id_map *ids, const char *dir, const char *npy_name,
+    const char *ids_name, bool empty_allowed, struct err *err)
+{
+    char path[4096];
+    int result = file_path(path, dir, npy_name, err);
+    if (result == 0)
+        result = npy_open(npy, path, 3, err);
+    if (result == 0)
+        result = file_path(path, dir, ids_name, err);
+    if (result == 0)
+        result = read_ids(ids, path, empty_allowed, err);
+    if (result == 0 && ids->count != npy->shape[0])
+        result = err_set(err, ERR_INVALID, "%s has %zu ids, but %s has %zu matrices", path, ids->count,
+            npy->path, npy->shape[0]);
+    return result;
+}
+
+static int take_summary(struct exchange *x, const char *line, size_t len, struct err *err)
+{
+    json_error_t where;
+    json_t *object = json_loadb(line, len, JSON_REJECT_DUPLICATES, &where);
+    const json_t *user = json_object_get(object, "user"), *summary = json_object_get(object, "summary");
+    int result = 0;
+    if (!json_is_string(user) || !json_is_string(summary)) {
+        result = err_set(err, ERR_INVALID, "%s", object ? "user and summary must be strings" : where.text);
+    } else {
+        const ptrdiff_t index = id_map_find(&x->user_ids, json_string_value(user), json_string_length(user));
+        if (index < 0) {
+            result = err_set(err, ERR_INVALID, "user %.64s is not in user.ids", json_string_value(user));
+        } else {
+            free(x->summary[index]);
+            x->summary[index] = strdup(json_string_value(summary));
+            if (!x->summary[index])
+                result = err_set(err, ERR_NOMEM, "out of memory");
+        }
+    }
+    json_decref(object);
+    return result;
+}
+
+static int read_summaries(struct exchange *x, const char *path, struct err *err)
+{
+    x->summary = calloc(x->user_ids.count + 1, sizeof *x->summary);
+    if (!x->summary)
+        return err_set(err, ERR_NOMEM, "out of memory");
+    x->summaries = x->user_ids.count;
+    if (access(path, F_OK) != 0)
+        return 0;
+    FILE *stream = fopen(path, "rbe");
+    if (!stream)
+        return err_errno(err, "open %s", path);
+    char *line = NULL;
+    size_t size = 0, number = 0;
+    ssize_t got;
+    int result = 0;
+    while (result == 0 && (got = getline(&line, &size, stream)) >= 0) {
+        number++;
+        if (strspn(line, " \t\r\n") == (size_t)got)
+            continue;
+        result = take_summary(x, line, (size_t)got, err);
+        if (result < 0)
+            err_place(err, "%s:%zu: ", path, number);
+    }
+    if (result == 0 && ferror(stream))
+        result = err_errno(err, "read %s", path);
+    free(line);
+    fclose(stream);
+    return result;
+}
+
+static int check_dimensions(const struct exchange *x, struct err *err)
+{
+    const size_t d = x->content.shape[2];
+    if (!x->content.shape[0] || !x->content.shape[1] || !d || !x->user.shape[0] || !x->user.shape[1])
+        return err_set(err, ERR_INVALID, "%s or %s is empty", x->content.path, x->user.path);
+    if (x->user.shape[2] != d)
+        return err_set(err, ERR_INVALID, "%s is %zu wide, but %s is %zu", x->user.path, x->user.shape[2],
+            x->content.path, d);
+    if (x->score_proj.shape[0] != d || x->score_proj.shape[1] != d)
+        return err_set(err, ERR_INVALID, "%s is %zu x %zu; %zu x %zu is wanted", x->score_proj.path,
+            x->score_proj.shape[0], x->score_proj.shape[1], d, d);
+    return 0;
+}
+
+int exchange_open(struct exchange *x, const char *dir, struct err *err)
+{
+    char path[4096];
+    *x = (struct exchange){.content.fd = -1, .user.fd = -1, .score_proj.fd = -1};
+    int result = open_matrices(&x->content, &x->content_ids, dir, "content.npy", "content.ids", false, err);
+    if (result == 0)
+        result = open_matrices(&x->user, &x->user_ids, dir, "user.npy", "user.ids", true, err);
+    if (result == 0)
+        result = file_path(path, dir, "score_proj.npy", err);
+    if (result == 0)
+        result = npy_open(&x->score_proj, path, 2, err);
+    if (result == 0)
+        result = check_dimensions(x, err);
+    if (result == 0)
+        result = file_path(path, dir, "summaries.jsonl", err);
+    if (result == 0)
+        result = read_summaries(x, path, err);
+    if (result < 0)
+        exchange_close(x);
+    return result;
+}
+
+void exchange_close(struct exchange *x)
+{
+    npy_close(&x->content, NULL);
+    npy_close(&x->user, NULL);
+    npy_close(&x->score_proj, NULL);
+    id_map_done(&x->content_ids);
+    id_map_done(&x->user_ids);
+    for (size_t i = 0; i < x->summaries; i++)
+        free(x->summary[i]);
+    free(x->summary);
+    *x = (struct exchange){.content.fd = -1, .user.fd = -1, .score_proj.fd = -1};
+}

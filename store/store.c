@@ -1,0 +1,305 @@
+/* The door of the store: URLs, arguments and the right to write are checked here, once, then the backend that
+ * the URL names does the work. */
+#include "store/store.h"
+#include "core/id.h"
+#include "store/store_int.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- opening ---- */
+
+static const struct {
+    const char *scheme;
+    const struct store_backend *backend; /* NULL: known by name, not built yet */
+} schemes[] = {
+    {"lmdb:", &store_lmdb},
+    {"redis://", &store_redis_tcp},
+    {"redis+unix:", &store_redis_unix},
+    {"redis+cluster://", NULL},
+    {"redis+sentinel://", NULL},
+};
+
+/* Messages name the scheme alone: a URL may hold what somebody took for the place of a password. */
+static int find_backend(
+    const struct store_backend **out, const char **address, const char *url, struct err *err)
+{
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
+        const size_t len = strlen(schemes[i].scheme);
+        if (strncmp(url, schemes[i].scheme, len) != 0)
+            continue;
+        if (!schemes[i].backend)
+            return err_set(
+                err, ERR_INVALID, "store URL: %s is not supported by this version", schemes[i].scheme);
+        *out = schemes[i].backend;
+        *address = url + len;
+        return 0;
+    }
+    const size_t scheme = strspn(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-");
+    if (url[scheme] == ':')
+        return err_set(err, ERR_INVALID,
+            "store URL: unknown scheme \"%.*s:\"; use lmdb:PATH, redis://host:port/db or redis+unix:PATH",
+            (int)(scheme < 32 ? scheme : 32), url);
+    return err_set(
+        err, ERR_INVALID, "store URL: no scheme; use lmdb:PATH, redis://host:port/db or redis+unix:PATH");
+}
+
+static int check_options(const struct store_options *options, struct err *err)
+{
+    if (options->prefix && !store_name_valid(options->prefix, strlen(options->prefix)))
+        return err_set(err, ERR_INVALID,
+            "the store's prefix must be 1 to 63 letters, digits, dots, dashes or underscores");
+    if (options->connect_timeout_ms <= 0 || options->command_timeout_ms <= 0)
+        return err_set(err, ERR_INVALID, "the store's timeouts must be at least 1 ms");
+    if (options->retry_min_ms <= 0 || options->retry_max_ms < options->retry_min_ms)
+        return err_set(err, ERR_INVALID, "the store's retry times must be at least 1 ms, the smaller first");
+    return 0;
+}
+
+int store_open(struct store **out, const char *url, const struct store_options *options, struct err *err)
+{
+    static const struct store_options defaults = STORE_OPTIONS_INIT;
+    const struct store_backend *backend = NULL;
+    const char *address = NULL;
+    struct store *store = NULL;
+    if (!options)
+        options = &defaults;
+    int rc = check_options(options, err);
+    if (rc == 0)
+        rc = find_backend(&backend, &address, url, err);
+    if (rc == 0)
+        rc = backend->open(&store, address, options, err);
+    if (rc < 0)
+        return rc;
+    const char *const prefix = options->prefix ? options->prefix : "embsum";
+    memcpy(store->prefix, prefix, strlen(prefix) + 1);
+    store->backend = backend;
+    store->read_only = options->read_only;
+    *out = store;
+    return 0;
+}
+
+void store_close(struct store *store)
+{
+    if (store)
+        store->backend->close(store);
+}
+
+int store_connect(struct store_link **out, struct store *store, struct err *err)
+{
+    struct store_link *link = NULL;
+    const int rc = store->backend->connect(&link, store, err);
+    if (rc < 0)
+        return rc;
+    link->store = store;
+    *out = link;
+    return 0;
+}
+
+void store_disconnect(struct store_link *link)
+{
+    if (link)
+        link->store->backend->disconnect(link);
+}
+
+int store_ping(struct store_link *link, struct err *err)
+{
+    return link->store->backend->ping(link, err);
+}
+
+/* ---- what arguments may be ---- */
+
+static int check_generation(const char *name, struct err *err)
+{
+    if (!store_name_valid(name, strlen(name)))
+        return err_set(err, ERR_INVALID,
+            "a generation's name must be 1 to 63 letters, digits, dots, dashes or underscores");
+    return 0;
+}
+
+static int check_id(enum store_kind kind, const struct store_id *id, struct err *err)
+{
+    switch (kind) {
+    case STORE_USER:
+    case STORE_SUMMARY:
+        return id->len == 0 ? 0 : id_check(id->id, id->len, err);
+    case STORE_CONTENT:
+        return id_check(id->id, id->len, err);
+    case STORE_SCORE_PROJ:
+    case STORE_MANIFEST:
+        return id->len == 0 ? 0 : err_set(err, ERR_INVALID, "W_s and the manifest have no id");
+    }
+    return err_set(err, ERR_INVALID, "unknown kind of key: %d", (int)kind);
+}
+
+static int check_writable(const struct store_link *link, struct err *err)
+{
+    return link->store->read_only ? err_set(err, ERR_INVALID, "the store was opened for reading only") : 0;
+}
+
+static int check_ttl(int ttl_ms, struct err *err)
+{
+    return ttl_ms > 0 ? 0 : err_set(err, ERR_INVALID, "a lock must last at least 1 ms");
+}
+
+int store_err_fenced(struct err *err, uint64_t token)
+{
+    return err_set(
+        err, ERR_FENCED, "another writer has taken over: token %" PRIu64 " is no longer the newest", token);
+}
+
+int store_err_busy(struct err *err, uint64_t holder, int64_t left_ms)
+{
+    if (left_ms < 0)
+        return err_set(err, ERR_BUSY, "another writer (token %" PRIu64 ") holds the lock", holder);
+    return err_set(err, ERR_BUSY, "another writer (token %" PRIu64 ") holds the lock for %" PRId64 " ms more",
+        holder, left_ms);
+}
+
+int store_err_live(struct err *err, const char *generation)
+{
+    return err_set(err, ERR_INVALID, "generation %s is live", generation);
+}
+
+int store_err_no_live(struct err *err)
+{
+    return err_set(err, ERR_NOT_FOUND, "no generation is live");
+}
+
+int store_err_cursor(struct err *err, const char *cursor)
+{
+    return err_set(err, ERR_INVALID, "\"%.*s\" is no cursor of this store", STORE_CURSOR_MAX, cursor);
+}
+
+/* ---- reading ---- */
+
+int store_live(struct store_link *link, char name[STORE_GENERATION_MAX], struct err *err)
+{
+    return link->store->backend->live(link, name, err);
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    const struct store_generation *x = a, *y = b;
+    return strcmp(x->name, y->name);
+}
+
+int store_generations(struct store_link *link, struct store_generation **out, size_t *count, struct err *err)
+{
+    struct store_rows rows = {0};
+    const int rc = link->store->backend->generations(link, &rows, err);
+    if (rc < 0) {
+        free(rows.at);
+        return rc;
+    }
+    if (rows.count)
+        qsort(rows.at, rows.count, sizeof *rows.at, compare_names);
+    *out = rows.at;
+    *count = rows.count;
+    return 0;
+}
+
+int store_get(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err)
+{
+    int rc = check_generation(generation, err);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = check_id(kind, &ids[i], err);
+    if (rc < 0 || count == 0)
+        return rc;
+    return link->store->backend->get(link, generation, kind, ids, count, fn, ctx, err);
+}
+
+int store_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
+    void *ctx, struct err *err)
+{
+    if (kind != STORE_USER && kind != STORE_CONTENT && kind != STORE_SUMMARY)
+        return err_set(err, ERR_INVALID, "only users, contents and summaries have ids to list");
+    const int rc = check_generation(generation, err);
+    return rc < 0 ? rc : link->store->backend->scan(link, generation, kind, fn, ctx, err);
+}
+
+/* ---- writing ---- */
+
+int store_put(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_entry *entries, size_t count, struct err *err)
+{
+    int rc = check_writable(link, err);
+    if (rc == 0)
+        rc = check_generation(generation, err);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = check_id(kind, &entries[i].id, err);
+    if (rc < 0 || count == 0)
+        return rc;
+    return link->store->backend->put(link, generation, kind, entries, count, err);
+}
+
+int store_lock(struct store_link *link, int ttl_ms, uint64_t *token, struct err *err)
+{
+    int rc = check_writable(link, err);
+    if (rc == 0)
+        rc = check_ttl(ttl_ms, err);
+    return rc < 0 ? rc : link->store->backend->lock(link, ttl_ms, token, err);
+}
+
+int store_renew(struct store_link *link, uint64_t token, int ttl_ms, struct err *err)
+{
+    int rc = check_writable(link, err);
+    if (rc == 0)
+        rc = check_ttl(ttl_ms, err);
+    return rc < 0 ? rc : link->store->backend->renew(link, token, ttl_ms, err);
+}
+
+int store_unlock(struct store_link *link, uint64_t token, struct err *err)
+{
+    const int rc = check_writable(link, err);
+    return rc < 0 ? rc : link->store->backend->unlock(link, token, err);
+}
+
+int store_commit(struct store_link *link, uint64_t token, const struct store_generation *rows, size_t count,
+    const char *live, struct err *err)
+{
+    int rc = check_writable(link, err);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = check_generation(rows[i].name, err);
+    if (rc == 0 && live)
+        rc = check_generation(live, err);
+    return rc < 0 ? rc : link->store->backend->commit(link, token, rows, count, live, err);
+}
+
+int store_drop(struct store_link *link, uint64_t token, const char *generation, struct err *err)
+{
+    int rc = check_writable(link, err);
+    if (rc == 0)
+        rc = check_generation(generation, err);
+    return rc < 0 ? rc : link->store->backend->drop(link, token, generation, err);
+}
+
+/* ---- the stream of changes ---- */
+
+int store_changes_append(struct store_link *link, const char *generation, const struct store_change *changes,
+    size_t count, struct err *err)
+{
+    int rc = check_writable(link, err);
+    if (rc == 0)
+        rc = check_generation(generation, err);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = changes[i].kind == STORE_USER || changes[i].kind == STORE_CONTENT
+                 ? check_id(changes[i].kind, &changes[i].id, err)
+                 : err_set(err, ERR_INVALID, "a change is one of a user or a content");
+    if (rc < 0 || count == 0)
+        return rc;
+    return link->store->backend->changes_append(link, generation, changes, count, err);
+}
+
+int store_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
+    size_t max, store_change_fn *fn, void *ctx, struct err *err)
+{
+    const int rc = check_generation(generation, err);
+    if (rc < 0)
+        return rc;
+    if (!memchr(cursor, '\0', STORE_CURSOR_MAX))
+        return store_err_cursor(err, cursor);
+    return max == 0 ? 0 : link->store->backend->changes_read(link, generation, cursor, max, fn, ctx, err);
+}

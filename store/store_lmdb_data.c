@@ -1,0 +1,249 @@
+/* Values, ids and changes in the embedded store. Readers get pointers into the memory map, without a copy. */
+#include "store/store_lmdb_int.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define PUT_BYTES ((size_t)32 << 20) /* one transaction writes about this much, at least one entry */
+
+/* ---- reading ---- */
+
+/* data is NULL if there is no such pair, empty if there is one that is damaged. */
+static int find(
+    MDB_val *data, const struct lmdb_link *link, MDB_txn *txn, const struct lmdb_key *key, size_t base_len)
+{
+    MDB_val name = lmdb_val(key->text.text, key->text.len), value;
+    struct store_id id;
+    *data = (MDB_val){0, NULL};
+    const int rc = mdb_get(txn, link->env->dbi, &name, &value);
+    if (rc)
+        return rc == MDB_NOTFOUND ? 0 : rc;
+    if (!key->id)
+        *data = value;
+    else if (!lmdb_pair_split(&id, data, base_len, &name, &value))
+        *data = lmdb_val("", 0);
+    else if (id.len != key->id_len || memcmp(id.id, key->id, id.len) != 0)
+        *data = (MDB_val){0, NULL}; /* another id with the same hash */
+    return 0;
+}
+
+int lmdb_get(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err)
+{
+    struct lmdb_link *const self = (struct lmdb_link *)link;
+    struct store_key base;
+    struct lmdb_key key;
+    store_key_kind(&base, link->store, generation, kind);
+    int rc = lmdb_read_begin(self, err);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        MDB_val data;
+        lmdb_key_make(&key, self->env, &base, &ids[i]);
+        const int error = find(&data, self, self->read, &key, base.len);
+        rc = error ? lmdb_err(err, self->env, error, "read the LMDB store")
+                   : fn(ctx, i, data.mv_data, data.mv_size);
+    }
+    lmdb_read_end(self);
+    return rc;
+}
+
+/* Walk the pairs whose keys begin with base; the id is the rest of the key. */
+int lmdb_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
+    void *ctx, struct err *err)
+{
+    struct lmdb_link *const self = (struct lmdb_link *)link;
+    struct store_key base;
+    MDB_cursor *cursor;
+    store_key_kind(&base, link->store, generation, kind);
+    int rc = lmdb_read_begin(self, err);
+    if (rc < 0)
+        return rc;
+    int error = mdb_cursor_open(self->read, self->env->dbi, &cursor);
+    if (error) {
+        lmdb_read_end(self);
+        return lmdb_err(err, self->env, error, "read the LMDB store");
+    }
+    MDB_val key = lmdb_val(base.text, base.len), value, data;
+    error = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    while (!error && rc == 0 && lmdb_begins(&key, &base)) {
+        struct store_id id;
+        if (lmdb_pair_split(&id, &data, base.len, &key, &value))
+            rc = fn(ctx, id.id, id.len);
+        error = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+    }
+    mdb_cursor_close(cursor);
+    lmdb_read_end(self);
+    return error && error != MDB_NOTFOUND ? lmdb_err(err, self->env, error, "read the LMDB store") : rc;
+}
+
+/* ---- writing ---- */
+
+static int put_short(const struct lmdb_link *link, MDB_txn *txn, const struct lmdb_key *key, size_t base_len,
+    const struct store_entry *entry, struct err *err)
+{
+    MDB_val name = lmdb_val(key->text.text, key->text.len), value, data;
+    struct store_id id;
+    int error = mdb_get(txn, link->env->dbi, &name, &value);
+    if (!error && lmdb_pair_split(&id, &data, base_len, &name, &value) &&
+        (id.len != key->id_len || memcmp(id.id, key->id, id.len) != 0))
+        return err_set(err, ERR_INVALID, "two long ids have the same hash: \"%.64s...\" and \"%.64s...\"",
+            key->id, id.id);
+    value = (MDB_val){2 + key->id_len + entry->len, NULL};
+    error = mdb_put(txn, link->env->dbi, &name, &value, MDB_RESERVE);
+    if (error)
+        return lmdb_err(err, link->env, error, "write to the LMDB store");
+    unsigned char *const bytes = value.mv_data;
+    bytes[0] = (unsigned char)(key->id_len & 0xFF);
+    bytes[1] = (unsigned char)(key->id_len >> 8);
+    memcpy(bytes + 2, key->id, key->id_len);
+    if (entry->len)
+        memcpy(bytes + 2 + key->id_len, entry->data, entry->len);
+    return 0;
+}
+
+static int put_one(const struct lmdb_link *link, MDB_txn *txn, const struct store_key *base,
+    const struct store_entry *entry, struct err *err)
+{
+    struct lmdb_key key;
+    lmdb_key_make(&key, link->env, base, &entry->id);
+    if (key.id)
+        return put_short(link, txn, &key, base->len, entry, err);
+    MDB_val name = lmdb_val(key.text.text, key.text.len), value = lmdb_val(entry->data, entry->len);
+    const int error = mdb_put(txn, link->env->dbi, &name, &value, 0);
+    return error ? lmdb_err(err, link->env, error, "write to the LMDB store") : 0;
+}
+
+int lmdb_put(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_entry *entries, size_t count, struct err *err)
+{
+    struct lmdb_link *const self = (struct lmdb_link *)link;
+    struct store_key base;
+    int rc = 0;
+    store_key_kind(&base, link->store, generation, kind);
+    for (size_t i = 0; rc == 0 && i < count;) {
+        MDB_txn *txn;
+        rc = lmdb_write_begin(&txn, self, err);
+        if (rc < 0)
+            break;
+        size_t bytes = 0;
+        do {
+            rc = put_one(self, txn, &base, &entries[i], err);
+            bytes += entries[i].len;
+        } while (rc == 0 && ++i < count && bytes < PUT_BYTES);
+        rc = lmdb_write_end(txn, self, rc, err);
+    }
+    return rc;
+}
+
+/* ---- changes: numbered from 1, so that the cursor "0" and "" stand before the first ---- */
+
+#define CHANGE_DIGITS 20
+
+static void change_key(struct store_key *key, const struct store_key *base, uint64_t number)
+{
+    char digits[CHANGE_DIGITS + 1];
+    snprintf(digits, sizeof digits, "%020" PRIu64, number);
+    key->len = 0;
+    store_key_append(key, base->text, base->len);
+    store_key_append(key, digits, CHANGE_DIGITS);
+}
+
+/* The number of a stored change; false if the key is none of base. */
+static bool change_number(uint64_t *number, const MDB_val *key, const struct store_key *base)
+{
+    if (!lmdb_begins(key, base) || key->mv_size != base->len + CHANGE_DIGITS)
+        return false;
+    const char *digits = (const char *)key->mv_data + base->len, *const end = digits + CHANGE_DIGITS;
+    while (digits < end - 1 && *digits == '0')
+        digits++;
+    return store_number_parse(number, digits, (size_t)(end - digits));
+}
+
+/* The number of the last change, 0 if there is none: the pair before the place of the largest number. */
+static int last_change(uint64_t *number, MDB_cursor *cursor, const struct store_key *base)
+{
+    struct store_key top;
+    change_key(&top, base, UINT64_MAX);
+    MDB_val key = lmdb_val(top.text, top.len), value;
+    int error = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    error = mdb_cursor_get(cursor, &key, &value, error == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
+    if (error && error != MDB_NOTFOUND)
+        return error;
+    if (error || !change_number(number, &key, base))
+        *number = 0;
+    return 0;
+}
+
+int lmdb_changes_append(struct store_link *link, const char *generation, const struct store_change *changes,
+    size_t count, struct err *err)
+{
+    struct lmdb_link *const self = (struct lmdb_link *)link;
+    struct store_key base, name;
+    MDB_cursor *cursor;
+    MDB_txn *txn;
+    store_key_changes(&base, link->store, generation);
+    store_key_append(&base, ":", 1);
+    int rc = lmdb_write_begin(&txn, self, err);
+    if (rc < 0)
+        return rc;
+    uint64_t number = 0;
+    int error = mdb_cursor_open(txn, self->env->dbi, &cursor);
+    if (!error) {
+        error = last_change(&number, cursor, &base);
+        mdb_cursor_close(cursor);
+    }
+    for (size_t i = 0; !error && i < count; i++) {
+        change_key(&name, &base, ++number);
+        MDB_val key = lmdb_val(name.text, name.len), value = {1 + changes[i].id.len, NULL};
+        error = mdb_put(txn, self->env->dbi, &key, &value, MDB_RESERVE);
+        if (error)
+            break;
+        char *const bytes = value.mv_data;
+        bytes[0] = (char)changes[i].kind;
+        if (changes[i].id.len)
+            memcpy(bytes + 1, changes[i].id.id, changes[i].id.len);
+    }
+    rc = error ? lmdb_err(err, self->env, error, "write to the LMDB store") : 0;
+    return lmdb_write_end(txn, self, rc, err);
+}
+
+int lmdb_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
+    size_t max, store_change_fn *fn, void *ctx, struct err *err)
+{
+    struct lmdb_link *const self = (struct lmdb_link *)link;
+    struct store_key base, from;
+    MDB_cursor *at;
+    uint64_t number = 0;
+    if (*cursor && !store_number_parse(&number, cursor, strlen(cursor)))
+        return store_err_cursor(err, cursor);
+    store_key_changes(&base, link->store, generation);
+    store_key_append(&base, ":", 1);
+    int rc = lmdb_read_begin(self, err);
+    if (rc < 0)
+        return rc;
+    int error = mdb_cursor_open(self->read, self->env->dbi, &at);
+    if (error) {
+        lmdb_read_end(self);
+        return lmdb_err(err, self->env, error, "read the LMDB store");
+    }
+    change_key(&from, &base, number + (number < UINT64_MAX));
+    MDB_val key = lmdb_val(from.text, from.len), value;
+    error = mdb_cursor_get(at, &key, &value, MDB_SET_RANGE);
+    for (; !error && rc == 0 && max && change_number(&number, &key, &base); max--) {
+        const char *const bytes = value.mv_data;
+        if (value.mv_size < 1 || (*bytes != STORE_USER && *bytes != STORE_CONTENT)) {
+            rc = err_set(
+                err, ERR_CORRUPT, "change %" PRIu64 " of generation %s is damaged", number, generation);
+            break;
+        }
+        rc = fn(ctx, &(struct store_change){(enum store_kind) * bytes, {bytes + 1, value.mv_size - 1}});
+        if (rc == 0) {
+            snprintf(cursor, STORE_CURSOR_MAX, "%" PRIu64, number);
+            error = mdb_cursor_get(at, &key, &value, MDB_NEXT);
+        }
+    }
+    mdb_cursor_close(at);
+    lmdb_read_end(self);
+    return error && error != MDB_NOTFOUND ? lmdb_err(err, self->env, error, "read the LMDB store") : rc;
+}

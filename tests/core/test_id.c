@@ -1,0 +1,100 @@
+#include "core/id.h"
+#include "tests/lib/scratch.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void test_utf8(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool valid;
+    } cases[] = {
+        {"", true},
+        {"abc", true},
+        {"\xC3\xA9", true},
+        {"\xE2\x82\xAC", true},
+        {"\xF0\x9F\x98\x80", true},
+        {"\xF4\x8F\xBF\xBF", true},
+        {"\xEF\xBF\xBF", true},
+        {"\x80", false},
+        {"\xC3", false},
+        {"\xC0\x80", false},
+        {"\xC1\xBF", false},
+        {"\xE0\x80\x80", false},
+        {"\xE0\x9F\xBF", false},
+        {"\xED\xA0\x80", false},
+        {"\xED\xBF\xBF", false},
+        {"\xF0\x8F\xBF\xBF", false},
+        {"\xF4\x90\x80\x80", false},
+        {"\xF5\x80\x80\x80", false},
+        {"\xFF", false},
+        {"\xE2\x82", false},
+        {"\xE2\x82x", false},
+        {"\xF0\x9F\x98", false},
+        {"a\x80", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (utf8_valid(cases[i].text, strlen(cases[i].text)) != cases[i].valid)
+            fail_msg("case %zu", i);
+}
+
+static void test_check(void **state)
+{
+    (void)state;
+    char long_id[ID_MAX + 2];
+    struct err err;
+    memset(long_id, 'x', sizeof long_id);
+    assert_int_equal(id_check("N1", 2, &err), 0);
+    assert_int_equal(id_check(long_id, ID_MAX, &err), 0);
+    assert_int_equal(id_check(long_id, ID_MAX + 1, &err), -ERR_INVALID);
+    assert_non_null(strstr(err.message, "513"));
+    static const struct {
+        const char *id;
+        size_t len;
+        const char *message;
+    } bad[] = {{"", 0, "empty"}, {"a b", 3, "0x20 at offset 1"}, {"a\0b", 3, "0x00 at offset 1"},
+        {"a\n", 2, "0x0a"}, {"\x7F", 1, "0x7f"}, {"\xC3", 1, "UTF-8"}, {"\t", 1, "0x09"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(id_check(bad[i].id, bad[i].len, &err), -ERR_INVALID);
+        assert_non_null(strstr(err.message, bad[i].message));
+    }
+}
+
+static void test_map(void **state)
+{
+    (void)state;
+    enum { COUNT = 50000 };
+    struct id_map map = {0};
+    char id[32];
+    bool added;
+    assert_int_equal(id_map_find(&map, "x", 1), -1);
+    for (int i = 0; i < COUNT; i++) {
+        const size_t len = (size_t)snprintf(id, sizeof id, "id-%d", i * 7919);
+        assert_int_equal(id_map_add(&map, id, len, &added), i);
+        assert_true(added);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        const size_t len = (size_t)snprintf(id, sizeof id, "id-%d", i * 7919);
+        assert_int_equal(id_map_find(&map, id, len), i);
+        assert_int_equal(id_map_add(&map, id, len, &added), i);
+        assert_false(added);
+        assert_string_equal(id_map_get(&map, (size_t)i), id);
+    }
+    assert_int_equal(id_map_find(&map, "id-1", 4), -1);
+    assert_int_equal(id_map_find(&map, "id-", 3), -1); /* the beginning of an id is not the id */
+    assert_int_equal(id_map_find(&map, "", 0), -1);
+    assert_int_equal(id_map_add(&map, "", 0, NULL), COUNT);
+    assert_int_equal(id_map_add(&map, "a\0b", 3, NULL), COUNT + 1);
+    assert_int_equal(id_map_find(&map, "a\0c", 3), -1);
+    assert_int_equal(id_map_find(&map, "", 0), COUNT);
+    id_map_done(&map);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_utf8), cmocka_unit_test(test_check), cmocka_unit_test(test_map)};
+    return cmocka_run_group_tests_name("id", tests, NULL, NULL);
+}
