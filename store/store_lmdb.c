@@ -7,6 +7,9 @@
  * a reader and a writer in one process share it; the map itself is never writable (no MDB_WRITEMAP), and the
  * refusal to write is store.c's.
  *
+ * A writer whose process is stopped in the middle of a transaction keeps LMDB's writer mutex: others who want
+ * to write wait until it goes on or dies. Readers never wait.
+ *
  * Readers are tied to transactions, not to threads (MDB_NOTLS), so that a link may hold one for its life.
  */
 #include "store/store_lmdb_int.h"
@@ -193,7 +196,8 @@ static int acquire_locked(struct lmdb_env **out, const char *path, bool read_onl
     return 0;
 }
 
-int lmdb_env_acquire(struct lmdb_env **out, const char *path, bool read_only, struct err *err)
+/* The process's one environment of a folder, opened or shared. ERR_NOT_FOUND if a reader finds none. */
+static int acquire(struct lmdb_env **out, const char *path, bool read_only, struct err *err)
 {
     pthread_mutex_lock(&registry_lock);
     const int rc = acquire_locked(out, path, read_only, err);
@@ -201,8 +205,10 @@ int lmdb_env_acquire(struct lmdb_env **out, const char *path, bool read_only, st
     return rc;
 }
 
-void lmdb_env_release(struct lmdb_env *env)
+static void release(struct lmdb_env *env)
 {
+    if (!env)
+        return;
     pthread_mutex_lock(&registry_lock);
     struct registered **at = &registry;
     while (&(*at)->env != env)
@@ -216,19 +222,29 @@ void lmdb_env_release(struct lmdb_env *env)
     pthread_mutex_unlock(&registry_lock);
 }
 
-/* ---- store and link ---- */
+/* ---- store and link: each holds the environment for itself ---- */
+
+struct lmdb_store {
+    struct store base;
+    struct lmdb_env *env; /* NULL if a reader found none */
+    bool read_only;
+    char path[];
+};
 
 static int lmdb_open(
     struct store **out, const char *path, const struct store_options *options, struct err *err)
 {
-    if (!*path)
+    const size_t len = strlen(path);
+    if (!len)
         return err_set(
             err, ERR_INVALID, "store URL: lmdb: needs the path of a folder, as in lmdb:/var/lib/embsum");
-    struct lmdb_store *const store = calloc(1, sizeof *store);
+    struct lmdb_store *const store = calloc(1, sizeof *store + len + 1);
     if (!store)
         return err_set(err, ERR_NOMEM, "out of memory");
-    const int rc = lmdb_env_acquire(&store->env, path, options->read_only, err);
-    if (rc < 0) {
+    memcpy(store->path, path, len + 1);
+    store->read_only = options->read_only;
+    const int rc = acquire(&store->env, path, options->read_only, err);
+    if (rc < 0 && !(rc == -ERR_NOT_FOUND && options->read_only)) {
         free(store);
         return rc;
     }
@@ -239,16 +255,16 @@ static int lmdb_open(
 static void lmdb_close(struct store *store)
 {
     struct lmdb_store *const self = (struct lmdb_store *)store;
-    lmdb_env_release(self->env);
+    release(self->env);
     free(self);
 }
 
 static int lmdb_connect(struct store_link **out, struct store *store, struct err *err)
 {
+    (void)store;
     struct lmdb_link *const link = calloc(1, sizeof *link);
     if (!link)
         return err_set(err, ERR_NOMEM, "out of memory");
-    link->env = ((struct lmdb_store *)store)->env;
     *out = &link->base;
     return 0;
 }
@@ -258,15 +274,26 @@ static void lmdb_disconnect(struct store_link *link)
     struct lmdb_link *const self = (struct lmdb_link *)link;
     if (self->read)
         mdb_txn_abort(self->read);
+    release(self->env);
     free(self);
+}
+
+/* A link takes the environment with its first call: the folder may have been made since the store was opened. */
+static int need_env(struct lmdb_link *link, struct err *err)
+{
+    const struct lmdb_store *const store = (const struct lmdb_store *)link->base.store;
+    return link->env ? 0 : acquire(&link->env, store->path, store->read_only, err);
 }
 
 /* ---- transactions ---- */
 
 int lmdb_read_begin(struct lmdb_link *link, struct err *err)
 {
+    int rc = need_env(link, err);
+    if (rc < 0)
+        return rc;
     MDB_env *const env = link->env->env;
-    int rc = link->read ? mdb_txn_renew(link->read) : mdb_txn_begin(env, NULL, MDB_RDONLY, &link->read);
+    rc = link->read ? mdb_txn_renew(link->read) : mdb_txn_begin(env, NULL, MDB_RDONLY, &link->read);
     if (rc == MDB_READERS_FULL && !link->read && mdb_reader_check(env, NULL) == 0)
         rc = mdb_txn_begin(env, NULL, MDB_RDONLY, &link->read);
     return rc ? lmdb_err(err, link->env, rc, "read the LMDB store") : 0;
@@ -277,9 +304,12 @@ void lmdb_read_end(struct lmdb_link *link)
     mdb_txn_reset(link->read);
 }
 
-int lmdb_write_begin(MDB_txn **out, const struct lmdb_link *link, struct err *err)
+int lmdb_write_begin(MDB_txn **out, struct lmdb_link *link, struct err *err)
 {
-    const int rc = mdb_txn_begin(link->env->env, NULL, 0, out);
+    int rc = need_env(link, err);
+    if (rc < 0)
+        return rc;
+    rc = mdb_txn_begin(link->env->env, NULL, 0, out);
     return rc ? lmdb_err(err, link->env, rc, "write to the LMDB store") : 0;
 }
 

@@ -89,17 +89,13 @@ static long size_of(struct store_link *link, const char *id)
 static void test_folder(void **state)
 {
     (void)state;
-    struct store_options reader = STORE_OPTIONS_INIT;
     struct store *store = NULL;
     struct err err = ERR_INIT;
     const char *const url = new_url();
-    reader.read_only = true;
-    assert_int_equal(store_open(&store, url, &reader, &err), -ERR_NOT_FOUND);
-    assert_int_equal(access(url + 5, F_OK), -1); /* and did not make it */
-    store = open_store(url, false);
-    store_close(store);
-    store = open_store(url, true);
-    store_close(store);
+    store_close(open_store(url, true));
+    assert_int_equal(access(url + 5, F_OK), -1); /* a reader does not make it */
+    store_close(open_store(url, false));
+    store_close(open_store(url, true));
     char deep[256];
     snprintf(deep, sizeof deep, "%s/no/such", url);
     assert_int_equal(store_open(&store, deep, NULL, &err), -ERR_NOT_FOUND);
@@ -107,6 +103,35 @@ static void test_folder(void **state)
     snprintf(deep, sizeof deep, "%s/data.mdb", url); /* a file */
     assert_true(store_open(&store, deep, NULL, &err) < 0);
     assert_non_null(strstr(err.message, "data.mdb"));
+}
+
+/* A reader may be there before the store is. */
+static void test_reader_first(void **state)
+{
+    (void)state;
+    char url[128], live[STORE_GENERATION_MAX];
+    const struct store_id id = {"U1", 2};
+    struct err err = ERR_INIT;
+    long size;
+    snprintf(url, sizeof url, "%s", new_url());
+    struct store *const reader = open_store(url, true);
+    struct store_link *const early = connect_store(reader), *const idle = connect_store(reader);
+    assert_int_equal(store_live(early, live, &err), -ERR_NOT_FOUND);
+    assert_non_null(strstr(err.message, url + 5));
+    assert_int_equal(store_get(early, "g", STORE_USER, &id, 1, measure, &size, &err), -ERR_NOT_FOUND);
+    assert_int_equal(store_ping(early, &err), -ERR_NOT_FOUND);
+    struct store *const writer = open_store(url, false);
+    struct store_link *const link = connect_store(writer);
+    ok(put(link, "U1", "one", 3, &err));
+    assert_int_equal(size_of(early, "U1"), 3);
+    assert_int_equal(size_of(idle, "U1"), 3);
+    assert_int_equal(store_live(early, live, &err), -ERR_NOT_FOUND);
+    store_disconnect(link);
+    store_close(writer);
+    assert_int_equal(size_of(early, "U1"), 3);
+    store_disconnect(early);
+    store_disconnect(idle);
+    store_close(reader);
 }
 
 /* The names that DESIGN gives are in the file, in plain bytes. */
@@ -459,6 +484,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_folder),
+        cmocka_unit_test(test_reader_first),
         cmocka_unit_test(test_key_names),
         cmocka_unit_test(test_shared_in_process),
         cmocka_unit_test(test_replaced),
