@@ -101,7 +101,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TOOL_OBJ) $(LIB_ALL)
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan lint format help clean
+.PHONY: check tests asan tsan image fresh debug lint format help clean
 tests: all $(TEST_BIN)
 
 check: tests ## every test, under 10 minutes
@@ -112,6 +112,12 @@ asan: ## every test under AddressSanitizer and UBSan
 
 tsan: ## every test under ThreadSanitizer
 	$(Q)$(MAKE) MODE=tsan BUILD=$(BUILD)/tsan check
+
+image: ## build and run the Dockerfile with buildah (root, minutes)
+	$(Q)sh tests/image/test_image.sh
+
+fresh: ## the README's commands on a fresh Debian 12 (root, minutes)
+	$(Q)sh tests/fresh/fresh
 
 debug: ## the programs with every warning an error, in build/debug
 	$(Q)$(MAKE) MODE=debug BUILD=$(BUILD)/debug tests

@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #define MAP_SIZE_MAX ((size_t)1 << 40) /* address space, not memory or disk */
@@ -57,6 +58,7 @@ struct registered {
     bool read_only;      /* the files permit no more */
     dev_t device;        /* of data.mdb */
     ino_t inode;
+    pid_t owner; /* a child of fork inherits the registry, but must open an environment of its own */
     size_t users;
     struct registered *next;
 };
@@ -141,7 +143,7 @@ static struct registered *find_registered(const char *path)
     struct stat st;
     if (stat_data(&st, path) == 0)
         for (struct registered *entry = registry; entry; entry = entry->next)
-            if (entry->device == st.st_dev && entry->inode == st.st_ino)
+            if (entry->device == st.st_dev && entry->inode == st.st_ino && entry->owner == getpid())
                 return entry;
     return NULL;
 }
@@ -182,6 +184,7 @@ static int acquire_locked(struct lmdb_env **out, const char *path, bool read_onl
         }
         entry->device = st.st_dev;
         entry->inode = st.st_ino;
+        entry->owner = getpid();
         entry->next = registry;
         registry = entry;
     }
