@@ -35,11 +35,11 @@ def right_scores(seed, user, contents):
 class Daemon:
     """embsumd on a port of the system's choice."""
 
-    def __init__(self, url, *settings, wait=True):
+    def __init__(self, url, *settings, env=()):
         arguments = [EMBSUMD, "--listen", "127.0.0.1:0", "--store", url]
         for setting in settings:
             arguments += ["--set", setting]
-        self.process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env={**os.environ, **dict(env)})
         self.lines, self.news = [], queue.Queue()
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
@@ -61,10 +61,10 @@ class Daemon:
             if line.startswith("{") and json.loads(line)["msg"] == message:
                 return json.loads(line)
 
-    def stop(self):
-        """SIGTERM; returns the exit code and the seconds it took."""
+    def stop(self, ask=True):
+        """SIGTERM, unless it has been sent; returns the exit code and the seconds it took."""
         start = time.monotonic()
-        if self.process.poll() is None:
+        if ask and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(30)
         self.reader.join(10)
@@ -257,7 +257,6 @@ class Answers(Case):
     def test_endless_chunks(self):
         with Raw(self.daemon) as raw:
             raw.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[b"8000\r\n" + b"x" * 0x8000 + b"\r\n"] * 30)
-            self.check_error(raw.receive(), 413, "payload_too_large") if False else None
             raw.send(*[b"8000\r\n" + b"x" * 0x8000 + b"\r\n"] * 30)
             answer = raw.receive()
             if answer:  # a reset may overtake it
@@ -289,10 +288,10 @@ class Answers(Case):
         for row in rows:
             with self.subTest(row=row), Raw(self.daemon) as raw:
                 raw.send(row + b"GET /livez HTTP/1.1\r\nHost: smuggled\r\n\r\n")
-                answer = raw.receive()
-                if answer:
-                    self.assertEqual(answer[0], 400)
-                self.assertTrue(raw.is_closed(), "a second answer")
+                answers = raw.file.read()
+                # A few are refused by the HTTP library itself, which sends the head of its refusals twice.
+                self.assertRegex(answers, rb"^HTTP/1\.1 (400|505) ")
+                self.assertNotIn(b"HTTP/1.1 200", answers)
 
     def test_keep_alive(self):
         with Raw(self.daemon) as raw:
@@ -365,7 +364,8 @@ class Limits(Case):
                 self.check_error(answer, 503, "unavailable")
                 self.assertEqual(answer[1]["retry-after"], "1")
                 self.assertTrue(raw.is_closed())
-        held.pop().close()
+        for _ in range(4):
+            held.pop().close()
         deadline = time.monotonic() + 5
         while (status := self.daemon.ask("GET", "/livez")[0]) == 503 and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -407,6 +407,9 @@ class Balance(Case):
                 self.assertEqual(raw.receive()[0], 200)
             for raw in held:
                 raw.close()
+            deadline = time.monotonic() + 10
+            while self.daemon.metric("embsum_http_connections") > 1 and time.monotonic() < deadline:
+                time.sleep(0.02)
         counts = [self.daemon.metric(f'embsum_http_connections_total{{worker="{i}"}}') for i in range(4)]
         self.assertGreaterEqual(sum(counts), 96)
         self.assertLessEqual(max(counts), 1.2 * min(counts), counts)
@@ -485,6 +488,18 @@ class Stop(unittest.TestCase):
         finally:
             shutil.rmtree(folder)
 
+    def test_signals_at_any_moment(self):
+        folder = tempfile.mkdtemp(prefix="embsum-test-api-")
+        try:
+            publish(f"lmdb:{folder}/store", 1)
+            for _ in range(10):
+                daemon = Daemon(f"lmdb:{folder}/store")
+                daemon.process.send_signal(signal.SIGTERM)
+                daemon.process.send_signal(signal.SIGINT)
+                self.assertEqual(daemon.stop()[0], 0)
+        finally:
+            shutil.rmtree(folder)
+
     def test_idle_connections_do_not_hold_it(self):
         folder = tempfile.mkdtemp(prefix="embsum-test-api-")
         try:
@@ -515,7 +530,7 @@ class Stop(unittest.TestCase):
                 answer = raw.receive()
                 self.assertEqual(answer[0], 200)
                 self.assertEqual(answer[1]["connection"].lower(), "close")
-            self.assertEqual(daemon.stop()[0], 0)
+            self.assertEqual(daemon.stop(ask=False)[0], 0)
         finally:
             shutil.rmtree(folder)
 
@@ -596,7 +611,12 @@ class Proxy:
             except OSError:
                 return
             upstream = socket.socket(socket.AF_UNIX)
-            upstream.connect(self.target)
+            try:
+                upstream.connect(self.target)
+            except OSError:
+                client.close()
+                upstream.close()
+                continue
             for source, sink, filtered in ((client, upstream, True), (upstream, client, False)):
                 threading.Thread(target=self.copy, args=(source, sink, filtered), daemon=True).start()
 
@@ -607,11 +627,12 @@ class Proxy:
                     sink.sendall(data)
         except OSError:
             pass
-        for end in (source, sink):
+        for end in (source, sink):  # the other thread's recv ends with it
             try:
                 end.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+        source.close()
 
     def close(self):
         self.server.close()
@@ -623,6 +644,7 @@ class Redis(Case):
         cls.folder = tempfile.mkdtemp(prefix="embsum-test-api-")
         cls.path = f"{cls.folder}/redis.sock"
         cls.url = f"redis+unix:{cls.path}"
+        cls.addClassCleanup(cls.end_redis)
         cls.start_redis()
         cls.generation = publish(cls.url, 1)
         cls.proxy = Proxy(f"{cls.folder}/proxy.sock", cls.path)
@@ -632,7 +654,7 @@ class Redis(Case):
     def start_redis(cls):
         cls.redis = subprocess.Popen(
             ["/usr/bin/redis-server", "--port", "0", "--unixsocket", cls.path, "--dir", cls.folder, "--save", "",
-             "--appendonly", "yes"], stdout=subprocess.DEVNULL)
+             "--appendonly", "yes"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while True:
             try:
@@ -648,13 +670,14 @@ class Redis(Case):
             time.sleep(0.02)
 
     @classmethod
+    def end_redis(cls):
+        cls.redis.terminate()
+        cls.redis.wait(10)
+
+    @classmethod
     def tearDownClass(cls):
         cls.proxy.close()
-        try:
-            super().tearDownClass()
-        finally:
-            cls.redis.terminate()
-            cls.redis.wait(10)
+        super().tearDownClass()
 
     def wait_until(self, condition):
         deadline = time.monotonic() + 10 * SLOW
@@ -745,7 +768,7 @@ class CommandLine(unittest.TestCase):
                 (2, "server.nothing", ["--set", "server.nothing=1"]),
                 (2, "KEY=VALUE", ["--set", "server.workers"]),
                 (2, "server.listen", ["--listen", "nowhere"]),
-                (1, "rank.users", ["--config", file.name]),
+                (1, '"users" in rank', ["--config", file.name]),
                 (1, "No such file", ["--config", "/nonexistent/embsum.json"]),
                 (1, "scheme", ["--store", "ftp://x", "--listen", "127.0.0.1:0"]),
                 (1, "in use", ["--store", f"lmdb:{tempfile.gettempdir()}/embsum-test-api-{os.getpid()}", "--listen",
@@ -759,9 +782,14 @@ class CommandLine(unittest.TestCase):
         shutil.rmtree(f"{tempfile.gettempdir()}/embsum-test-api-{os.getpid()}", ignore_errors=True)
 
     def test_secrets_are_not_logged(self):
-        daemon = Daemon("redis://someone:hunter2@127.0.0.1:1/0")
+        done = self.run_daemon("--store", "redis://someone:hunter2@127.0.0.1:1/0", "--listen", "127.0.0.1:0")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("password", done.stderr)
+        daemon = Daemon("redis://someone@127.0.0.1:1/0", env={"EMBSUM_STORE_PASSWORD": "hunter2"})
+        self.assertEqual(daemon.ask("GET", "/readyz")[0], 503)
+        self.assertNotIn(b"hunter2", daemon.ask("GET", "/metrics")[2])
         self.assertEqual(daemon.stop()[0], 0)
-        self.assertNotIn("hunter2", "".join(daemon.lines))
+        self.assertNotIn("hunter2", done.stderr + "".join(daemon.lines))
 
 
 if __name__ == "__main__":
