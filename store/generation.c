@@ -20,7 +20,7 @@ static int step_begin(struct step *step, struct store *store, struct err *err)
     *step = (struct step){0};
     int rc = store_connect(&step->link, store, err);
     if (rc == 0)
-        rc = lease_take(&step->lease, store, err);
+        rc = lease_take(&step->lease, store, LEASE_TTL_MS, err);
     return rc == 0 ? store_generations(step->link, &step->rows, &step->count, err) : rc;
 }
 

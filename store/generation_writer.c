@@ -76,7 +76,7 @@ static int begin(struct generation_writer *writer, struct store *store, struct e
 {
     int rc = store_connect(&writer->link, store, err);
     if (rc == 0)
-        rc = lease_take(&writer->lease, store, err);
+        rc = lease_take(&writer->lease, store, LEASE_TTL_MS, err);
     if (rc == 0)
         rc = drop_abandoned(writer, err);
     if (rc == 0) {

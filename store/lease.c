@@ -11,12 +11,10 @@
 #include <string.h>
 #include <time.h>
 
-#define RENEW_MS (LEASE_TTL_MS / 3)
-#define RETRY_MS 1000
-
 struct lease {
     struct store_link *link; /* the thread's, but before it starts and after it has ended */
     uint64_t token;
+    int ttl_ms;
     atomic_bool fenced;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -25,12 +23,12 @@ struct lease {
 };
 
 /* Sleep under the lock for the time given, or until the lease is given back; true if it is. */
-static bool wait_for_stop(struct lease *lease, long ms)
+static bool wait_for_stop(struct lease *lease, int ms)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
+    until.tv_nsec += ms % 1000 * 1000000L;
     if (until.tv_nsec >= 1000000000) {
         until.tv_nsec -= 1000000000;
         until.tv_sec++;
@@ -44,17 +42,18 @@ static bool wait_for_stop(struct lease *lease, long ms)
 static void *renew(void *arg)
 {
     struct lease *const lease = arg;
-    long wait_ms = RENEW_MS;
+    const int renew_ms = lease->ttl_ms / 3, retry_ms = lease->ttl_ms / 30;
+    int wait_ms = renew_ms;
     pthread_mutex_lock(&lease->lock);
     while (!wait_for_stop(lease, wait_ms)) {
         pthread_mutex_unlock(&lease->lock);
-        const int rc = store_renew(lease->link, lease->token, LEASE_TTL_MS, NULL);
+        const int rc = store_renew(lease->link, lease->token, lease->ttl_ms, NULL);
         pthread_mutex_lock(&lease->lock);
         if (rc == -ERR_FENCED) {
             atomic_store(&lease->fenced, true);
             break;
         }
-        wait_ms = rc < 0 ? RETRY_MS : RENEW_MS;
+        wait_ms = rc < 0 ? retry_ms : renew_ms;
     }
     pthread_mutex_unlock(&lease->lock);
     return NULL;
@@ -97,16 +96,17 @@ static void free_lease(struct lease *lease)
     free(lease);
 }
 
-int lease_take(struct lease **out, struct store *store, struct err *err)
+int lease_take(struct lease **out, struct store *store, int ttl_ms, struct err *err)
 {
     struct lease *const lease = calloc(1, sizeof *lease);
     if (!lease || init_sync(lease)) {
         free(lease);
         return err_set(err, ERR_NOMEM, "out of memory");
     }
+    lease->ttl_ms = ttl_ms;
     int rc = store_connect(&lease->link, store, err);
     if (rc == 0)
-        rc = store_lock(lease->link, LEASE_TTL_MS, &lease->token, err);
+        rc = store_lock(lease->link, ttl_ms, &lease->token, err);
     if (rc == 0) {
         errno = start_thread(lease);
         if (errno) {

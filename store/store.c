@@ -15,8 +15,8 @@ static const struct {
     const struct store_backend *backend; /* NULL: known by name, not built yet */
 } schemes[] = {
     {"lmdb:", &store_lmdb},
-    {"redis://", NULL},
-    {"redis+unix:", NULL},
+    {"redis://", &store_redis_tcp},
+    {"redis+unix:", &store_redis_unix},
     {"redis+cluster://", NULL},
     {"redis+sentinel://", NULL},
 };

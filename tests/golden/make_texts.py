@@ -11,7 +11,7 @@ import pathlib
 import random
 import unicodedata
 
-LENGTHS = [0, 1, 3, 4, 5, 59, 60, 61, 200, 2, 6, 7, 8, 9, 11, 12, 13, 17, 20, 33, 62]
+LENGTHS = [0, 1, 3, 4, 5, 59, 60, 61, 200, 2, 6, 7, 8, 9, 10, 11, 12, 13]
 
 TOPICS = {
     "sports": {
@@ -100,8 +100,8 @@ def make_news(rng, count):
 
 
 def make_behaviors(rng, items, lengths):
-    """One user a length and three more: one who read only items that are gone, one whose longest row is not
-    the last, one with two histories of one length."""
+    """One user a length and four more: one who read only items that are gone, one whose longest row is not
+    the last, one with two histories of one length, one whose longest row is not the one with most known items."""
     rows = []
 
     def row(user, history):
@@ -126,6 +126,8 @@ def make_behaviors(rng, items, lengths):
     row("Uequal", draw(6))
     row("Uolder", draw(4))
     row("Uequal", draw(6))
+    row("Ulost", ["X4", "X5", items[0]])  # the longer history, of which the shorter part is known
+    row("Ulost", draw(2))
     return ["\t".join([str(1 + i), user, "11/24/2026 3:00:00 AM", history, shown]) for i, (user, history, shown) in enumerate(rows)]
 
 

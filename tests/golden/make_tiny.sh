@@ -17,5 +17,5 @@ cut -f3-5 "$work/news.tsv" | tr '\t' '\n' | grep . >"$work/corpus"
     --normalization_rule_name=identity --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1 --num_threads=1 \
     --character_coverage=0.98 --minloglevel=1)
 cp "$work/spiece.model" "$out/"
-$python weights.py random --config tiny.json --seed 70 --out "$out"
+$python weights.py random --config tiny.json --seed 241 --out "$out"
 $python reference.py encode --model "$out" --news "$out/news.tsv" --behaviors "$out/behaviors.tsv" --out "$out/expected"

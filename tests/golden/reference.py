@@ -4,21 +4,20 @@ Written from the paper, from DESIGN's mathematics and from what T5 is, not from 
 slow is clearer. Only the buckets of the relative positions are computed in float32, because the published
 models were trained with buckets computed so.
 
-    reference.py encode  --model DIR --news news.tsv --behaviors behaviors.tsv --out DIR [--ablation NAME]
+    reference.py encode  --model DIR... --news news.tsv --behaviors behaviors.tsv --out DIR...
     reference.py verify  --model DIR --news news.tsv --behaviors behaviors.tsv
     reference.py buckets
 
-`encode` leaves what `embsum encode` leaves, in float64: content.npy and content.ids, user.npy and user.ids,
-score_proj.npy, summaries.jsonl. `verify` holds the shortcuts taken here (one decoder step at a time, several
+`encode` leaves in the out folder of each model what `embsum encode` leaves, in float64: content.npy and
+content.ids, user.npy and user.ids, score_proj.npy, summaries.jsonl. `verify` holds the shortcuts taken here (one decoder step at a time, several
 users and sequences at once) against the plain way. `buckets` prints the golden table buckets.txt.
 
-Needs Debian's python3-torch, python3-numpy and sentencepiece (for its command spm_encode).
+Needs Debian's python3-torch, python3-numpy and sentencepiece (for its commands spm_encode, spm_decode, spm_export_vocab).
 """
 import argparse
 import dataclasses
 import json
 import math
-import os
 import pathlib
 import subprocess
 import sys
@@ -41,7 +40,7 @@ DEFAULT_FIELDS = [
 class Config:
     """config.json with T5's and EmbSum's defaults."""
 
-    def __init__(self, path, ablation=None):
+    def __init__(self, path):
         t5 = json.loads(pathlib.Path(path).read_text())
         own = t5.get("embsum", {})
         self.d_model, self.d_kv, self.heads = t5["d_model"], t5["d_kv"], t5["num_heads"]
@@ -59,7 +58,7 @@ class Config:
         self.max_summary_tokens = own.get("max_summary_tokens", 96)
         self.sos = own.get("sos_token_id", 32100)
         self.fields = own.get("fields", DEFAULT_FIELDS)
-        self.ablation = ablation or own.get("ablation") or "none"
+        self.ablation = own.get("ablation") or "none"
         if self.ablation not in ABLATIONS:
             raise ValueError(f"{path}: unknown ablation {self.ablation}")
         if self.ablation == "no_grouping":
@@ -271,33 +270,41 @@ def read_news(path):
 
 
 def read_histories(path, known):
-    """{user: [item id]} in order of first appearance; ids without a text are dropped first.
-    Of a user's several rows the longest history counts, of equally long ones the last."""
-    histories = {}
+    """{user: [item id]} in order of first appearance, without the ids that have no text.
+    Of a user's several rows the longest history counts, of equally long ones the last: a history only grows,
+    so that row is the newest, whatever news.tsv knows of it."""
+    longest = {}
     for line in lines_of(path):
         row = line.split("\t")
         if len(row) != 5:
             raise ValueError(f"{path}: a row of {len(row)} columns")
-        history = [item for item in row[3].split(" ") if item in known]
-        if len(history) >= len(histories.get(row[1], [])):
-            histories[row[1]] = history
-    return histories
+        history = row[3].split()
+        if len(history) >= len(longest.get(row[1], [])):
+            longest[row[1]] = history
+    return {user: [item for item in history if item in known] for user, history in longest.items()}
+
+
+def filter_lines(command, lines):
+    """The lines that a command makes of these lines, one of each."""
+    text = "".join(line + "\n" for line in lines).encode()
+    out = subprocess.run(command, input=text, stdout=subprocess.PIPE, check=True).stdout.decode().split("\n")[:-1]
+    if any("\n" in line for line in lines) or len(out) != len(lines):
+        raise ValueError(f"{command[0]} answered {len(out)} lines to {len(lines)}")
+    return out
 
 
 def tokenize(vocab, texts):
     """Ids of each text, by SentencePiece's own command in one call."""
-    if any("\n" in text for text in texts):
-        raise ValueError("a text holds a newline")
-    out = subprocess.run(
-        ["spm_encode", f"--model={vocab}", "--output_format=id"],
-        input="".join(text + "\n" for text in texts).encode(),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    lines = out.stdout.decode().split("\n")[:-1]
-    if len(lines) != len(texts):
-        raise ValueError(f"spm_encode answered {len(lines)} lines to {len(texts)} texts")
+    lines = filter_lines(["spm_encode", f"--model={vocab}", "--output_format=id"], texts)
     return [[int(id) for id in line.split()] for line in lines]
+
+
+def detokenize(vocab, summaries):
+    """The text of each list of ids; ids beyond the vocabulary's own pieces are dropped."""
+    listing = subprocess.run(["spm_export_vocab", f"--model={vocab}"], stdout=subprocess.PIPE, check=True)
+    pieces = listing.stdout.count(b"\n")
+    lines = [" ".join(str(id) for id in ids if id < pieces) for ids in summaries]
+    return filter_lines(["spm_decode", f"--model={vocab}", "--input_format=id"], lines)
 
 
 def item_ids(config, vocab, items):
@@ -326,9 +333,9 @@ def sessions_of(config, history):
 
 
 class Model:
-    def __init__(self, directory, ablation=None):
+    def __init__(self, directory):
         directory = pathlib.Path(directory)
-        self.config = Config(directory / "config.json", ablation)
+        self.config = Config(directory / "config.json")
         self.t5 = T5(self.config, weights.load(directory / "model.safetensors"))
         self.vocab = directory / "spiece.model"
 
@@ -377,16 +384,16 @@ class Model:
         return torch.stack([self.poly_attention("user", z) for z in rows]), summaries
 
 
-def encode(args):
-    model = Model(args.model, args.ablation)
+def encode_model(directory, args, out):
+    model = Model(directory)
     news = read_news(args.news)
     histories = read_histories(args.behaviors, news)
-    histories.setdefault("", [])  # the default user, last
+    histories[""] = []  # the default user, last
     ids = item_ids(model.config, model.vocab, news)
     contents = model.contents(list(ids.values()))
     users, summaries = model.users(list(histories.values()), ids)
+    texts = detokenize(model.vocab, [summary.tokens for summary in summaries])
 
-    out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     np.save(out / "content.npy", contents.numpy())
     np.save(out / "user.npy", users.numpy())
@@ -394,14 +401,21 @@ def encode(args):
     (out / "content.ids").write_text("".join(f"{item}\n" for item in ids))
     (out / "user.ids").write_text("".join(f"{user}\n" for user in histories))
     with open(out / "summaries.jsonl", "w") as file:
-        for user, summary in zip(histories, summaries):
+        for user, summary, text in zip(histories, summaries, texts):
             margin = summary.margin if math.isfinite(summary.margin) else None
-            file.write(json.dumps({"user": user, "tokens": summary.tokens, "margin": margin}) + "\n")
+            row = {"user": user, "summary": text, "tokens": summary.tokens, "margin": margin}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    items = sum(len(item) for history in histories.values() for item in sessions_of(model.config, history))
     print(
-        f"{len(ids)} contents of {sum(map(len, ids.values()))} tokens, {len(histories)} users of "
-        f"{sum(min(len(h), model.config.max_items) for h in histories.values())} items at most",
+        f"{directory}: {len(ids)} contents of {sum(map(len, ids.values()))} tokens, "
+        f"{len(histories)} users of {items} items",
         file=sys.stderr,
     )
+
+
+def encode(args):
+    for model, out in zip(args.model, args.out, strict=True):
+        encode_model(model, args, pathlib.Path(out))
 
 
 def verify(args):
@@ -450,13 +464,13 @@ def main():
         command = commands.add_parser(function.__name__)
         command.set_defaults(function=function)
         if function is not buckets:
-            for name in ("model", "news", "behaviors"):
-                command.add_argument("--" + name, required=True)
+            command.add_argument("--model", required=True, nargs="+" if function is encode else None)
+            command.add_argument("--news", required=True)
+            command.add_argument("--behaviors", required=True)
         if function is encode:
-            command.add_argument("--out", required=True)
-            command.add_argument("--ablation", choices=ABLATIONS)
+            command.add_argument("--out", required=True, nargs="+")
     args = parser.parse_args()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(1)  # the matrix products have threads of their own
     with torch.no_grad():
         args.function(args)
 

@@ -41,10 +41,15 @@ same() {
 b() {
     command=$1
     shift
-    buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run" "$command" "$@"
+    buildah --storage-driver "$driver" --root "$work/storage" --runroot "$work/run" "$command" "$@"
 }
 
-say "base image"
+# overlay shares the layers, where the kernel has it; vfs copies each, but works everywhere.
+driver=overlay
+trial=$(b from scratch 2>/dev/null) && b mount "$trial" >/dev/null 2>&1 || driver=vfs
+[ -z "$trial" ] || b rm "$trial" >/dev/null 2>&1 || true
+
+say "base image (storage: $driver)"
 mmdebstrap --quiet --variant=minbase bookworm "$work/base.tar" || skip "mmdebstrap cannot make a Debian here"
 scratch=$(b from scratch) || skip "buildah does not work here"
 b add -q "$scratch" "$work/base.tar" / >/dev/null
@@ -106,12 +111,12 @@ say "a store made there, served there"
 store=lmdb:/var/lib/embsum/store
 run embsum init --config /demo/config.json --vocab /demo/spiece.model --seed 1 --out /var/lib/embsum/model
 run embsum refresh --quiet --model /var/lib/embsum/model --news /demo/news.tsv --behaviors /demo/behaviors.tsv --store $store
-run sh -c 'echo $$ >/var/lib/embsum/pid && exec embsumd --config /etc/embsum/embsum.json' >"$work/embsumd.log" 2>&1 &
+run sh -c 'echo $$ >/tmp/embsumd.pid && exec embsumd --config /etc/embsum/embsum.json' >"$work/embsumd.log" 2>&1 &
 runner=$!
 root=$(b mount "$container")
 # chroot isolation shares the machine's process ids. Ends the daemon and gives its exit code.
 stop_daemon() {
-    kill "$(cat "$root/var/lib/embsum/pid")" 2>/dev/null || true
+    kill "$(cat "$root/tmp/embsumd.pid")" 2>/dev/null || true
     code=0
     wait "$runner" || code=$?
     runner=''
@@ -121,10 +126,10 @@ url=http://127.0.0.1:$port
 tries=100
 until curl -sf -o /dev/null "$url/readyz"; do
     tries=$((tries - 1))
-    [ "$tries" -gt 0 ] && kill -0 "$runner" || {
+    if [ "$tries" = 0 ] || ! kill -0 "$runner"; then
         cat "$work/embsumd.log" >&2
         fail "embsumd does not get ready"
-    }
+    fi
     sleep 0.1
 done
 # shellcheck disable=SC2086 # a command line

@@ -1,0 +1,162 @@
+/* embsumd: the life of the daemon, from the command line to the last answer. */
+#include "core/gemm.h"
+#include "server/http.h"
+#include "server/options.h"
+#include "server/router.h"
+#include "server/worker.h"
+
+#include <jansson.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EXIT_USAGE = 2 };
+
+static void handle(void *worker, const struct http_request *request, struct http_response *response)
+{
+    router_handle(worker, request, response);
+}
+
+static void refused(void *worker, unsigned status)
+{
+    struct worker *own = worker;
+    metrics_request(&own->metrics, METRICS_REFUSED, status, 0);
+}
+
+/* Processors that this process may use, which a container or taskset may have made fewer than there are. */
+static size_t count_processors(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
+        return (size_t)CPU_COUNT(&set);
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (size_t)online : 1;
+}
+
+/* The store's URL for the log: what stands between "//" and the last '@' may hold a password. */
+static void log_url(struct log_line *line, const char *url)
+{
+    const char *start = strstr(url, "//"), *end = strrchr(url, '@');
+    if (!start || !end || end < start) {
+        log_text(line, "store", url);
+        return;
+    }
+    char shown[CONFIG_STRING_MAX];
+    snprintf(shown, sizeof shown, "%.*s...%s", (int)(start + 2 - url), url, end);
+    log_text(line, "store", shown);
+}
+
+static void log_listening(const struct service *service, const struct http *http)
+{
+    struct log_line line;
+    log_begin(&line, service->log, LOG_INFO, "listening");
+    log_text(&line, "address", http_address(http));
+    log_int(&line, "workers", (int64_t)service->worker_count);
+    log_text(&line, "kernel", gemm_kernel());
+    log_url(&line, service->config->store.url);
+    log_text(&line, "version", EMBSUM_VERSION);
+    log_end(&line);
+}
+
+static int open_http(struct http **out, struct service *service, struct err *err)
+{
+    const struct config *config = service->config;
+    void **workers = calloc(service->worker_count, sizeof *workers);
+    if (!workers)
+        return err_set(err, ERR_NOMEM, "no memory for the workers");
+    for (size_t i = 0; i < service->worker_count; i++)
+        workers[i] = &service->workers[i];
+    const struct http_options options = {
+        .listen = config->server.listen,
+        .workers = workers,
+        .worker_count = service->worker_count,
+        .handle = handle,
+        .refused = refused,
+        .connections_max = (size_t)config->server.connections_max,
+        .body_max = (size_t)config->server.body_max_bytes,
+        .header_max = (size_t)config->server.header_max_bytes,
+        .idle_timeout_ms = config->server.idle_timeout_ms,
+    };
+    const int code = http_open(out, &options, err);
+    free(workers);
+    return code;
+}
+
+/* Answer requests until a signal asks to stop. */
+static int serve(struct service *service, struct http *http, const sigset_t *signals, struct err *err)
+{
+    /* The first look is taken before anybody may connect, so that a daemon whose store is there is ready when
+     * it says that it listens. A store that is away is the watcher's affair. */
+    live_poll(service->live, NULL);
+    int code = live_start(service->live, err);
+    service->http = http;
+    if (code == 0)
+        code = http_start(http, err);
+    if (code < 0)
+        return code;
+    log_listening(service, http);
+    int number = 0;
+    sigwait(signals, &number);
+    struct log_line line;
+    log_begin(&line, service->log, LOG_INFO, "stopping");
+    log_text(&line, "signal", number == SIGINT ? "SIGINT" : "SIGTERM");
+    log_end(&line);
+    const size_t lost = http_stop(http, service->config->server.shutdown_timeout_ms);
+    log_begin(&line, service->log, lost ? LOG_WARN : LOG_INFO, "stopped");
+    log_int(&line, "requests_unanswered", (int64_t)lost);
+    log_end(&line);
+    return 0;
+}
+
+static int run(const struct config *config, const struct log *log, struct err *err)
+{
+    /* All threads inherit the mask: signals are waited for here alone. */
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    json_object_seed(0);
+    const size_t workers = config->server.workers ? (size_t)config->server.workers : count_processors();
+    struct service service = {0};
+    struct http *http = NULL;
+    int code = gemm_init(err);
+    if (code == 0)
+        code = service_init(&service, config, log, workers, err);
+    if (code == 0)
+        code = open_http(&http, &service, err);
+    if (code == 0)
+        code = serve(&service, http, &signals, err);
+    http_free(http);
+    service_done(&service);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    struct config config;
+    struct err err = ERR_INIT;
+    enum options_action action;
+    bool usage;
+    if (options_parse(&config, &action, argc, argv, environ, &usage, &err) < 0) {
+        fprintf(stderr, "embsumd: %s\n%s", err.message, usage ? "embsumd --help lists the options\n" : "");
+        return usage ? EXIT_USAGE : EXIT_FAILURE;
+    }
+    if (action == OPTIONS_HELP)
+        options_help(stdout);
+    else if (action == OPTIONS_VERSION)
+        puts("embsumd " EMBSUM_VERSION);
+    else if (action == OPTIONS_PRINT_CONFIG)
+        options_print_config(stdout, &config);
+    if (action != OPTIONS_RUN)
+        return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    struct log log = {.fd = STDERR_FILENO};
+    if (log_init(&log, STDERR_FILENO, config.log.level, &err) < 0 || run(&config, &log, &err) < 0) {
+        log_err(&log, LOG_ERROR, "failed", &err);
+        return EXIT_FAILURE;
+    }
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,199 @@
+#include "server/metrics.h"
+
+#include "core/gemm.h"
+#include "server/http.h"
+#include "server/worker.h"
+
+#include <inttypes.h>
+
+static const char *const route_names[METRICS_ROUTES] = {
+    [METRICS_RANK] = "/rank",
+    [METRICS_USERS] = "/users/{id}",
+    [METRICS_LIVEZ] = "/livez",
+    [METRICS_READYZ] = "/readyz",
+    [METRICS_METRICS] = "/metrics",
+    [METRICS_VERSION] = "/version",
+    [METRICS_OTHER] = "other",
+    [METRICS_REFUSED] = "refused",
+};
+
+static const char *const missing_names[METRICS_MISSING] = {
+    [METRICS_NOT_FOUND] = "not_found",
+    [METRICS_CORRUPT] = "corrupt",
+    [METRICS_UNAVAILABLE] = "unavailable",
+};
+
+/* The last row counts what no other names. */
+static const unsigned statuses[METRICS_STATUSES] = {
+    200, 400, 401, 404, 405, 408, 411, 413, 414, 415, 431, 503, 500};
+
+/* Upper bounds in microseconds, and as Prometheus writes them: seconds. */
+static const struct {
+    uint64_t us;
+    const char *seconds;
+} buckets[METRICS_BUCKETS] = {
+    {50, "5e-05"},
+    {100, "0.0001"},
+    {250, "0.00025"},
+    {500, "0.0005"},
+    {1000, "0.001"},
+    {2500, "0.0025"},
+    {5000, "0.005"},
+    {10000, "0.01"},
+    {25000, "0.025"},
+    {50000, "0.05"},
+    {100000, "0.1"},
+    {250000, "0.25"},
+    {1000000, "1"},
+    {5000000, "5"},
+};
+
+void metrics_request(struct metrics *metrics, enum metrics_route route, unsigned status, uint64_t ns)
+{
+    size_t row = 0, bucket = 0;
+    while (row < METRICS_STATUSES - 1 && statuses[row] != status)
+        row++;
+    while (bucket < METRICS_BUCKETS && ns > 1000 * buckets[bucket].us)
+        bucket++;
+    metrics_add(&metrics->requests[route][row], 1);
+    metrics_add(&metrics->bucket[route][bucket], 1);
+    metrics_add(&metrics->nanoseconds[route], ns);
+}
+
+/* ---- the page ---- */
+
+/* The sum over the workers of the counter at this offset in struct metrics. */
+static uint64_t sum(const struct service *service, size_t offset)
+{
+    uint64_t total = 0;
+    for (size_t i = 0; i < service->worker_count; i++) {
+        const char *base = (const char *)&service->workers[i].metrics;
+        total += atomic_load_explicit(
+            (const metrics_counter *)(const void *)(base + offset), memory_order_relaxed);
+    }
+    return total;
+}
+
+#define SUM(service, member) sum(service, offsetof(struct metrics, member))
+
+static void head(struct writer *w, const char *name, const char *type, const char *help)
+{
+    writer_printf(w, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void single(struct writer *w, const char *name, const char *type, const char *help, uint64_t value)
+{
+    head(w, name, type, help);
+    writer_printf(w, "%s %" PRIu64 "\n", name, value);
+}
+
+static void write_requests(struct writer *w, const struct service *service)
+{
+    head(w, "embsum_http_requests_total", "counter", "Requests answered, by route and status.");
+    for (size_t route = 0; route < METRICS_ROUTES; route++) {
+        for (size_t row = 0; row < METRICS_STATUSES; row++) {
+            const uint64_t count = SUM(service, requests[route][row]);
+            if (count)
+                writer_printf(w, "embsum_http_requests_total{route=\"%s\",code=\"%u\"} %" PRIu64 "\n",
+                    route_names[route], statuses[row], count);
+        }
+    }
+    head(w, "embsum_http_request_duration_seconds", "histogram",
+        "Time from a complete request to its answer's first byte, by route.");
+    for (size_t route = 0; route < METRICS_REFUSED; route++) {
+        uint64_t below = 0;
+        for (size_t i = 0; i < METRICS_BUCKETS; i++) {
+            below += SUM(service, bucket[route][i]);
+            writer_printf(w,
+                "embsum_http_request_duration_seconds_bucket{route=\"%s\",le=\"%s\"} %" PRIu64 "\n",
+                route_names[route], buckets[i].seconds, below);
+        }
+        below += SUM(service, bucket[route][METRICS_BUCKETS]);
+        const uint64_t nanoseconds = SUM(service, nanoseconds[route]);
+        writer_printf(w,
+            "embsum_http_request_duration_seconds_bucket{route=\"%s\",le=\"+Inf\"} %" PRIu64 "\n"
+            "embsum_http_request_duration_seconds_sum{route=\"%s\"} %.9g\n"
+            "embsum_http_request_duration_seconds_count{route=\"%s\"} %" PRIu64 "\n",
+            route_names[route], below, route_names[route], (double)nanoseconds / 1e9, route_names[route],
+            below);
+    }
+}
+
+static void write_ranking(struct writer *w, const struct service *service)
+{
+    single(
+        w, "embsum_scored_total", "counter", "Pairs of a user and a candidate scored.", SUM(service, scored));
+    head(w, "embsum_missing_total", "counter", "Candidates that could not be scored, by reason.");
+    for (size_t i = 0; i < METRICS_MISSING; i++)
+        writer_printf(w, "embsum_missing_total{reason=\"%s\"} %" PRIu64 "\n", missing_names[i],
+            SUM(service, missing[i]));
+    head(w, "embsum_blobs_refused_total", "counter", "Blobs read from the store and refused, by reason.");
+    for (size_t i = BLOB_OK + 1; i < BLOB_REASONS; i++)
+        writer_printf(w, "embsum_blobs_refused_total{reason=\"%s\"} %" PRIu64 "\n",
+            blob_reason_name((enum blob_reason)i), SUM(service, blobs[i]));
+}
+
+static void write_generation(struct writer *w, const struct service *service)
+{
+    struct live_stats live;
+    live_stats(service->live, &live);
+    single(w, "embsum_generation_loads_total", "counter", "Generations taken into memory.", live.loads);
+    single(w, "embsum_generation_refusals_total", "counter", "Generations refused: incomplete or damaged.",
+        live.refusals);
+    single(w, "embsum_store_errors_total", "counter", "Calls to the store that failed.",
+        live.store_errors + SUM(service, store_errors));
+    struct live_generation *generation = live_acquire(service->live);
+    single(w, "embsum_ready", "gauge", "1 if a verified generation is in memory.", generation != NULL);
+    if (!generation)
+        return;
+    const struct manifest *manifest = &generation->manifest;
+    struct hot_stats hot;
+    hot_stats(generation->hot, &hot);
+    head(w, "embsum_generation_info", "gauge", "The generation in memory.");
+    writer_printf(w, "embsum_generation_info{generation=\"%s\",m=\"%zu\",n=\"%zu\",d=\"%zu\"} 1\n",
+        generation->name, manifest->m, manifest->n, manifest->d);
+    single(w, "embsum_generation_created_timestamp_seconds", "gauge", "When the generation was made.",
+        (uint64_t)manifest->created);
+    single(w, "embsum_generation_loaded_timestamp_seconds", "gauge", "When it was taken into memory.",
+        (uint64_t)generation->loaded);
+    head(w, "embsum_generation_load_seconds", "gauge", "How long loading it took.");
+    writer_printf(w, "embsum_generation_load_seconds %.9g\n", generation->load_seconds);
+    single(w, "embsum_generation_users", "gauge", "Users in the generation.", manifest->users);
+    single(w, "embsum_generation_contents", "gauge", "Contents in the generation.", manifest->contents);
+    single(w, "embsum_hot_entries", "gauge", "Contents in hot memory.", hot.entries);
+    single(w, "embsum_hot_bytes", "gauge", "Bytes of hot memory in use.", hot.bytes);
+    single(w, "embsum_hot_limit_bytes", "gauge", "Bytes that hot memory may use.", hot.limit_bytes);
+    /* These begin anew with each generation, as Prometheus allows a counter to. */
+    single(w, "embsum_hot_hits_total", "counter", "Look-ups that found their content.", hot.hits);
+    single(w, "embsum_hot_misses_total", "counter", "Look-ups that did not.", hot.misses);
+    single(w, "embsum_hot_evictions_total", "counter", "Contents forgotten for others.", hot.evictions);
+    live_release(generation);
+}
+
+static void write_connections(struct writer *w, const struct http *http)
+{
+    struct http_stats stats;
+    http_stats(http, &stats);
+    single(w, "embsum_http_connections", "gauge", "Connections open.", stats.connections);
+    single(w, "embsum_http_connections_refused_total", "counter",
+        "Connections answered with 503 at the limit.", stats.refused);
+    head(w, "embsum_http_connections_total", "counter", "Connections accepted, by worker.");
+    for (size_t i = 0; i < stats.workers; i++)
+        writer_printf(w, "embsum_http_connections_total{worker=\"%zu\"} %" PRIu64 "\n", i,
+            http_worker_connections(http, i));
+}
+
+void metrics_handle(struct worker *worker, const struct http_request *request, struct http_response *response)
+{
+    (void)request;
+    const struct service *service = worker->service;
+    struct writer *w = &response->body;
+    response->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    head(w, "embsum_build_info", "gauge", "The program's version and its matrix kernel.");
+    writer_printf(w, "embsum_build_info{version=\"" EMBSUM_VERSION "\",kernel=\"%s\"} 1\n", gemm_kernel());
+    write_requests(w, service);
+    write_ranking(w, service);
+    write_generation(w, service);
+    if (service->http)
+        write_connections(w, service->http);
+}

@@ -1,0 +1,54 @@
+/* What the daemon counts, for Prometheus. Each worker has counters of its own, which it alone writes; a
+ * scrape adds them up. No label ever names a user or a content. */
+#ifndef EMBSUM_SERVER_METRICS_H
+#define EMBSUM_SERVER_METRICS_H
+
+#include "server/http_message.h"
+#include "store/blob.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+enum metrics_route {
+    METRICS_RANK,
+    METRICS_USERS,
+    METRICS_LIVEZ,
+    METRICS_READYZ,
+    METRICS_METRICS,
+    METRICS_VERSION,
+    METRICS_OTHER,   /* no such path */
+    METRICS_REFUSED, /* refused before its path was looked at */
+    METRICS_ROUTES
+};
+
+enum metrics_missing { METRICS_NOT_FOUND, METRICS_CORRUPT, METRICS_UNAVAILABLE, METRICS_MISSING };
+
+#define METRICS_STATUSES 13 /* rows of metrics.c's table */
+#define METRICS_BUCKETS 14
+
+typedef atomic_uint_fast64_t metrics_counter;
+
+struct metrics {
+    metrics_counter requests[METRICS_ROUTES][METRICS_STATUSES];
+    metrics_counter bucket[METRICS_ROUTES][METRICS_BUCKETS + 1]; /* the last: slower than all */
+    metrics_counter nanoseconds[METRICS_ROUTES];
+    metrics_counter scored; /* pairs of a user and a candidate */
+    metrics_counter missing[METRICS_MISSING];
+    metrics_counter blobs[BLOB_REASONS]; /* blobs that were refused, by reason */
+    metrics_counter store_errors;
+};
+
+/* The writer is one thread: no locked instruction is needed, only that a reader never sees half a number. */
+static inline void metrics_add(metrics_counter *counter, uint64_t value)
+{
+    atomic_store_explicit(
+        counter, atomic_load_explicit(counter, memory_order_relaxed) + value, memory_order_relaxed);
+}
+
+void metrics_request(struct metrics *metrics, enum metrics_route route, unsigned status, uint64_t ns);
+
+struct worker;
+void metrics_handle(
+    struct worker *worker, const struct http_request *request, struct http_response *response);
+
+#endif

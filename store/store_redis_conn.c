@@ -1,0 +1,393 @@
+/* The connection of a link: its socket, its deadlines, its back-off. */
+#include "store/store_redis_int.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* ---- failures ---- */
+
+void redis_disconnect(struct redis_link *link)
+{
+    if (link->fd >= 0)
+        close(link->fd);
+    link->fd = -1;
+    if (link->reader)
+        redisReaderFree(link->reader);
+    link->reader = NULL;
+    link->out_sent = link->out_used = 0;
+    link->out_failed = false;
+}
+
+/* The pause doubles from attempt to attempt. Up to a quarter of it is left to chance, so that the links of a
+ * fleet do not come back to a restarted server in one wave. */
+static void back_off(struct redis_link *link)
+{
+    const struct redis_store *const store = link->store;
+    if (!link->retry_ms)
+        link->retry_ms = store->retry_min_ms;
+    else
+        link->retry_ms = link->retry_ms < store->retry_max_ms / 2 ? 2 * link->retry_ms : store->retry_max_ms;
+    link->random = link->random * 6364136223846793005u + 1442695040888963407u;
+    link->retry_at_ms = now_ms() + link->retry_ms - link->retry_ms * (int)(link->random >> 56) / 1024;
+}
+
+void redis_succeed(struct redis_link *link)
+{
+    link->retry_ms = 0;
+}
+
+static void describe(char *out, size_t size, const struct redis_link *link)
+{
+    const struct redis_address *const address = &link->store->address;
+    if (address->local)
+        snprintf(out, size, "%s", address->path);
+    else
+        snprintf(out, size, "%s:%s", address->host, address->port);
+}
+
+/* The connection is over, and so is the call. why may be the reader's own text, which ends here too. */
+static int fail(struct redis_link *link, struct err *err, const char *why)
+{
+    char where[280];
+    describe(where, sizeof where, link);
+    snprintf(link->why, sizeof link->why, "%s", why);
+    redis_disconnect(link);
+    back_off(link);
+    return err_set(err, ERR_UNAVAILABLE, "Redis at %s: %s", where, link->why);
+}
+
+static int fail_errno(struct redis_link *link, struct err *err, const char *what, int number)
+{
+    char why[128], text[96];
+    snprintf(why, sizeof why, "%s: %s", what, strerror_r(number, text, sizeof text));
+    return fail(link, err, why);
+}
+
+static int fail_late(struct redis_link *link, struct err *err, const char *what, int timeout_ms)
+{
+    char why[96];
+    snprintf(why, sizeof why, "%s within %d ms", what, timeout_ms);
+    return fail(link, err, why);
+}
+
+/* ---- commands ---- */
+
+static bool reserve(struct redis_link *link, size_t len)
+{
+    if (link->out_size - link->out_used >= len)
+        return true;
+    size_t size = link->out_size ? link->out_size : 4096;
+    while (size - link->out_used < len && size < SIZE_MAX / 2)
+        size *= 2;
+    char *const out = size - link->out_used < len ? NULL : realloc(link->out, size);
+    if (!out) {
+        link->out_failed = true;
+        return false;
+    }
+    link->out = out;
+    link->out_size = size;
+    return true;
+}
+
+static void append(struct redis_link *link, const void *data, size_t len)
+{
+    if (len && reserve(link, len)) {
+        memcpy(link->out + link->out_used, data, len);
+        link->out_used += len;
+    }
+}
+
+static void append_size(struct redis_link *link, char type, size_t size)
+{
+    char text[32];
+    append(link, text, (size_t)snprintf(text, sizeof text, "%c%zu\r\n", type, size));
+}
+
+void redis_command(struct redis_link *link, size_t count, const char *name)
+{
+    append_size(link, '*', count);
+    redis_arg_text(link, name);
+}
+
+void redis_arg(struct redis_link *link, const void *data, size_t len)
+{
+    append_size(link, '$', len);
+    append(link, data, len);
+    append(link, "\r\n", 2);
+}
+
+void redis_arg_text(struct redis_link *link, const char *text)
+{
+    redis_arg(link, text, strlen(text));
+}
+
+void redis_arg_key(struct redis_link *link, const struct store_key *key)
+{
+    redis_arg(link, key->text, key->len);
+}
+
+void redis_arg_number(struct redis_link *link, uint64_t number)
+{
+    char text[24];
+    redis_arg(link, text, (size_t)snprintf(text, sizeof text, "%" PRIu64, number));
+}
+
+/* ---- bytes ---- */
+
+static int send_some(struct redis_link *link, struct err *err)
+{
+    const ssize_t sent =
+        send(link->fd, link->out + link->out_sent, link->out_used - link->out_sent, MSG_NOSIGNAL);
+    if (sent < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : fail_errno(link, err, "send", errno);
+    link->out_sent += (size_t)sent;
+    if (link->out_sent == link->out_used)
+        link->out_sent = link->out_used = 0;
+    return 0;
+}
+
+static int receive_some(struct redis_link *link, struct err *err)
+{
+    const ssize_t got = recv(link->fd, link->in, sizeof link->in, 0);
+    if (got < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : fail_errno(link, err, "receive", errno);
+    if (got == 0)
+        return fail(link, err, "the server closed the connection");
+    if (redisReaderFeed(link->reader, link->in, (size_t)got) != REDIS_OK)
+        return fail(link, err, link->reader->errstr);
+    return 0;
+}
+
+/* Wait for the socket, then send and receive what goes without waiting. */
+static int exchange_some(struct redis_link *link, int64_t deadline_ms, int timeout_ms, struct err *err)
+{
+    struct pollfd poller = {link->fd, POLLIN, 0};
+    if (link->out_used)
+        poller.events |= POLLOUT;
+    const int64_t left_ms = deadline_ms - now_ms();
+    const int rc = left_ms > 0 ? poll(&poller, 1, (int)left_ms) : 0;
+    if (rc == 0)
+        return fail_late(link, err, "no answer", timeout_ms);
+    if (rc < 0)
+        return errno == EINTR ? 0 : fail_errno(link, err, "poll", errno);
+    if (poller.revents & POLLOUT && send_some(link, err) < 0)
+        return -ERR_UNAVAILABLE;
+    return poller.revents & ~POLLOUT ? receive_some(link, err) : 0;
+}
+
+/* ---- replies ---- */
+
+static int refuse_reply(struct redis_link *link, redisReply *reply, struct err *err)
+{
+    char why[128];
+    const bool wrong_type = strncmp(reply->str, "WRONGTYPE", 9) == 0;
+    snprintf(why, sizeof why, "%s", reply->str);
+    freeReplyObject(reply);
+    fail(link, err, why);
+    if (!wrong_type)
+        return -ERR_UNAVAILABLE;
+    link->retry_at_ms = 0; /* the server is well, a key is not what it should be */
+    redis_succeed(link);
+    return err_set(err, ERR_CORRUPT, "a key of the store has another type than it should: %s", why);
+}
+
+static int reply_until(
+    struct redis_link *link, redisReply **out, int64_t deadline_ms, int timeout_ms, struct err *err)
+{
+    void *reply = NULL;
+    if (link->out_failed) {
+        redis_disconnect(link); /* half a command may stand in the buffer */
+        return err_set(err, ERR_NOMEM, "out of memory");
+    }
+    for (;;) {
+        if (redisReaderGetReply(link->reader, &reply) != REDIS_OK)
+            return fail(link, err, link->reader->errstr);
+        if (reply)
+            break;
+        const int rc = exchange_some(link, deadline_ms, timeout_ms, err);
+        if (rc < 0)
+            return rc;
+    }
+    if (((redisReply *)reply)->type == REDIS_REPLY_ERROR)
+        return refuse_reply(link, reply, err);
+    *out = reply;
+    return 0;
+}
+
+int redis_reply(struct redis_link *link, redisReply **out, struct err *err)
+{
+    const int timeout_ms = link->store->command_timeout_ms;
+    return reply_until(link, out, now_ms() + timeout_ms, timeout_ms, err);
+}
+
+int redis_unexpected(struct redis_link *link, redisReply *reply, const char *command, struct err *err)
+{
+    char why[96];
+    snprintf(
+        why, sizeof why, "an answer to %s that the command does not have (type %d)", command, reply->type);
+    freeReplyObject(reply);
+    return fail(link, err, why);
+}
+
+/* ---- connecting ---- */
+
+/* Wait for a connection under way. 0, or the errno of its failure. */
+static int await_connection(int fd, int64_t deadline_ms)
+{
+    struct pollfd poller = {fd, POLLOUT, 0};
+    int error = 0;
+    socklen_t len = sizeof error;
+    for (;;) {
+        const int64_t left_ms = deadline_ms - now_ms();
+        const int rc = left_ms > 0 ? poll(&poller, 1, (int)left_ms) : 0;
+        if (rc == 0)
+            return ETIMEDOUT;
+        if (rc > 0)
+            break;
+        if (errno != EINTR)
+            return errno;
+    }
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 ? errno : error;
+}
+
+/* A connected, non-blocking socket, or the negative errno. */
+static int open_socket(int family, const struct sockaddr *address, socklen_t len, int64_t deadline_ms)
+{
+    static const int on = 1;
+    const int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    int error = connect(fd, address, len) < 0 ? errno : 0;
+    while (error == EAGAIN && now_ms() < deadline_ms) { /* a unix socket whose queue is full */
+        poll(NULL, 0, 2);
+        error = connect(fd, address, len) < 0 ? errno : 0;
+    }
+    if (error == EINPROGRESS || error == EINTR)
+        error = await_connection(fd, deadline_ms);
+    if (error) {
+        close(fd);
+        return -error;
+    }
+    if (family != AF_UNIX) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    }
+    return fd;
+}
+
+static int open_unix(struct redis_link *link, int64_t deadline_ms)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    memcpy(address.sun_path, link->store->address.path, sizeof address.sun_path);
+    return open_socket(AF_UNIX, (const struct sockaddr *)&address, sizeof address, deadline_ms);
+}
+
+/* The first of the host's addresses that accepts. */
+static int open_tcp(struct redis_link *link, int64_t deadline_ms, const char **resolver_says)
+{
+    const struct redis_address *const address = &link->store->address;
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *found = NULL;
+    const int rc = getaddrinfo(address->host, address->port, &hints, &found);
+    if (rc) {
+        *resolver_says = gai_strerror(rc);
+        return -EHOSTUNREACH;
+    }
+    int fd = -EHOSTUNREACH;
+    for (const struct addrinfo *at = found; at && fd < 0; at = at->ai_next)
+        fd = open_socket(at->ai_family, at->ai_addr, at->ai_addrlen, deadline_ms);
+    freeaddrinfo(found);
+    return fd;
+}
+
+/* AUTH and SELECT in one go. Without either the first command tells whether the server is well. */
+static int greet(struct redis_link *link, int64_t deadline_ms, struct err *err)
+{
+    const struct redis_store *const store = link->store;
+    const char *const user = store->address.user;
+    size_t expected = 0;
+    if (store->password) {
+        redis_command(link, *user ? 3 : 2, "AUTH");
+        if (*user)
+            redis_arg_text(link, user);
+        redis_arg_text(link, store->password);
+        expected++;
+    }
+    if (store->address.database) {
+        redis_command(link, 2, "SELECT");
+        redis_arg_number(link, (uint64_t)store->address.database);
+        expected++;
+    }
+    for (; expected; expected--) {
+        redisReply *reply = NULL;
+        const int rc = reply_until(link, &reply, deadline_ms, store->connect_timeout_ms, err);
+        if (rc < 0)
+            return rc;
+        if (reply->type != REDIS_REPLY_STATUS)
+            return redis_unexpected(link, reply, "AUTH or SELECT", err);
+        freeReplyObject(reply);
+    }
+    return 0;
+}
+
+static int connect_link(struct redis_link *link, struct err *err)
+{
+    const int timeout_ms = link->store->connect_timeout_ms;
+    const int64_t deadline_ms = now_ms() + timeout_ms;
+    const char *resolver_says = NULL;
+    const int fd = link->store->address.local ? open_unix(link, deadline_ms)
+                                              : open_tcp(link, deadline_ms, &resolver_says);
+    if (resolver_says)
+        return fail(link, err, resolver_says);
+    if (fd == -ETIMEDOUT || fd == -EAGAIN)
+        return fail_late(link, err, "no connection", timeout_ms);
+    if (fd < 0)
+        return fail_errno(link, err, "connect", -fd);
+    link->fd = fd;
+    link->reader = redisReaderCreate();
+    if (!link->reader) {
+        redis_disconnect(link);
+        return err_set(err, ERR_NOMEM, "out of memory");
+    }
+    return greet(link, deadline_ms, err);
+}
+
+/* Between calls nothing may come: an end of the connection (the server restarted, or closed an idle client),
+ * or an answer that belongs to nobody. */
+static bool is_stale(const struct redis_link *link)
+{
+    struct pollfd poller = {link->fd, POLLIN, 0};
+    return link->reader->pos < link->reader->len || poll(&poller, 1, 0) != 0;
+}
+
+int redis_begin(struct redis_link *link, struct err *err)
+{
+    if (link->fd >= 0 && is_stale(link))
+        redis_disconnect(link);
+    if (link->fd >= 0)
+        return 0;
+    const int64_t left_ms = link->retry_at_ms - now_ms();
+    if (left_ms > 0) {
+        char where[280];
+        describe(where, sizeof where, link);
+        return err_set(err, ERR_UNAVAILABLE, "Redis at %s: %s; the next attempt is due in %" PRId64 " ms",
+            where, link->why, left_ms);
+    }
+    return connect_link(link, err);
+}

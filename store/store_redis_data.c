@@ -1,0 +1,360 @@
+/* Values, ids and changes in Redis. Reads are MGETs, writes are SETs, both pipelined, with a bound on what is
+ * in flight: neither a thousand small values nor a hundred large ones fill the memory of either side.
+ *
+ * MGET answers nil for a key of another type, which therefore reads as not there. generation_verify, which
+ * has its ids from a scan, reports such a key.
+ */
+#include "store/store_redis_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK_KEYS 100                /* of one MGET: measured, more gains nothing */
+#define CHUNK_BYTES ((size_t)1 << 20) /* expected of one MGET's answer */
+#define CHUNKS_IN_FLIGHT 4
+#define VALUE_BYTES_FIRST ((size_t)64 << 10) /* expected of a value before the first was seen */
+#define WRITES_IN_FLIGHT 256
+#define WRITE_BYTES_IN_FLIGHT ((size_t)4 << 20)
+#define SCAN_COUNT "1000"
+#define CHANGES_COUNT 1000
+
+/* ---- reading ---- */
+
+static size_t *value_bytes(struct redis_link *link, enum store_kind kind)
+{
+    static const enum store_kind kinds[REDIS_KINDS] = {
+        STORE_USER, STORE_CONTENT, STORE_SUMMARY, STORE_SCORE_PROJ, STORE_MANIFEST};
+    size_t i = 0;
+    while (i < REDIS_KINDS - 1 && kinds[i] != kind)
+        i++;
+    return &link->value_bytes[i];
+}
+
+struct reading {
+    struct redis_link *link;
+    const struct store_id *ids;
+    size_t count, sent, done;        /* ids */
+    size_t chunks[CHUNKS_IN_FLIGHT]; /* ids of each chunk in flight, a ring */
+    size_t first_chunk, chunks_in_flight;
+    size_t *value_bytes;
+    store_value_fn *fn;
+    void *ctx;
+    int stopped; /* what fn returned */
+};
+
+static void send_chunk(struct reading *reading, const struct store_key *base)
+{
+    const size_t expected = *reading->value_bytes ? *reading->value_bytes : VALUE_BYTES_FIRST;
+    size_t keys = expected < CHUNK_BYTES ? CHUNK_BYTES / expected : 1;
+    if (keys > CHUNK_KEYS)
+        keys = CHUNK_KEYS;
+    if (keys > reading->count - reading->sent)
+        keys = reading->count - reading->sent;
+    redis_command(reading->link, 1 + keys, "MGET");
+    for (size_t i = 0; i < keys; i++) {
+        struct store_key key;
+        const struct store_id *const id = &reading->ids[reading->sent++];
+        key.len = 0;
+        store_key_append(&key, base->text, base->len);
+        store_key_append(&key, id->id, id->len);
+        redis_arg_key(reading->link, &key);
+    }
+    reading->chunks[(reading->first_chunk + reading->chunks_in_flight++) % CHUNKS_IN_FLIGHT] = keys;
+}
+
+/* One MGET's answer. After fn has stopped the call, what is still in flight is only taken in. */
+static int take_chunk(struct reading *reading, struct err *err)
+{
+    const size_t keys = reading->chunks[reading->first_chunk];
+    size_t largest = 0;
+    redisReply *reply = NULL;
+    const int rc = redis_reply(reading->link, &reply, err);
+    if (rc < 0)
+        return rc;
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != keys)
+        return redis_unexpected(reading->link, reply, "MGET", err);
+    for (size_t i = 0; i < keys; i++)
+        if (reply->element[i]->type != REDIS_REPLY_STRING && reply->element[i]->type != REDIS_REPLY_NIL)
+            return redis_unexpected(reading->link, reply, "MGET", err);
+    for (size_t i = 0; i < keys && !reading->stopped; i++) {
+        const redisReply *const value = reply->element[i];
+        const bool there = value->type == REDIS_REPLY_STRING;
+        reading->stopped =
+            reading->fn(reading->ctx, reading->done + i, there ? value->str : NULL, there ? value->len : 0);
+        if (there && value->len > largest)
+            largest = value->len;
+    }
+    freeReplyObject(reply);
+    if (largest)
+        *reading->value_bytes = largest;
+    reading->done += keys;
+    reading->first_chunk = (reading->first_chunk + 1) % CHUNKS_IN_FLIGHT;
+    reading->chunks_in_flight--;
+    return 0;
+}
+
+int redis_get(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err)
+{
+    struct redis_link *const self = (struct redis_link *)link;
+    struct reading reading = {.link = self,
+        .ids = ids,
+        .count = count,
+        .value_bytes = value_bytes(self, kind),
+        .fn = fn,
+        .ctx = ctx};
+    struct store_key base;
+    store_key_kind(&base, link->store, generation, kind);
+    int rc = redis_begin(self, err);
+    while (rc == 0) {
+        while (!reading.stopped && reading.sent < count && reading.chunks_in_flight < CHUNKS_IN_FLIGHT)
+            send_chunk(&reading, &base);
+        if (!reading.chunks_in_flight)
+            break;
+        rc = take_chunk(&reading, err);
+    }
+    if (rc < 0)
+        return rc;
+    redis_succeed(self);
+    return reading.stopped;
+}
+
+/* ---- listing ---- */
+
+int redis_scan_step(struct redis_link *link, const struct store_key *base, char cursor[REDIS_CURSOR_MAX],
+    redisReply **out, struct err *err)
+{
+    struct store_key pattern = *base; /* no generation or prefix holds what MATCH takes for a pattern */
+    redisReply *reply = NULL;
+    store_key_append(&pattern, "*", 1);
+    redis_command(link, 6, "SCAN");
+    redis_arg_text(link, cursor);
+    redis_arg_text(link, "MATCH");
+    redis_arg_key(link, &pattern);
+    redis_arg_text(link, "COUNT");
+    redis_arg_text(link, SCAN_COUNT);
+    const int rc = redis_reply(link, &reply, err);
+    if (rc < 0)
+        return rc;
+    bool good = reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
+                reply->element[0]->type == REDIS_REPLY_STRING && reply->element[0]->len < REDIS_CURSOR_MAX &&
+                reply->element[1]->type == REDIS_REPLY_ARRAY;
+    for (size_t i = 0; good && i < reply->element[1]->elements; i++) {
+        const redisReply *const key = reply->element[1]->element[i];
+        good = key->type == REDIS_REPLY_STRING && key->len >= base->len &&
+               memcmp(key->str, base->text, base->len) == 0;
+    }
+    if (!good)
+        return redis_unexpected(link, reply, "SCAN", err);
+    memcpy(cursor, reply->element[0]->str, reply->element[0]->len + 1);
+    *out = reply;
+    return 0;
+}
+
+/* SCAN may show a key twice, when the server resizes its table meanwhile; ours must not, so ids are
+ * remembered. */
+int redis_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
+    void *ctx, struct err *err)
+{
+    struct redis_link *const self = (struct redis_link *)link;
+    struct id_map seen = {0};
+    struct store_key base;
+    char cursor[REDIS_CURSOR_MAX] = "0";
+    int stopped = 0;
+    store_key_kind(&base, link->store, generation, kind);
+    int rc = redis_begin(self, err);
+    do {
+        redisReply *reply = NULL;
+        if (rc == 0)
+            rc = redis_scan_step(self, &base, cursor, &reply, err);
+        for (size_t i = 0; rc == 0 && !stopped && i < reply->element[1]->elements; i++) {
+            const redisReply *const key = reply->element[1]->element[i];
+            const char *const id = key->str + base.len;
+            bool added = false;
+            if (id_map_add(&seen, id, key->len - base.len, &added) < 0)
+                rc = err_set(err, ERR_NOMEM, "out of memory");
+            else if (added)
+                stopped = fn(ctx, id, key->len - base.len);
+        }
+        freeReplyObject(reply);
+    } while (rc == 0 && !stopped && strcmp(cursor, "0") != 0);
+    id_map_done(&seen);
+    if (rc < 0)
+        return rc;
+    redis_succeed(self);
+    return stopped;
+}
+
+/* ---- writing: one command an entry, each with one answer ---- */
+
+/* Write the command of one entry. */
+typedef void write_fn(struct redis_link *link, const void *ctx, size_t index);
+
+static int write_all(struct redis_link *link, size_t count, write_fn *write, const void *ctx, int expected,
+    const char *command, struct err *err)
+{
+    size_t sizes[WRITES_IN_FLIGHT], sent = 0, done = 0, bytes = 0;
+    int rc = redis_begin(link, err);
+    while (rc == 0 && done < count) {
+        while (sent < count && sent - done < WRITES_IN_FLIGHT && bytes < WRITE_BYTES_IN_FLIGHT) {
+            const size_t before = link->out_used;
+            write(link, ctx, sent);
+            sizes[sent % WRITES_IN_FLIGHT] = link->out_used - before;
+            bytes += link->out_used - before;
+            sent++;
+        }
+        redisReply *reply = NULL;
+        rc = redis_reply(link, &reply, err);
+        if (rc == 0 && reply->type != expected)
+            return redis_unexpected(link, reply, command, err);
+        freeReplyObject(reply);
+        bytes -= sizes[done % WRITES_IN_FLIGHT];
+        done++;
+    }
+    if (rc == 0)
+        redis_succeed(link);
+    return rc;
+}
+
+struct putting {
+    struct store_key base;
+    const struct store_entry *entries;
+};
+
+static void write_set(struct redis_link *link, const void *ctx, size_t index)
+{
+    const struct putting *const putting = ctx;
+    const struct store_entry *const entry = &putting->entries[index];
+    struct store_key key = putting->base;
+    store_key_append(&key, entry->id.id, entry->id.len);
+    redis_command(link, 3, "SET");
+    redis_arg_key(link, &key);
+    redis_arg(link, entry->data, entry->len);
+}
+
+int redis_put(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_entry *entries, size_t count, struct err *err)
+{
+    struct putting putting = {.entries = entries};
+    store_key_kind(&putting.base, link->store, generation, kind);
+    return write_all((struct redis_link *)link, count, write_set, &putting, REDIS_REPLY_STATUS, "SET", err);
+}
+
+/* ---- changes: a stream whose entries have one field, the kind, with the id as its value ---- */
+
+struct appending {
+    struct store_key stream;
+    const struct store_change *changes;
+};
+
+static void write_change(struct redis_link *link, const void *ctx, size_t index)
+{
+    const struct appending *const appending = ctx;
+    const struct store_change *const change = &appending->changes[index];
+    const char kind = (char)change->kind;
+    redis_command(link, 5, "XADD");
+    redis_arg_key(link, &appending->stream);
+    redis_arg_text(link, "*");
+    redis_arg(link, &kind, 1);
+    redis_arg(link, change->id.id, change->id.len);
+}
+
+int redis_changes_append(struct store_link *link, const char *generation, const struct store_change *changes,
+    size_t count, struct err *err)
+{
+    struct appending appending = {.changes = changes};
+    store_key_changes(&appending.stream, link->store, generation);
+    return write_all(
+        (struct redis_link *)link, count, write_change, &appending, REDIS_REPLY_STRING, "XADD", err);
+}
+
+/* Milliseconds, a dash, a sequence number. */
+static bool is_stream_id(const char *text)
+{
+    const char *const dash = strchr(text, '-');
+    uint64_t number;
+    return dash && store_number_parse(&number, text, (size_t)(dash - text)) &&
+           store_number_parse(&number, dash + 1, strlen(dash + 1));
+}
+
+/* The change of one entry of a stream; false if it is none of ours. */
+static bool parse_change(struct store_change *change, const char **id, const redisReply *entry)
+{
+    if (entry->type != REDIS_REPLY_ARRAY || entry->elements != 2 ||
+        entry->element[0]->type != REDIS_REPLY_STRING || entry->element[0]->len >= STORE_CURSOR_MAX ||
+        entry->element[1]->type != REDIS_REPLY_ARRAY || entry->element[1]->elements != 2)
+        return false;
+    const redisReply *const kind = entry->element[1]->element[0], *const value =
+                                                                      entry->element[1]->element[1];
+    if (kind->type != REDIS_REPLY_STRING || kind->len != 1 || value->type != REDIS_REPLY_STRING ||
+        (*kind->str != STORE_USER && *kind->str != STORE_CONTENT))
+        return false;
+    *id = entry->element[0]->str;
+    *change = (struct store_change){(enum store_kind) * kind->str, {value->str, value->len}};
+    return is_stream_id(*id);
+}
+
+/* At most count entries behind the cursor; *got of them were there. stopped is what fn returned. */
+static int read_some(struct redis_link *link, const struct store_key *stream, char cursor[STORE_CURSOR_MAX],
+    size_t count, size_t *got, store_change_fn *fn, void *ctx, int *stopped, struct err *err)
+{
+    redisReply *reply = NULL;
+    *got = 0;
+    redis_command(link, 6, "XREAD");
+    redis_arg_text(link, "COUNT");
+    redis_arg_number(link, count);
+    redis_arg_text(link, "STREAMS");
+    redis_arg_key(link, stream);
+    redis_arg_text(link, *cursor ? cursor : "0-0");
+    int rc = redis_reply(link, &reply, err);
+    if (rc < 0)
+        return rc;
+    if (reply->type == REDIS_REPLY_NIL) {
+        freeReplyObject(reply);
+        return 0;
+    }
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 1 ||
+        reply->element[0]->type != REDIS_REPLY_ARRAY || reply->element[0]->elements != 2 ||
+        reply->element[0]->element[1]->type != REDIS_REPLY_ARRAY)
+        return redis_unexpected(link, reply, "XREAD", err);
+    const redisReply *const entries = reply->element[0]->element[1];
+    for (size_t i = 0; rc == 0 && i < entries->elements; i++) {
+        struct store_change change;
+        const char *id = NULL;
+        if (!parse_change(&change, &id, entries->element[i])) {
+            rc = err_set(err, ERR_CORRUPT, "the stream of changes holds an entry that is no change");
+            break;
+        }
+        *stopped = fn(ctx, &change);
+        if (*stopped)
+            break;
+        memcpy(cursor, id, strlen(id) + 1);
+        ++*got;
+    }
+    freeReplyObject(reply);
+    return rc;
+}
+
+int redis_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
+    size_t max, store_change_fn *fn, void *ctx, struct err *err)
+{
+    struct redis_link *const self = (struct redis_link *)link;
+    struct store_key stream;
+    size_t asked, got;
+    int stopped = 0;
+    if (*cursor && !is_stream_id(cursor))
+        return store_err_cursor(err, cursor);
+    store_key_changes(&stream, link->store, generation);
+    int rc = redis_begin(self, err);
+    do {
+        asked = max < CHANGES_COUNT ? max : CHANGES_COUNT;
+        got = 0;
+        if (rc == 0)
+            rc = read_some(self, &stream, cursor, asked, &got, fn, ctx, &stopped, err);
+        max -= got;
+    } while (rc == 0 && !stopped && max && got == asked);
+    if (rc < 0)
+        return rc;
+    redis_succeed(self);
+    return stopped;
+}

@@ -1,0 +1,108 @@
+/* What the files of the Redis backend share: the connection of a link, commands and replies.
+ *
+ * hiredis parses the replies; the socket is ours. Its blocking calls count their timeout anew with every
+ * read, so that a server which sends a byte now and then holds a caller for ever; and they write without
+ * MSG_NOSIGNAL. Here every answer has a deadline as a whole, and whatever goes wrong on a connection, a late
+ * answer above all, ends that connection: the next request cannot be given the answer to this one.
+ */
+#ifndef EMBSUM_STORE_STORE_REDIS_INT_H
+#define EMBSUM_STORE_STORE_REDIS_INT_H
+
+#include "store/store_int.h"
+
+#include <hiredis/hiredis.h>
+#include <sys/un.h>
+
+struct redis_address {
+    bool local;                                              /* a unix socket */
+    char host[256], port[8];                                 /* if not local */
+    char path[sizeof((struct sockaddr_un *)NULL)->sun_path]; /* if local */
+    char user[128];                                          /* "" is the default user */
+    int database;
+};
+
+struct redis_store {
+    struct store base;
+    struct redis_address address;
+    char *password; /* NULL: none */
+    int connect_timeout_ms, command_timeout_ms, retry_min_ms, retry_max_ms;
+};
+
+#define REDIS_KINDS 5
+
+struct redis_link {
+    struct store_link base;
+    const struct redis_store *store;
+    int fd; /* -1: not connected */
+    redisReader *reader;
+    char *out; /* commands not yet sent: out[out_sent..out_used) */
+    size_t out_sent, out_used, out_size;
+    bool out_failed; /* memory was short while a command was written */
+    char in[65536];  /* what one recv brought; here, because a stack's buffer would be zeroed each time */
+    int retry_ms;    /* the last pause between attempts, 0 after a success */
+    int64_t retry_at_ms;
+    char why[160]; /* the last failure, told while no attempt is due */
+    uint64_t random;
+    size_t value_bytes[REDIS_KINDS]; /* of the largest value of a kind in its last chunk */
+};
+
+/* store_redis_url.c. Neither message shows the URL, which may hold a secret in the wrong place. */
+int redis_parse_tcp(struct redis_address *out, const char *text, struct err *err);
+int redis_parse_unix(struct redis_address *out, const char *text, struct err *err);
+
+/* ---- store_redis_conn.c ---- */
+
+/* Before the first command of a call: connected, authenticated, nothing in flight. ERR_UNAVAILABLE at once
+ * while the back-off has not passed. */
+int redis_begin(struct redis_link *link, struct err *err);
+
+/* Write a command of count arguments, then each of them. They leave with the next redis_reply. */
+void redis_command(struct redis_link *link, size_t count, const char *name);
+void redis_arg(struct redis_link *link, const void *data, size_t len);
+void redis_arg_text(struct redis_link *link, const char *text);
+void redis_arg_key(struct redis_link *link, const struct store_key *key);
+void redis_arg_number(struct redis_link *link, uint64_t number);
+
+/* The next reply in order, which the caller frees; it is no error reply. Anything else ends the connection
+ * and is ERR_UNAVAILABLE (ERR_CORRUPT for WRONGTYPE). */
+int redis_reply(struct redis_link *link, redisReply **out, struct err *err);
+
+/* A reply of a type that the command does not have: the connection can no longer be trusted. Frees it. */
+int redis_unexpected(struct redis_link *link, redisReply *reply, const char *command, struct err *err);
+
+/* All replies of a call have come: the link is healthy, back-off begins anew. */
+void redis_succeed(struct redis_link *link);
+
+void redis_disconnect(struct redis_link *link);
+
+/* ---- store_redis_table.c ---- */
+
+int redis_live(struct store_link *link, char name[STORE_GENERATION_MAX], struct err *err);
+int redis_generations(struct store_link *link, struct store_rows *rows, struct err *err);
+int redis_lock(struct store_link *link, int ttl_ms, uint64_t *token, struct err *err);
+int redis_renew(struct store_link *link, uint64_t token, int ttl_ms, struct err *err);
+int redis_unlock(struct store_link *link, uint64_t token, struct err *err);
+int redis_commit(struct store_link *link, uint64_t token, const struct store_generation *rows, size_t count,
+    const char *live, struct err *err);
+int redis_drop(struct store_link *link, uint64_t token, const char *generation, struct err *err);
+
+/* ---- store_redis_data.c ---- */
+
+/* One step of a walk over the keys that begin with base: at most some hundreds of them, some perhaps for the
+ * second time. The cursor begins as "0" and is "0" again after the last step. keys is the reply's array. */
+#define REDIS_CURSOR_MAX 24
+int redis_scan_step(struct redis_link *link, const struct store_key *base, char cursor[REDIS_CURSOR_MAX],
+    redisReply **out, struct err *err);
+
+int redis_get(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err);
+int redis_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
+    void *ctx, struct err *err);
+int redis_put(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_entry *entries, size_t count, struct err *err);
+int redis_changes_append(struct store_link *link, const char *generation, const struct store_change *changes,
+    size_t count, struct err *err);
+int redis_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
+    size_t max, store_change_fn *fn, void *ctx, struct err *err);
+
+#endif
