@@ -60,7 +60,7 @@ static int take_matrix(void *ctx, size_t index, const void *data, size_t len)
     return 0;
 }
 
-/* Read the one matrix of a kind that has the empty id. what names it in messages. */
+/* Read the one matrix of a kind that has the empty id; NULL if it is not there. what names it in messages. */
 static int read_matrix(float **out, struct store_link *link, const char *generation, enum store_kind kind,
     enum blob_kind blob, size_t rows, size_t cols, const char *what, struct err *err)
 {
@@ -75,14 +75,14 @@ static int read_matrix(float **out, struct store_link *link, const char *generat
         return err_set(err, ERR_NOMEM, "no memory for %s", what);
     const struct store_id id = {"", 0};
     int code = store_get(link, generation, kind, &id, 1, take_matrix, &reading, err);
-    if (code == 0 && !reading.found)
-        code = err_set(err, ERR_CORRUPT, "%s is missing", what);
-    else if (code == 0 && reading.reason != BLOB_OK)
+    if (code == 0 && reading.found && reading.reason != BLOB_OK)
         code = err_set(err, ERR_CORRUPT, "%s is damaged: %s", what, blob_reason_name(reading.reason));
-    if (code < 0) {
+    if (code < 0 || !reading.found) {
         free(reading.matrix);
-        return code;
+        reading.matrix = NULL;
     }
+    if (code < 0)
+        return code;
     *out = reading.matrix;
     return 0;
 }
@@ -102,6 +102,9 @@ static int generation_load(struct live_generation **out, struct live *live, cons
     if (code == 0)
         code = read_matrix(
             &generation->score_proj, live->link, name, STORE_SCORE_PROJ, BLOB_SCORE_PROJ, d, d, "W_s", err);
+    if (code == 0 && !generation->score_proj)
+        code = err_set(err, ERR_CORRUPT, "W_s is missing");
+    /* Matrices that were made elsewhere may come without a default user. */
     if (code == 0)
         code = read_matrix(&generation->default_user, live->link, name, STORE_USER, BLOB_USER, m, d,
             "the default user", err);

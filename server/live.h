@@ -25,7 +25,7 @@ struct live_generation {
     char name[STORE_GENERATION_MAX];
     struct manifest manifest; /* m, n, d: the shapes of everything in the generation */
     float *score_proj;        /* W_s, d x d */
-    float *default_user;      /* A of the empty history, m x d */
+    float *default_user;      /* A of the empty history, m x d; NULL: unknown users are not ranked */
     struct hot *hot;
     struct catalogue *catalogue;
     time_t loaded;

@@ -32,7 +32,7 @@ static void stand_in(const struct reading *reading, struct user *user, enum user
 {
     user->corrupt = otherwise == USER_CORRUPT;
     user->status = otherwise;
-    if (!reading->worker->service->config->rank.default_user)
+    if (!reading->worker->service->config->rank.default_user || !reading->generation->default_user)
         return;
     user->status = USER_DEFAULT;
     user->matrix = reading->generation->default_user;
