@@ -167,7 +167,7 @@ static void test_strings(void **state)
     char all[256];
     for (int i = 0; i < 256; i++)
         all[i] = (char)i;
-    static const char valid[] = "\"\\/\b\f\n\r\t\x01\x1f\x7f grüße 新聞 \xF0\x9F\x98\x80";
+    static const char valid[] = "\"\\/\b\f\n\r\t\x01\x1f\x7f \xC3\xBC \xE6\x96\xB0 \xF0\x9F\x98\x80";
     struct writer w = {0};
     writer_open(&w, '[');
     writer_string(&w, valid, sizeof valid);
