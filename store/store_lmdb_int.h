@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define LMDB_READERS_MAX 1022 /* links that may read at once, over all processes */
+
 struct lmdb_env {
     MDB_env *env;
     MDB_dbi dbi;
@@ -24,6 +26,11 @@ struct lmdb_link {
     struct lmdb_env *env; /* NULL while a reader waits for the store to be made */
     MDB_txn *read;        /* kept between calls, reset: renewing one costs neither a lock nor an allocation */
 };
+
+/* The process's one environment of a folder, opened or shared. ERR_NOT_FOUND if a reader finds none. NULL may be
+ * released. */
+int lmdb_env_acquire(struct lmdb_env **out, const char *path, bool read_only, struct err *err);
+void lmdb_env_release(struct lmdb_env *env);
 
 /* An LMDB error as ours; what was tried stands before it. */
 int lmdb_err(struct err *err, const struct lmdb_env *env, int error, const char *what);

@@ -1,6 +1,6 @@
 """Hold the output of `embsum encode` against the reference's, or two such folders against each other.
 
-    compare.py [--bound 2e-5] [--name NAME] REFERENCE_DIR OURS_DIR
+    compare.py [--bound 2e-5] [--dtype float32] [--name NAME] REFERENCE_DIR OURS_DIR
 
 Errors are relative, in the Frobenius norm: |ours - reference| / |reference|, for each matrix alone and for all
 of them as one. Exit code 1 if one is above the bound, or if ids, shapes, tokens or texts differ.
@@ -24,7 +24,7 @@ def read_summaries(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def compare(reference, ours, bound):
+def compare(reference, ours, bound, dtype):
     """Rows of the table, and what is wrong."""
     rows, wrong = [], []
     for name, symbol in (("user", "A"), ("content", "B")):
@@ -34,8 +34,8 @@ def compare(reference, ours, bound):
             wrong.append(f"{name}.ids differ")
         elif stacks[0].shape != stacks[1].shape or len(ids[0]) != len(stacks[0]):
             wrong.append(f"{name}.npy: shape {stacks[1].shape}, expected {stacks[0].shape} for {len(ids[0])} ids")
-        elif stacks[1].dtype != np.float32:
-            wrong.append(f"{name}.npy: dtype {stacks[1].dtype}, expected float32")
+        elif stacks[1].dtype != dtype:
+            wrong.append(f"{name}.npy: dtype {stacks[1].dtype}, expected {dtype}")
         else:
             overall, each = matrix_errors(*stacks)
             shape = "x".join(map(str, stacks[0].shape))
@@ -70,11 +70,12 @@ def compare(reference, ours, bound):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bound", type=float, default=2e-5)
+    parser.add_argument("--dtype", default="float32", help="of the second folder's matrices")
     parser.add_argument("--name", default="")
     parser.add_argument("reference", type=pathlib.Path)
     parser.add_argument("ours", type=pathlib.Path)
     args = parser.parse_args()
-    rows, wrong = compare(args.reference, args.ours, args.bound)
+    rows, wrong = compare(args.reference, args.ours, args.bound, args.dtype)
     for row in rows:
         print(f"{args.name:<18} {row}")
     for line in wrong:
