@@ -8,6 +8,7 @@ import json
 import os
 import queue
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -415,6 +416,31 @@ class Balance(Case):
         self.assertLessEqual(max(counts), 1.2 * min(counts), counts)
 
 
+class Descriptors(Case):
+    settings = ("server.workers=2",)
+
+    def test_out_of_descriptors(self):
+        """No spinning while there are none, and the daemon is back as soon as there are some."""
+        pid = self.daemon.process.pid
+        in_use = len(os.listdir(f"/proc/{pid}/fd"))
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (in_use + 20, before[1]))
+        held = [Raw(self.daemon) for _ in range(100)]
+
+        def cpu():
+            with open(f"/proc/{pid}/stat") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        time.sleep(0.2)
+        start = cpu()
+        time.sleep(1)
+        self.assertLessEqual(cpu() - start, 0.1 * SLOW)
+        for raw in held:
+            raw.close()
+        self.assertEqual(self.daemon.ask("GET", "/livez")[0], 200)
+        self.assertEqual(self.daemon.rank(json.loads(GOOD))[0], 200)
+
+
 class Load:
     """Clients that ask all the time on connections they keep. An answer that does not come is counted as lost,
     unless the daemon had asked to close the connection or did not accept it."""
@@ -771,15 +797,13 @@ class CommandLine(unittest.TestCase):
                 (1, '"users" in rank', ["--config", file.name]),
                 (1, "No such file", ["--config", "/nonexistent/embsum.json"]),
                 (1, "scheme", ["--store", "ftp://x", "--listen", "127.0.0.1:0"]),
-                (1, "in use", ["--store", f"lmdb:{tempfile.gettempdir()}/embsum-test-api-{os.getpid()}", "--listen",
-                               f"127.0.0.1:{port}"]),
+                (1, "in use", ["--store", "lmdb:/nonexistent/embsum", "--listen", f"127.0.0.1:{port}"]),
             ]
             for code, words, arguments in rows:
                 with self.subTest(arguments=arguments):
                     done = self.run_daemon(*arguments)
                     self.assertEqual(done.returncode, code, done.stderr)
                     self.assertIn(words, done.stderr)
-        shutil.rmtree(f"{tempfile.gettempdir()}/embsum-test-api-{os.getpid()}", ignore_errors=True)
 
     def test_secrets_are_not_logged(self):
         done = self.run_daemon("--store", "redis://someone:hunter2@127.0.0.1:1/0", "--listen", "127.0.0.1:0")

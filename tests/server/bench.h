@@ -6,20 +6,16 @@
 #include "server/rank.h"
 #include "server/router.h"
 #include "server/worker.h"
+#include "tests/lib/scratch.h"
 #include "tests/server/world.h"
 
 #include <jansson.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
 
 static const struct world one = {.m = 5, .n = 3, .d = 24, .users = 4, .contents = 40, .seed = 1};
 
 struct bench {
-    char folder[64], url[80], generation[STORE_GENERATION_MAX];
+    char folder[256], url[272], generation[STORE_GENERATION_MAX];
     struct config config;
     struct log log;
     struct store *store; /* for writing */
@@ -39,8 +35,7 @@ static inline int setup(void **state)
     struct err err = ERR_INIT;
     struct bench *bench = calloc(1, sizeof *bench);
     assert_non_null(bench);
-    strcpy(bench->folder, "/tmp/embsum-test-rank-XXXXXX");
-    assert_non_null(mkdtemp(bench->folder));
+    scratch_make(bench->folder);
     snprintf(bench->url, sizeof bench->url, "lmdb:%s/store", bench->folder);
     require(store_open(&bench->store, bench->url, NULL, &err), &err);
     require(world_publish(&one, bench->store, BLOB_F32, bench->generation, &err), &err);
@@ -60,7 +55,7 @@ static inline int teardown(void **state)
     service_done(&bench->service);
     store_close(bench->store);
     writer_done(&bench->response.body);
-    world_remove(bench->folder);
+    scratch_remove(bench->folder);
     free(bench);
     return 0;
 }

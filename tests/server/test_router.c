@@ -56,7 +56,7 @@ static void test_not_ready(void **state)
 {
     struct bench *bench = *state;
     struct err err = ERR_INIT;
-    char url[96];
+    char url[272];
     snprintf(url, sizeof url, "lmdb:%s/empty", bench->folder);
     service_done(&bench->service);
     require(config_set(&bench->config, "store.url", url, &err), &err);
