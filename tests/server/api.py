@@ -36,11 +36,14 @@ def right_scores(seed, user, contents):
 class Daemon:
     """embsumd on a port of the system's choice."""
 
+    all = []
+
     def __init__(self, url, *settings, env=()):
         arguments = [EMBSUMD, "--listen", "127.0.0.1:0", "--store", url]
         for setting in settings:
             arguments += ["--set", setting]
         self.process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env={**os.environ, **dict(env)})
+        Daemon.all.append(self.process)
         self.lines, self.news = [], queue.Queue()
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
@@ -100,6 +103,14 @@ class Daemon:
         _, _, text = self.ask("GET", "/metrics")
         found = re.search("^" + re.escape(line) + " (.*)$", text.decode(), re.M)
         return float(found.group(1)) if found else None
+
+
+def tearDownModule():
+    """A test that failed half-way, or a daemon that does not stop, leaves no process behind."""
+    for process in Daemon.all:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
 
 
 class Raw:
