@@ -47,7 +47,7 @@ int text_item_tokens(const struct model_config *config, const struct tokenizer *
         const struct model_field *field = &config->fields[i];
         const char *value = item->column[field->column].bytes;
         const size_t value_len = item->column[field->column].len;
-        size_t len, found;
+        size_t len = 0, found = 0;
         if (!value_len)
             continue;
         int result = join(scratch, &len, field, value, value_len, err);

@@ -277,7 +277,7 @@ bool hot_put(struct hot *hot, const struct store_id *id, const float *block, boo
         entry->id = copy;
         entry->id_len = (uint32_t)id->len;
         entry->hash = hash;
-        entry->asked = true;
+        entry->asked = false; /* whoever is asked for once must not push out whoever is asked for often */
         hot->index[slot] = (uint32_t)at + 1;
         hot->count++;
         copy = NULL;

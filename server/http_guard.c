@@ -105,7 +105,7 @@ static const char *find_fault(const struct http_guard *guard, const char *versio
         return "Transfer-Encoding in HTTP/1.0";
     for (const char *c = target; *c; c++)
         if ((unsigned char)*c <= ' ' || *c == 0x7F)
-            return "the request target holds a control character";
+            return "the request target holds a space or a control character";
     return NULL;
 }
 

@@ -5,14 +5,60 @@
 #include "server/router.h"
 #include "server/worker.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 enum { EXIT_USAGE = 2 };
+
+/* A signal handler has nothing but static memory to reach. sigwait alone was tried and rejected: OpenBLAS
+ * starts a thread when it is loaded, before main can block anything, and a SIGTERM that the kernel gives to
+ * that thread would end the process on the spot. */
+static volatile sig_atomic_t stop_fd = -1;
+
+static void on_signal(int number)
+{
+    (void)number;
+    const int saved = errno, fd = stop_fd;
+    const uint64_t one = 1;
+    if (write(fd, &one, sizeof one) < 0) {
+        /* The counter is full of signals already: one more says nothing new. */
+    }
+    errno = saved;
+}
+
+/* From now on SIGTERM and SIGINT are kept until wait_for_signal. They are blocked for the threads to come, so
+ * that no system call of theirs is interrupted. */
+static int catch_signals(sigset_t *signals, struct err *err)
+{
+    stop_fd = eventfd(0, EFD_CLOEXEC);
+    if (stop_fd < 0)
+        return err_errno(err, "eventfd");
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(signals);
+    sigaddset(signals, SIGTERM);
+    sigaddset(signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, signals, NULL);
+    return 0;
+}
+
+static void wait_for_signal(const sigset_t *signals)
+{
+    uint64_t count;
+    pthread_sigmask(SIG_UNBLOCK, signals, NULL);
+    while (read(stop_fd, &count, sizeof count) < 0 && errno == EINTR)
+        ;
+    pthread_sigmask(SIG_BLOCK, signals, NULL);
+}
 
 static void handle(void *worker, const struct http_request *request, struct http_response *response)
 {
@@ -35,19 +81,6 @@ static size_t count_processors(void)
     return online > 0 ? (size_t)online : 1;
 }
 
-/* The store's URL for the log: what stands between "//" and the last '@' may hold a password. */
-static void log_url(struct log_line *line, const char *url)
-{
-    const char *start = strstr(url, "//"), *end = strrchr(url, '@');
-    if (!start || !end || end < start) {
-        log_text(line, "store", url);
-        return;
-    }
-    char shown[CONFIG_STRING_MAX];
-    snprintf(shown, sizeof shown, "%.*s...%s", (int)(start + 2 - url), url, end);
-    log_text(line, "store", shown);
-}
-
 static void log_listening(const struct service *service, const struct http *http)
 {
     struct log_line line;
@@ -55,7 +88,7 @@ static void log_listening(const struct service *service, const struct http *http
     log_text(&line, "address", http_address(http));
     log_int(&line, "workers", (int64_t)service->worker_count);
     log_text(&line, "kernel", gemm_kernel());
-    log_url(&line, service->config->store.url);
+    log_text(&line, "store", service->config->store.url); /* store_open refuses a password in it */
     log_text(&line, "version", EMBSUM_VERSION);
     log_end(&line);
 }
@@ -97,11 +130,9 @@ static int serve(struct service *service, struct http *http, const sigset_t *sig
     if (code < 0)
         return code;
     log_listening(service, http);
-    int number = 0;
-    sigwait(signals, &number);
+    wait_for_signal(signals);
     struct log_line line;
     log_begin(&line, service->log, LOG_INFO, "stopping");
-    log_text(&line, "signal", number == SIGINT ? "SIGINT" : "SIGTERM");
     log_end(&line);
     const size_t lost = http_stop(http, service->config->server.shutdown_timeout_ms);
     log_begin(&line, service->log, lost ? LOG_WARN : LOG_INFO, "stopped");
@@ -112,18 +143,14 @@ static int serve(struct service *service, struct http *http, const sigset_t *sig
 
 static int run(const struct config *config, const struct log *log, struct err *err)
 {
-    /* All threads inherit the mask: signals are waited for here alone. */
     sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    signal(SIGPIPE, SIG_IGN);
+    int code = catch_signals(&signals, err);
     json_object_seed(0);
     const size_t workers = config->server.workers ? (size_t)config->server.workers : count_processors();
     struct service service = {0};
     struct http *http = NULL;
-    int code = gemm_init(err);
+    if (code == 0)
+        code = gemm_init(err);
     if (code == 0)
         code = service_init(&service, config, log, workers, err);
     if (code == 0)

@@ -28,12 +28,13 @@ static int load_users(
         unavailable |= result->users[i].status == USER_UNAVAILABLE;
         corrupt |= result->users[i].status == USER_CORRUPT;
     }
-    const char *whom = request->several ? "none of the users" : "the user";
+    const char *whom = request->several ? "none of the users could" : "the user could not";
     if (unavailable)
-        return err_set(err, ERR_UNAVAILABLE, "%s could be read: the store does not answer", whom);
+        return err_set(err, ERR_UNAVAILABLE, "%s be read: the store does not answer", whom);
     if (corrupt)
-        return err_set(err, ERR_CORRUPT, "%s could be read: the stored matrix is damaged", whom);
-    return err_set(err, ERR_NOT_FOUND, "%s is in generation %s", whom, result->generation->name);
+        return err_set(err, ERR_CORRUPT, "%s be read: the stored matrix is damaged", whom);
+    return err_set(err, ERR_NOT_FOUND, "%s is in generation %s",
+        request->several ? "none of the users" : "no such user", result->generation->name);
 }
 
 /* ---- the candidates ---- */

@@ -5,8 +5,7 @@
  *     generation_put_matrix(w, BLOB_USER, ...);            as often as needed
  *     generation_finish(w, &manifest, &err);               writes what is buffered and the manifest: ready
  *     generation_publish(w, &err);                         live; the one before is retired
- *     generation_end(w);                                   gives the lock back; drops it if it was not
- * finished
+ *     generation_end(w);                                   gives the lock back; drops what is not finished
  *
  * A writer keeps its lock alive by itself (a thread with a link of its own renews it). Once the lock has
  * passed to another writer every call returns ERR_FENCED. A writer is used by one thread.
@@ -26,34 +25,40 @@ int generation_begin(
     struct generation_writer **out, struct store *store, enum blob_dtype dtype, struct err *err);
 const char *generation_name(const struct generation_writer *writer);
 
-/* Buffer one matrix (rows x cols float32) or one text; buffers are written in bounded chunks. */
+/* Buffer one matrix (rows x cols float32) or one text; buffers are written in bounded chunks. All matrices of a
+ * kind have one shape, an id comes once (generation_finish tells), W_s has the empty id. ERR_INVALID for an id, a
+ * shape or a value (NaN, Inf, too large for the dtype) that will not do; the writer goes on without it. */
 int generation_put_matrix(struct generation_writer *writer, enum blob_kind kind, const char *id,
     size_t id_len, uint64_t inputs, const float *matrix, size_t rows, size_t cols, struct err *err);
 int generation_put_summary(struct generation_writer *writer, const char *id, size_t id_len, const char *text,
     size_t len, struct err *err);
 
 /* Flush, then write the manifest (users, contents, created, previous and dtype are filled in here; m, n, d
- * and model_sha256 by the caller) and mark the generation ready. */
+ * and model_sha256 by the caller) and mark the generation ready. ERR_INVALID if W_s was not put or the shapes
+ * are not m x d, n x d and d x d; ERR_CORRUPT if the store does not hold as many keys as were put. */
 int generation_finish(struct generation_writer *writer, struct manifest *manifest, struct err *err);
 
-/* Make the finished generation live. */
+/* Make the finished generation live, what was live until now retired. May be repeated. */
 int generation_publish(struct generation_writer *writer, struct err *err);
 
 /* Releases the lock and frees the writer; a generation that was not finished is dropped. NULL is allowed. */
 void generation_end(struct generation_writer *writer);
 
-/* ---- single steps for operators; each takes the lock for itself ---- */
+/* ---- single steps for operators; each takes the lock for itself (ERR_BUSY) ---- */
 
-/* Point live at a ready or retired generation. */
+/* Point live at a ready or retired generation. ERR_NOT_FOUND if there is none of the name, ERR_INVALID if it is
+ * not complete. */
 int generation_promote(struct store *store, const char *name, struct err *err);
-/* Point live at the generation that the live one's manifest names as previous. name receives it. */
+/* Point live at the generation that the live one's manifest names as previous. name receives it. ERR_NOT_FOUND
+ * if none is live, or none was before, or that one has been dropped. */
 int generation_rollback(struct store *store, char name[STORE_GENERATION_MAX], struct err *err);
 int generation_drop(struct store *store, const char *name, struct err *err);
 /* Drop the oldest retired generations so that at most keep of them stay. */
 int generation_prune(struct store *store, size_t keep, struct err *err);
 
-/* Read every blob of a generation and check it, its counts and its W_s. fn (may be NULL) is called for each
- * bad entry. ERR_CORRUPT if there is any. */
+/* Read every matrix of a generation and check it, the counts and W_s. fn (may be NULL) is called for each bad
+ * entry with a reason: one of blob_reason_name(), "missing", "id" (a key that is none of ours), "count" (with the
+ * empty id: not as many as the manifest says). ERR_CORRUPT if there is any; out is filled then too. */
 struct generation_check {
     size_t users, contents, bad, bytes;
 };

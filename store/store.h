@@ -13,7 +13,11 @@
  * connection or transaction. Links are closed before their store.
  *
  * Every call returns 0 or a negative enum err_code. ERR_UNAVAILABLE means that the store did not answer
- * inside its deadline; the link heals itself on a later call (with back-off), the caller just tries again.
+ * inside its deadline, or refused; the link heals itself on a later call (with back-off), the caller just tries
+ * again. A write that returns it may have been done: values, commits and drops may be repeated, changes may
+ * then come twice, and a lock taken without our knowing keeps everybody out until its time is over.
+ *
+ * A callback may not use the link that calls it. A store does not survive a fork.
  *
  * A generation is one complete set of matrices made by one model. Its keys, P being the prefix:
  *
@@ -43,11 +47,12 @@ struct store;
 struct store_link;
 
 struct store_options {
-    const char *prefix;   /* NULL: "embsum" */
-    const char *password; /* NULL: none; copied */
-    int connect_timeout_ms, command_timeout_ms;
+    const char *prefix;     /* NULL: "embsum"; else 1 to 63 letters, digits, dots, dashes, underscores */
+    const char *password;   /* NULL: none; copied */
+    int connect_timeout_ms; /* until connected and authenticated; looking up a name comes on top */
+    int command_timeout_ms; /* for each answer; a long call takes many, one after the other */
     int retry_min_ms, retry_max_ms; /* back-off between attempts to reconnect */
-    bool read_only;                 /* refuse writes, and do not create what is missing */
+    bool read_only;                 /* refuse writes (ERR_INVALID), and do not create what is missing */
 };
 
 #define STORE_OPTIONS_INIT                                                                                   \
@@ -84,7 +89,9 @@ struct store_generation {
     uint64_t token; /* of the writer that made it */
 };
 
-/* Opening does not talk to the store where that needs a connection: a daemon may start before its Redis. */
+/* options may be NULL. Opening does not need the store to be there: a daemon may start before its Redis, and
+ * with read_only before the folder of an embedded store is made. Until then calls return ERR_UNAVAILABLE, or
+ * ERR_NOT_FOUND for a folder. NULL may be closed and disconnected. */
 int store_open(struct store **out, const char *url, const struct store_options *options, struct err *err);
 void store_close(struct store *store);
 int store_connect(struct store_link **out, struct store *store, struct err *err);
@@ -103,22 +110,27 @@ int store_generations(struct store_link *link, struct store_generation **out, si
  * call only. A non-zero return ends the call, which returns it. */
 typedef int store_value_fn(void *ctx, size_t index, const void *data, size_t len);
 
-/* Read many keys of one kind. Values that are not there are no error. */
+/* Read many keys of one kind. Values that are not there are no error. Ids are checked: ERR_INVALID before the
+ * first call of fn. When a call fails after fn was called, what fn got was right all the same. */
 int store_get(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err);
 
-/* Each id of a kind in a generation, in no particular order; fn may not use the link. */
+/* Each id of a kind (users, contents, summaries) in a generation, once, in no particular order. An id that was
+ * there during the whole call is not left out. A non-zero return of fn ends the call, which returns it. */
 typedef int store_id_fn(void *ctx, const char *id, size_t len);
 int store_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
     void *ctx, struct err *err);
 
 /* ---- writing ---- */
 
+/* Write values, over those that are there. Each value is written whole or not at all; a call that fails may have
+ * written some of them. */
 int store_put(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_entry *entries, size_t count, struct err *err);
 
 /* One writer at a time. A lock lasts ttl_ms unless renewed; its token is larger than every token before it.
- * ERR_BUSY if another holds it, ERR_FENCED if ours has passed to another. */
+ * ERR_BUSY if another holds it, ERR_FENCED if ours has passed to another. A lock whose time is over may still be
+ * renewed and given back as long as nobody else has taken it. */
 int store_lock(struct store_link *link, int ttl_ms, uint64_t *token, struct err *err);
 int store_renew(struct store_link *link, uint64_t token, int ttl_ms, struct err *err);
 int store_unlock(struct store_link *link, uint64_t token, struct err *err);
@@ -128,7 +140,9 @@ int store_unlock(struct store_link *link, uint64_t token, struct err *err);
 int store_commit(struct store_link *link, uint64_t token, const struct store_generation *rows, size_t count,
     const char *live, struct err *err);
 
-/* Delete all keys of a generation, then its row. ERR_INVALID if it is live. Safe to repeat after a crash. */
+/* Delete all keys of a generation, then its row; one that nobody knows is no error. ERR_INVALID if it is live,
+ * ERR_FENCED as above. While keys are going the row says building, so that nobody makes the generation live and
+ * the next writer drops what a killed one left. Safe to repeat. */
 int store_drop(struct store_link *link, uint64_t token, const char *generation, struct err *err);
 
 /* ---- the stream of changed ids inside a generation ---- */
@@ -138,11 +152,13 @@ struct store_change {
     struct store_id id;
 };
 
+/* Append changes in their order. The stream lives as long as its generation. */
 int store_changes_append(struct store_link *link, const char *generation, const struct store_change *changes,
     size_t count, struct err *err);
 
-/* Call fn for each change behind the cursor, at most max of them, and move the cursor. "" is the beginning.
- */
+/* Call fn for each change behind the cursor, at most max of them. The cursor moves past each change for which fn
+ * returned 0; any other return ends the call, which returns it. "" is the beginning; ERR_INVALID for text that
+ * is no cursor of this store. */
 typedef int store_change_fn(void *ctx, const struct store_change *change);
 int store_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
     size_t max, store_change_fn *fn, void *ctx, struct err *err);

@@ -13,37 +13,35 @@
 #include <stdio.h>
 #include <string.h>
 
+#define LMDB_READERS_MAX 1022 /* links that may read at once, over all processes */
+
 struct lmdb_env {
     MDB_env *env;
     MDB_dbi dbi;
     size_t key_max, map_size;
 };
 
-struct lmdb_store {
-    struct store base;
-    struct lmdb_env *env;
-};
-
 struct lmdb_link {
     struct store_link base;
-    struct lmdb_env *env;
-    MDB_txn *read; /* kept between calls, reset: renewing one costs neither a lock nor an allocation */
+    struct lmdb_env *env; /* NULL while a reader waits for the store to be made */
+    MDB_txn *read;        /* kept between calls, reset: renewing one costs neither a lock nor an allocation */
 };
 
-/* The process's one environment of a folder, opened or shared. */
+/* The process's one environment of a folder, opened or shared. ERR_NOT_FOUND if a reader finds none. NULL may be
+ * released. */
 int lmdb_env_acquire(struct lmdb_env **out, const char *path, bool read_only, struct err *err);
 void lmdb_env_release(struct lmdb_env *env);
 
 /* An LMDB error as ours; what was tried stands before it. */
 int lmdb_err(struct err *err, const struct lmdb_env *env, int error, const char *what);
 
-/* One snapshot; every read_begin that returned 0 has its read_end. */
+/* One snapshot; every read_begin that returned 0 has its read_end. ERR_NOT_FOUND while there is no store. */
 int lmdb_read_begin(struct lmdb_link *link, struct err *err);
 void lmdb_read_end(struct lmdb_link *link);
 
 /* One transaction that writes. lmdb_write_end commits if rc is 0, else undoes it; it returns rc or the
  * failure of the commit. */
-int lmdb_write_begin(MDB_txn **out, const struct lmdb_link *link, struct err *err);
+int lmdb_write_begin(MDB_txn **out, struct lmdb_link *link, struct err *err);
 int lmdb_write_end(MDB_txn *txn, const struct lmdb_link *link, int rc, struct err *err);
 
 /* A key as LMDB takes it. Keys past its limit (511 bytes, ids may have 512 alone) are kept under a hash, and

@@ -161,10 +161,10 @@ int lmdb_lock(struct store_link *link, int ttl_ms, uint64_t *token, struct err *
     struct lmdb_link *const self = (struct lmdb_link *)link;
     MDB_txn *txn;
     uint64_t next;
-    mdb_reader_check(self->env->env, NULL); /* a killed reader would keep old pages from being used again */
     int rc = lmdb_write_begin(&txn, self, err);
     if (rc < 0)
         return rc;
+    mdb_reader_check(self->env->env, NULL); /* a killed reader would keep old pages from being used again */
     rc = check_lock_free(self, txn, err);
     if (rc == 0)
         rc = hand_out_token(&next, self, txn, ttl_ms, err);

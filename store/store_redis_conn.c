@@ -13,8 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define READ_BYTES 65536
-
 static int64_t now_ms(void)
 {
     struct timespec now;
@@ -166,13 +164,12 @@ static int send_some(struct redis_link *link, struct err *err)
 
 static int receive_some(struct redis_link *link, struct err *err)
 {
-    char bytes[READ_BYTES];
-    const ssize_t got = recv(link->fd, bytes, sizeof bytes, 0);
+    const ssize_t got = recv(link->fd, link->in, sizeof link->in, 0);
     if (got < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : fail_errno(link, err, "receive", errno);
     if (got == 0)
         return fail(link, err, "the server closed the connection");
-    if (redisReaderFeed(link->reader, bytes, (size_t)got) != REDIS_OK)
+    if (redisReaderFeed(link->reader, link->in, (size_t)got) != REDIS_OK)
         return fail(link, err, link->reader->errstr);
     return 0;
 }

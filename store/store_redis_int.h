@@ -38,6 +38,7 @@ struct redis_link {
     char *out; /* commands not yet sent: out[out_sent..out_used) */
     size_t out_sent, out_used, out_size;
     bool out_failed; /* memory was short while a command was written */
+    char in[65536];  /* what one recv brought; here, because a stack's buffer would be zeroed each time */
     int retry_ms;    /* the last pause between attempts, 0 after a success */
     int64_t retry_at_ms;
     char why[160]; /* the last failure, told while no attempt is due */

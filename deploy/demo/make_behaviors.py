@@ -12,6 +12,7 @@ the impressions that are not clicked. Each reader's last impression is held out 
 """
 import datetime
 import json
+import math
 import os
 import random
 import sys
@@ -99,7 +100,7 @@ class Draw:
 
     def weighted(self, items, weight):
         """One of items, each with a chance in proportion to weight(item)."""
-        left = self.random() * sum(weight(item) for item in items)
+        left = self.random() * math.fsum(weight(item) for item in items)
         for item in items:
             left -= weight(item)
             if left < 0:

@@ -73,7 +73,7 @@ static void test_refused(void **state)
          ",\"embsum\":{\"sos_token_id\":99,\"fields\":[{\"column\":\"title\",\"max_tokens\":3,\"size\":1}]}}",
             "unknown key size"},
         {"{" T5 ",\"embsum\":{\"sos_token_id\":99,\"fields\":[{\"column\":\"title\",\"max_tokens\":3,"
-                "\"prefix\":1}]}}",
+         "\"prefix\":1}]}}",
             "prefix must be a string"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -210,6 +210,7 @@ part model '
         line = substr(line, RSTART + RLENGTH)
     }
 }
+/"tie_word_embeddings": false/ { heads = 1 }
 END {
     sos = v["sos_token_id"]
     need(sos > 0 && (pieces == "" || sos == pieces), "sos_token_id " sos " is not the first free id, " pieces)
@@ -219,12 +220,14 @@ END {
     d = v["d_model"]; p = v["code_dim"]
     attention = 4 * d * v["num_heads"] * v["d_kv"] + d
     feed_forward = 2 * d * v["d_ff"] + d
-    count = v["vocab_size"] * d + 2 * v["relative_attention_num_buckets"] * v["num_heads"] + 2 * d
+    count = (1 + heads) * v["vocab_size"] * d + 2 * v["relative_attention_num_buckets"] * v["num_heads"] + 2 * d
     count += v["num_layers"] * (attention + feed_forward) + v["num_decoder_layers"] * (2 * attention + feed_forward)
     count += (v["m"] + v["n"]) * p + 2 * d * p + d * d
     need(count > 100000 && count * 4 < 3000000, count " parameters")
+    figure = sprintf("%d,%03d parameters", count / 1000, count % 1000)
+    need(index(readme, figure) > 0, "README.md does not say " figure)
     print "ok " count " parameters, " count * 4 " bytes in float32"
-}' pieces="$pieces" "$config"
+}' pieces="$pieces" readme="$(grep parameters "$DEMO/README.md")" "$config"
 
 # ---- the scripts and the README ---------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
 #include "tests/lib/redis.h"
+#include "tests/lib/scratch.h"
 
 #include <arpa/inet.h>
 #include <signal.h>
@@ -54,7 +55,7 @@ static bool answers(const struct test_redis *redis)
 
 static void run_server(const struct test_redis *redis, pid_t parent)
 {
-    char port[16], log[96];
+    char port[16], log[288];
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(1);
@@ -89,10 +90,12 @@ void test_redis_restart(struct test_redis *redis)
 void test_redis_start(struct test_redis *redis, const char *password)
 {
     *redis = (struct test_redis){.port = test_free_port(), .password = password};
-    snprintf(redis->dir, sizeof redis->dir, "/tmp/embsum-redis-XXXXXX");
-    if (!mkdtemp(redis->dir))
-        die("mkdtemp");
+    scratch_make(redis->dir);
     snprintf(redis->socket, sizeof redis->socket, "%s/redis.sock", redis->dir);
+    if (strlen(redis->socket) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
+        fprintf(stderr, "%s: too long for a unix socket; set TMPDIR to a shorter path\n", redis->socket);
+        exit(1);
+    }
     test_redis_restart(redis);
 }
 
@@ -107,11 +110,8 @@ void test_redis_kill(struct test_redis *redis)
 
 void test_redis_stop(struct test_redis *redis)
 {
-    char command[128];
     test_redis_kill(redis);
-    snprintf(command, sizeof command, "rm -rf '%s'", redis->dir);
-    if (system(command) != 0)
-        fprintf(stderr, "could not remove %s\n", redis->dir);
+    scratch_remove(redis->dir);
 }
 
 void test_redis_cli(const struct test_redis *redis, const char *arguments)

@@ -9,7 +9,7 @@
 struct test_redis {
     pid_t pid; /* 0: not running */
     int port;
-    char dir[64], socket[96];
+    char dir[256], socket[288];
     const char *password; /* NULL: none */
 };
 

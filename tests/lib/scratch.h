@@ -1,6 +1,6 @@
 /* What many tests need: cmocka with its headers, a folder of one's own, and random floats. */
-#ifndef EMBSUM_TESTS_SCRATCH_H
-#define EMBSUM_TESTS_SCRATCH_H
+#ifndef EMBSUM_TESTS_LIB_SCRATCH_H
+#define EMBSUM_TESTS_LIB_SCRATCH_H
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -2,45 +2,28 @@
  * full disk, damaged files. */
 #include "store/generation.h"
 #include "store/store.h"
+#include "tests/lib/stores.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
-static char root[64];
+static char root[256];
 
 /* A URL of a new folder in root. */
 static const char *new_url(void)
 {
-    static char url[128];
+    static char url[320];
     static int number;
     snprintf(url, sizeof url, "lmdb:%s/%d", root, ++number);
     return url;
-}
-
-#define ok(call) check_ok(call, #call, &err, __LINE__)
-static void check_ok(int rc, const char *call, const struct err *err, int line)
-{
-    if (rc != 0)
-        fail_msg("line %d: %s returned %d: %s", line, call, rc, err->message);
-}
-
-static void sleep_ms(long ms)
-{
-    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
 }
 
 static struct store *open_store(const char *url, bool read_only)
@@ -89,18 +72,14 @@ static long size_of(struct store_link *link, const char *id)
 static void test_folder(void **state)
 {
     (void)state;
-    struct store_options reader = STORE_OPTIONS_INIT;
     struct store *store = NULL;
     struct err err = ERR_INIT;
     const char *const url = new_url();
-    reader.read_only = true;
-    assert_int_equal(store_open(&store, url, &reader, &err), -ERR_NOT_FOUND);
-    assert_int_equal(access(url + 5, F_OK), -1); /* and did not make it */
-    store = open_store(url, false);
-    store_close(store);
-    store = open_store(url, true);
-    store_close(store);
-    char deep[256];
+    store_close(open_store(url, true));
+    assert_int_equal(access(url + 5, F_OK), -1); /* a reader does not make it */
+    store_close(open_store(url, false));
+    store_close(open_store(url, true));
+    char deep[400];
     snprintf(deep, sizeof deep, "%s/no/such", url);
     assert_int_equal(store_open(&store, deep, NULL, &err), -ERR_NOT_FOUND);
     assert_non_null(strstr(err.message, "no/such"));
@@ -109,11 +88,40 @@ static void test_folder(void **state)
     assert_non_null(strstr(err.message, "data.mdb"));
 }
 
+/* A reader may be there before the store is. */
+static void test_reader_first(void **state)
+{
+    (void)state;
+    char url[320], live[STORE_GENERATION_MAX];
+    const struct store_id id = {"U1", 2};
+    struct err err = ERR_INIT;
+    long size;
+    snprintf(url, sizeof url, "%s", new_url());
+    struct store *const reader = open_store(url, true);
+    struct store_link *const early = connect_store(reader), *const idle = connect_store(reader);
+    assert_int_equal(store_live(early, live, &err), -ERR_NOT_FOUND);
+    assert_non_null(strstr(err.message, url + 5));
+    assert_int_equal(store_get(early, "g", STORE_USER, &id, 1, measure, &size, &err), -ERR_NOT_FOUND);
+    assert_int_equal(store_ping(early, &err), -ERR_NOT_FOUND);
+    struct store *const writer = open_store(url, false);
+    struct store_link *const link = connect_store(writer);
+    ok(put(link, "U1", "one", 3, &err));
+    assert_int_equal(size_of(early, "U1"), 3);
+    assert_int_equal(size_of(idle, "U1"), 3);
+    assert_int_equal(store_live(early, live, &err), -ERR_NOT_FOUND);
+    store_disconnect(link);
+    store_close(writer);
+    assert_int_equal(size_of(early, "U1"), 3);
+    store_disconnect(early);
+    store_disconnect(idle);
+    store_close(reader);
+}
+
 /* The names that DESIGN gives are in the file, in plain bytes. */
 static void test_key_names(void **state)
 {
     (void)state;
-    char url[128], path[160];
+    char url[320], path[400];
     struct err err = ERR_INIT;
     uint64_t token = 0;
     snprintf(url, sizeof url, "%s", new_url());
@@ -152,7 +160,7 @@ static void test_key_names(void **state)
 static void test_shared_in_process(void **state)
 {
     (void)state;
-    char url[128], other[160], linked[96], linked_url[128];
+    char url[320], other[640], linked[300], linked_url[320];
     struct err err = ERR_INIT;
     snprintf(url, sizeof url, "%s", new_url());
     snprintf(other, sizeof other, "%s/../%s", url, strrchr(url, '/') + 1);
@@ -191,14 +199,13 @@ static void test_shared_in_process(void **state)
 static void test_replaced(void **state)
 {
     (void)state;
-    char url[128], command[160];
+    char url[320];
     struct err err = ERR_INIT;
     snprintf(url, sizeof url, "%s", new_url());
     struct store *const old = open_store(url, false);
     struct store_link *const a = connect_store(old);
     ok(put(a, "U1", "one", 3, &err));
-    snprintf(command, sizeof command, "rm -r '%s'", url + 5);
-    assert_int_equal(system(command), 0);
+    scratch_remove(url + 5);
     struct store *const new = open_store(url, false);
     struct store_link *const b = connect_store(new);
     assert_int_equal(size_of(b, "U1"), -1);
@@ -248,9 +255,12 @@ static void read_in_child(const char *url)
         long size = -2;
         if (store_get(link, "g", STORE_USER, &id, 1, measure, &size, NULL) < 0)
             _exit(2);
-        if (size == 4)
+        if (size == 4) {
+            store_disconnect(link);
+            store_close(store);
             _exit(0);
-        sleep_ms(5);
+        }
+        test_sleep_ms(5);
     }
     _exit(3);
 }
@@ -259,7 +269,7 @@ static void read_in_child(const char *url)
 static void test_reader_process(void **state)
 {
     (void)state;
-    char url[128];
+    char url[320];
     struct err err = ERR_INIT;
     snprintf(url, sizeof url, "%s", new_url());
     store_close(open_store(url, false));
@@ -267,7 +277,7 @@ static void test_reader_process(void **state)
     struct store *const store = open_store(url, false);
     struct store_link *const link = connect_store(store);
     ok(put(link, "U1", "v", 1, &err));
-    sleep_ms(30);
+    test_sleep_ms(30);
     ok(put(link, "U1", "late", 4, &err));
     assert_int_equal(wait_for(pid), 0);
     store_disconnect(link);
@@ -318,7 +328,7 @@ static void break_lock(struct store_link *link)
 static void test_killed_writers(void **state)
 {
     (void)state;
-    char url[128], live[STORE_GENERATION_MAX];
+    char url[320], live[STORE_GENERATION_MAX];
     struct err err = ERR_INIT;
     snprintf(url, sizeof url, "%s", new_url());
     struct store *const store = open_store(url, false);
@@ -326,7 +336,7 @@ static void test_killed_writers(void **state)
     srand(11);
     for (int i = 0; i < 12; i++) {
         const pid_t pid = start(write_in_child, url);
-        sleep_ms(20 + rand() % 80);
+        test_sleep_ms(20 + rand() % 80);
         kill(pid, SIGKILL);
         assert_int_equal(wait_for(pid), -SIGKILL);
         break_lock(link);
@@ -373,16 +383,18 @@ static void fill_disk(const char *url)
     if (rc != -ERR_IO || !strstr(err.message, "write to the LMDB store"))
         _exit(2);
     snprintf(id, sizeof id, "B%d", i - 1);
-    if (size_of(link, "U0") != 1 || size_of(link, "B0") != sizeof data || size_of(link, id) != -1)
-        _exit(3);
-    _exit(0);
+    const bool kept =
+        size_of(link, "U0") == 1 && size_of(link, "B0") == sizeof data && size_of(link, id) == -1;
+    store_disconnect(link);
+    store_close(store);
+    _exit(kept ? 0 : 3);
 }
 
 /* A file that may not grow: a clear error, and all that was there stays. */
 static void test_disk_full(void **state)
 {
     (void)state;
-    char url[128];
+    char url[320];
     snprintf(url, sizeof url, "%s", new_url());
     assert_int_equal(wait_for(start(fill_disk, url)), 0);
     struct store *const store = open_store(url, false);
@@ -403,7 +415,10 @@ static void open_in_small_space(const char *url)
         _exit(1);
     struct store *const store = open_store(url, false);
     struct store_link *const link = connect_store(store);
-    _exit(put(link, "U1", "one", 3, &err) < 0 || size_of(link, "U1") != 3);
+    const bool good = put(link, "U1", "one", 3, &err) == 0 && size_of(link, "U1") == 3;
+    store_disconnect(link);
+    store_close(store);
+    _exit(!good);
 }
 
 static void test_small_address_space(void **state)
@@ -420,7 +435,7 @@ static void test_small_address_space(void **state)
 static void test_not_a_store(void **state)
 {
     (void)state;
-    char path[160];
+    char path[400];
     struct store *store = NULL;
     struct err err = ERR_INIT;
     const char *const url = new_url();
@@ -459,6 +474,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_folder),
+        cmocka_unit_test(test_reader_first),
         cmocka_unit_test(test_key_names),
         cmocka_unit_test(test_shared_in_process),
         cmocka_unit_test(test_replaced),
@@ -469,13 +485,8 @@ int main(void)
         cmocka_unit_test(test_not_a_store),
         cmocka_unit_test(test_many_links),
     };
-    char command[96];
-    snprintf(root, sizeof root, "/tmp/embsum-lmdb-XXXXXX");
-    if (!mkdtemp(root)) {
-        perror("mkdtemp");
-        return 1;
-    }
+    scratch_make(root);
     const int failed = cmocka_run_group_tests_name("store, lmdb alone", tests, NULL, NULL);
-    snprintf(command, sizeof command, "rm -rf '%s'", root);
-    return failed + (system(command) != 0);
+    scratch_remove(root);
+    return failed;
 }

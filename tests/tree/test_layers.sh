@@ -76,10 +76,12 @@ for part in core store config; do
         sed -E 's/ __(.*)_chk$/ \1/' | grep -E " ($never)\$" | sort -u)
     [ -z "$bad" ] || fail "$part never prints, logs or exits:
 $bad"
-    # Sanitizers keep tables of their own in .data and .bss.
+    # Sanitizers keep tables of their own in .data and .bss. One exception: LMDB forbids a second environment of the
+    # same files in a process, so that the store must remember those that are open.
     case $MODE in
     release | debug)
-        bad=$(size -A "$archive" | awk '/ex / { object = $1 } /^\.(data|bss) / && $2 > 0 { print object " " $1 " " $2 }')
+        bad=$(size -A "$archive" | awk '/ex / { object = $1 }
+            /^\.(data|bss) / && $2 > 0 && object != "store_lmdb_env.o" { print object " " $1 " " $2 }')
         [ -z "$bad" ] || fail "$part keeps no static mutable state:
 $bad"
         ;;

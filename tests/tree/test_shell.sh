@@ -13,7 +13,7 @@ for file in $(find . \( -name .git -o -name build \) -prune -o -type f -size -20
     esac
     count=$((count + 1))
     $shell -n "$file" || failed=1
-    [ -z "$shellcheck" ] || shellcheck -s "$shell" -S style "$file" || failed=1
+    [ -z "$shellcheck" ] || shellcheck -s "$shell" -S warning "$file" || failed=1
 done
 [ "$count" -ge 5 ] || { echo "only $count scripts found: the search is broken" && failed=1; }
 [ "$failed" = 0 ] && echo "$count scripts"

@@ -1,0 +1,796 @@
+"""The daemon over its socket: every status, framing, limits, balance, switches, outages, SIGTERM.
+
+Started by tests/server/test_api, which fills the stores. Everything lives in a temporary folder, talks over
+127.0.0.1 and unix sockets, and is ended by its process id.
+"""
+import http.client
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+EMBSUMD = os.environ["EMBSUMD"]
+TEST_API = os.environ["TEST_API"]
+SLOW = float(os.environ.get("TEST_SLOW", "1"))  # sanitizers are slower
+
+
+def publish(url, seed):
+    return subprocess.run([TEST_API, "publish", url, str(seed)], check=True, capture_output=True,
+                          text=True).stdout.strip()
+
+
+def right_scores(seed, user, contents):
+    out = subprocess.run([TEST_API, "scores", str(seed), user, *contents], check=True, capture_output=True, text=True)
+    return dict(zip(contents, map(float, out.stdout.split())))
+
+
+class Daemon:
+    """embsumd on a port of the system's choice."""
+
+    def __init__(self, url, *settings, env=()):
+        arguments = [EMBSUMD, "--listen", "127.0.0.1:0", "--store", url]
+        for setting in settings:
+            arguments += ["--set", setting]
+        self.process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env={**os.environ, **dict(env)})
+        self.lines, self.news = [], queue.Queue()
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+        host, port = self.wait_for("listening")["address"].rsplit(":", 1)
+        self.address = (host, int(port))
+
+    def read(self):
+        for line in self.process.stderr:
+            self.lines.append(line)
+            self.news.put(line)
+        self.news.put(None)
+
+    def wait_for(self, message):
+        deadline = time.monotonic() + 20 * SLOW
+        while True:
+            line = self.news.get(timeout=max(0.01, deadline - time.monotonic()))
+            if line is None:
+                raise AssertionError("the daemon ended: " + "".join(self.lines))
+            if line.startswith("{") and json.loads(line)["msg"] == message:
+                return json.loads(line)
+
+    def stop(self, ask=True):
+        """SIGTERM, unless it has been sent; returns the exit code and the seconds it took."""
+        start = time.monotonic()
+        if ask and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(30)
+        self.reader.join(10)
+        self.process.stderr.close()
+        if code != 0:
+            print("".join(self.lines[-40:]))
+        return code, time.monotonic() - start
+
+    def connect(self, timeout=15):
+        return socket.create_connection(self.address, timeout)
+
+    def client(self):
+        return http.client.HTTPConnection(*self.address, timeout=15)
+
+    def ask(self, method, path, body=None, headers=()):
+        client = self.client()
+        try:
+            if isinstance(body, (dict, list)):
+                body = json.dumps(body)
+                headers = {"Content-Type": "application/json", **dict(headers)}
+            client.request(method, path, body, dict(headers))
+            answer = client.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            client.close()
+
+    def rank(self, body):
+        status, _, text = self.ask("POST", "/rank", body)
+        return status, json.loads(text)
+
+    def metric(self, line):
+        _, _, text = self.ask("GET", "/metrics")
+        found = re.search("^" + re.escape(line) + " (.*)$", text.decode(), re.M)
+        return float(found.group(1)) if found else None
+
+
+class Raw:
+    """One connection, spoken to in bytes."""
+
+    def __init__(self, daemon):
+        self.socket = daemon.connect()
+        self.file = self.socket.makefile("rb")
+
+    def send(self, *pieces, pause=0):
+        for piece in pieces:
+            try:
+                self.socket.sendall(piece)
+            except (BrokenPipeError, ConnectionResetError):
+                return
+            if pause:
+                time.sleep(pause)
+
+    def receive(self, head=False):
+        """status, headers, body of the next answer; None at the end of the connection."""
+        try:
+            line = self.file.readline()
+            while line.startswith(b"HTTP/1.1 100"):
+                self.file.readline()
+                line = self.file.readline()
+            if not line:
+                return None
+            status, headers = int(line.split()[1]), {}
+            while (line := self.file.readline().strip()):
+                name, value = line.decode().split(":", 1)
+                headers[name.lower()] = value.strip()
+            return status, headers, b"" if head else self.file.read(int(headers.get("content-length", 0)))
+        except ConnectionResetError:
+            return None
+
+    def is_closed(self):
+        try:
+            return self.file.read(1) == b""
+        except (ConnectionResetError, socket.timeout):
+            return True
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def post(body, *extra):
+    lines = ["POST /rank HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}", *extra]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+GOOD = json.dumps({"user": "U1", "candidates": ["N1", "N2", "N3"]}).encode()
+HEAD = b"POST /rank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+class Case(unittest.TestCase):
+    settings = ()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="embsum-test-api-")
+        cls.url = f"lmdb:{cls.folder}/store"
+        cls.generation = publish(cls.url, 1)
+        cls.daemon = Daemon(cls.url, *cls.settings)
+
+    @classmethod
+    def tearDownClass(cls):
+        code, _ = cls.daemon.stop()
+        shutil.rmtree(cls.folder)
+        if code != 0:
+            raise AssertionError(f"the daemon ended with {code}")
+
+    def check_error(self, answer, status, code):
+        self.assertIsNotNone(answer, "no answer")
+        self.assertEqual(answer[0], status, answer)
+        error = json.loads(answer[2])["error"]
+        self.assertEqual(sorted(error), ["code", "message", "request_id"])
+        self.assertEqual(error["code"], code)
+
+    def check_ranking(self, ranking, seed, user, contents):
+        right = right_scores(seed, user, contents)
+        self.assertEqual(sorted(item["id"] for item in ranking), sorted(contents))
+        for item in ranking:
+            wanted = right[item["id"]]
+            self.assertLessEqual(abs(item["score"] - wanted), 1e-5 * max(1, abs(wanted)))
+        scores = [item["score"] for item in ranking]
+        self.assertEqual(scores, sorted(scores, reverse=True))
+
+
+class Answers(Case):
+    def test_rank(self):
+        contents = [f"N{i}" for i in range(300)]
+        status, answer = self.daemon.rank({"user": "U3", "candidates": contents + ["X", "N1"]})
+        self.assertEqual(status, 200)
+        self.assertEqual(answer["generation"], self.generation)
+        self.assertEqual(answer["user_status"], "present")
+        self.assertEqual(answer["missing"], [{"id": "X", "reason": "not_found"}])
+        self.check_ranking(answer["ranking"], 1, "U3", contents)
+        status, _, text = self.daemon.ask("GET", "/rank?user=U3&candidates=N5,N6,N7&top_k=2")
+        self.assertEqual(status, 200)
+        asked = {"user": "U3", "candidates": ["N5", "N6", "N7"], "top_k": 2}
+        self.assertEqual(json.loads(text), self.daemon.rank(asked)[1])
+
+    def test_headers(self):
+        status, headers, _ = self.daemon.ask("POST", "/rank", json.loads(GOOD), {"X-Request-Id": "abc-1"})
+        self.assertEqual(status, 200)
+        self.assertEqual(headers["X-Request-Id"], "abc-1")
+        self.assertEqual(headers["Content-Type"], "application/json")
+        stages = re.fullmatch(r"parse;dur=[\d.]+, fetch;dur=[\d.]+, score;dur=[\d.]+, write;dur=[\d.]+",
+                              headers["Server-Timing"])
+        self.assertIsNotNone(stages, headers["Server-Timing"])
+        made = set()
+        for bad in ({}, {"X-Request-Id": ""}, {"X-Request-Id": "x" * 129}, {"X-Request-Id": "a b"}):
+            _, headers, _ = self.daemon.ask("GET", "/livez", headers=bad)
+            self.assertRegex(headers["X-Request-Id"], "^[0-9a-f]{16}$")
+            made.add(headers["X-Request-Id"])
+        self.assertEqual(len(made), 4)
+        _, _, text = self.daemon.ask("GET", "/nothing", headers={"X-Request-Id": "mine"})
+        self.assertEqual(json.loads(text)["error"]["request_id"], "mine")
+
+    def test_errors(self):
+        rows = [
+            (400, "bad_request", "POST", "/rank", "{", {"Content-Type": "application/json"}),
+            (400, "bad_request", "GET", "/rank?user=U1&what=1", None, {}),
+            (404, "not_found", "GET", "/", None, {}),
+            (404, "not_found", "GET", "/users/nobody", None, {}),
+            (405, "method_not_allowed", "DELETE", "/rank", None, {}),
+            (405, "method_not_allowed", "POST", "/livez", "x", {}),
+            (413, "payload_too_large", "POST", "/rank", "x" * 300000, {"Content-Type": "application/json"}),
+            (413, "payload_too_large", "POST", "/rank", "x" * 1300000, {"Content-Type": "application/json"}),
+            (414, "uri_too_long", "GET", "/rank?user=" + "u" * 9000, None, {}),
+            (415, "unsupported_media_type", "POST", "/rank", "{}", {"Content-Type": "text/plain"}),
+            (415, "unsupported_media_type", "POST", "/rank", "{}", {}),
+            (431, "headers_too_large", "GET", "/livez", None, {"X-Large": "x" * 17000}),
+        ]
+        for status, code, method, path, body, headers in rows:
+            with self.subTest(status=status, path=path[:20]):
+                answer = self.daemon.ask(method, path, body, headers)
+                self.check_error(answer, status, code)
+                if status == 405:
+                    self.assertIn("GET", answer[1]["Allow"])
+        with Raw(self.daemon) as raw:
+            raw.send(b"POST /rank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\r\n")
+            self.check_error(raw.receive(), 411, "length_required")
+        with Raw(self.daemon) as raw:  # longer than anybody would read to the end
+            raw.send(HEAD + b"Content-Length: 99999999999\r\n\r\n")
+            self.check_error(raw.receive(), 413, "payload_too_large")
+            self.assertTrue(raw.is_closed())
+
+    def test_endless_chunks(self):
+        with Raw(self.daemon) as raw:
+            raw.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[b"8000\r\n" + b"x" * 0x8000 + b"\r\n"] * 30)
+            raw.send(*[b"8000\r\n" + b"x" * 0x8000 + b"\r\n"] * 30)
+            answer = raw.receive()
+            if answer:  # a reset may overtake it
+                self.check_error(answer, 413, "payload_too_large")
+            self.assertTrue(raw.is_closed())
+        self.assertEqual(self.daemon.ask("GET", "/livez")[0], 200)
+
+    def test_ambiguous_framing(self):
+        rows = [
+            b"GET /livez HTTP/1.1\r\n\r\n",
+            b"GET /livez HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+            b"GET /livez HTTP/1.1\r\nHost: x y\r\n\r\n",
+            b"GET /livez HTTP/1.1\r\nHost: x\r\nBad Name: 1\r\n\r\n",
+            b"GET /livez HTTP/1.1\r\nHost: x\r\nX: a\x01b\r\n\r\n",
+            b"GET /livez HTTP/2.0\r\nHost: x\r\n\r\n",
+            b"GET /li\x01vez HTTP/1.1\r\nHost: x\r\n\r\n",
+            HEAD + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+            HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+            HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+            HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            HEAD + b"Content-Length: +5\r\n\r\nhello",
+            HEAD + b"Content-Length: 5x\r\n\r\nhello",
+            HEAD + b"Content-Length: -5\r\n\r\nhello",
+            HEAD + b"Content-Length: 5, 5\r\n\r\nhello",
+            b"POST /rank HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ]
+        for row in rows:
+            with self.subTest(row=row), Raw(self.daemon) as raw:
+                raw.send(row + b"GET /livez HTTP/1.1\r\nHost: smuggled\r\n\r\n")
+                answers = raw.file.read()
+                # A few are refused by the HTTP library itself, which sends the head of its refusals twice.
+                self.assertRegex(answers, rb"^HTTP/1\.1 (400|505) ")
+                self.assertNotIn(b"HTTP/1.1 200", answers)
+
+    def test_keep_alive(self):
+        with Raw(self.daemon) as raw:
+            for request, status in [(post(GOOD), 200), (b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+                                    (post(b"{"), 400), (post(b"x" * 300000), 413), (post(b"{}", "X-Pad: 1"), 400),
+                                    (b"GET http://x:1/livez HTTP/1.1\r\nHost: x:1\r\n\r\n", 200), (post(GOOD), 200)] * 3:
+                raw.send(request)
+                self.assertEqual(raw.receive()[0], status)
+            raw.send(post(GOOD) + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" + post(GOOD))  # pipelined
+            self.assertEqual([raw.receive()[0] for _ in range(3)], [200, 200, 200])
+            raw.send(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            self.assertEqual(raw.receive()[0], 200)
+            self.assertTrue(raw.is_closed())
+
+    def test_chunked_and_slow(self):
+        chunks = b"".join(b"%x\r\n%c\r\n" % (1, byte) for byte in GOOD) + b"0\r\n\r\n"
+        with Raw(self.daemon) as raw:
+            raw.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+            self.assertEqual(raw.receive()[0], 200)
+            raw.send(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(GOOD), GOOD)
+            self.assertEqual(raw.receive()[0], 200)
+            raw.send(*[bytes([byte]) for byte in post(GOOD)], pause=0.002)
+            self.assertEqual(raw.receive()[0], 200)
+
+    def test_head(self):
+        with Raw(self.daemon) as raw:
+            for path in (b"/livez", b"/readyz", b"/metrics", b"/version", b"/users/U1", b"/rank?user=U1&candidates=N1"):
+                raw.send(b"HEAD " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+                status, headers, _ = raw.receive(head=True)
+                self.assertEqual(status, 200)
+                self.assertGreater(int(headers["content-length"]), 0)
+
+    def test_pages(self):
+        user = json.loads(self.daemon.ask("GET", "/users/U2")[2])
+        self.assertEqual((user["user"], user["user_status"], user["m"], user["n"], user["d"]), ("U2", "present", 4, 2, 16))
+        self.assertEqual(user["summary"], 'Reads "news" number 2.')
+        self.assertEqual(json.loads(self.daemon.ask("GET", "/readyz")[2])["generation"], self.generation)
+        self.assertEqual(json.loads(self.daemon.ask("GET", "/version")[2])["name"], "embsumd")
+        self.assertEqual(self.daemon.metric("embsum_ready"), 1)
+        status, headers, text = self.daemon.ask("GET", "/metrics")
+        self.assertTrue(headers["Content-Type"].startswith("text/plain"))
+        for line in text.decode().splitlines():
+            self.assertRegex(line, r"^(# (HELP|TYPE) \w+ .+|\w+(\{(\w+=\"[^\"]*\",?)*\})? -?[\d.e+-]+)$")
+
+    def test_hostile_bodies(self):
+        deep = b'{"user":' + b"[" * 100000 + b"]" * 100000 + b"}"
+        bodies = [b"", b"{}" * 1000, b"[" + b"{}," * 80000 + b"{}]", deep, b'{"user":"\\ud800","candidates":[]}',
+                  b'{"user":"\xff","candidates":[]}', b'{"user":"a\\u0000b","candidates":[]}', b"123 00", b"null",
+                  b'{"user":"U1","user":"U2","candidates":[]}', GOOD[:-1], GOOD + b"x",
+                  json.dumps({"user": "U1", "candidates": ["N"] * 10001}).encode()]
+        for body in bodies:
+            with self.subTest(body=body[:40]):
+                answer = self.daemon.ask("POST", "/rank", body, {"Content-Type": "application/json"})
+                self.check_error(answer, 400, "bad_request")
+        self.assertEqual(self.daemon.rank(json.loads(GOOD))[0], 200)
+
+
+class Limits(Case):
+    settings = ("server.connections_max=8", "server.idle_timeout_ms=1000", "server.workers=2")
+
+    def test_connection_limit(self):
+        held = [Raw(self.daemon) for _ in range(8)]
+        for raw in held:
+            raw.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertEqual(raw.receive()[0], 200)
+        for _ in range(100):
+            with Raw(self.daemon) as raw:
+                raw.send(post(GOOD))
+                answer = raw.receive()
+                self.check_error(answer, 503, "unavailable")
+                self.assertEqual(answer[1]["retry-after"], "1")
+                self.assertTrue(raw.is_closed())
+        for _ in range(4):
+            held.pop().close()
+        deadline = time.monotonic() + 5
+        while (status := self.daemon.ask("GET", "/livez")[0]) == 503 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.assertEqual(status, 200)
+        self.assertGreaterEqual(self.daemon.metric("embsum_http_connections_refused_total"), 100)
+        for raw in held:
+            raw.close()
+
+    def test_slow_body_is_cut(self):
+        with Raw(self.daemon) as raw:
+            start = time.monotonic()
+            raw.send(HEAD + b"Content-Length: 100\r\n\r\n")
+            for _ in range(40):
+                raw.send(b"x")
+                time.sleep(0.1)
+                if time.monotonic() - start > 1.5:
+                    break
+            answer = raw.receive()
+            if answer:
+                self.check_error(answer, 408, "timeout")
+            self.assertTrue(raw.is_closed())
+        self.assertGreaterEqual(self.daemon.metric('embsum_http_requests_total{route="refused",code="408"}'), 1)
+
+    def test_idle_is_cut(self):
+        with Raw(self.daemon) as raw:
+            start = time.monotonic()
+            self.assertTrue(raw.is_closed())
+            self.assertLess(time.monotonic() - start, 5)
+
+
+class Balance(Case):
+    settings = ("server.workers=4",)
+
+    def test_balance(self):
+        for _ in range(3):
+            held = [Raw(self.daemon) for _ in range(32)]
+            for raw in held:
+                raw.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                self.assertEqual(raw.receive()[0], 200)
+            for raw in held:
+                raw.close()
+            deadline = time.monotonic() + 10
+            while self.daemon.metric("embsum_http_connections") > 1 and time.monotonic() < deadline:
+                time.sleep(0.02)
+        counts = [self.daemon.metric(f'embsum_http_connections_total{{worker="{i}"}}') for i in range(4)]
+        self.assertGreaterEqual(sum(counts), 96)
+        self.assertLessEqual(max(counts), 1.2 * min(counts), counts)
+
+
+class Load:
+    """Clients that ask all the time on connections they keep. An answer that does not come is counted as lost,
+    unless the daemon had asked to close the connection or did not accept it."""
+
+    def __init__(self, daemon, count, check):
+        self.daemon, self.check = daemon, check
+        self.stopping, self.answered, self.lost, self.wrong = threading.Event(), 0, [], []
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self.run, args=(i,)) for i in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self, number):
+        raw, count = None, 0
+        request = post(json.dumps({"user": f"U{number}", "candidates": ["N1", "N2", "N3", "N4"]}).encode())
+        while not self.stopping.is_set():
+            if raw is None:
+                try:
+                    raw = Raw(self.daemon)
+                except OSError:  # not accepted any more
+                    break
+                fresh = True
+            raw.send(request)
+            answer = raw.receive()
+            if answer is None:
+                if fresh:  # the kernel's queue, never accepted by the daemon
+                    break
+                with self.lock:
+                    self.lost.append((number, count))
+                break
+            fresh, count = False, count + 1
+            problem = self.check(number, answer)
+            if problem:
+                self.wrong.append(problem)
+            if answer[1].get("connection", "").lower() == "close":
+                raw.close()
+                raw = None
+        if raw:
+            raw.close()
+        with self.lock:
+            self.answered += count
+
+    def join(self):
+        for thread in self.threads:
+            thread.join(30)
+
+
+def is_200(_, answer):
+    return None if answer[0] == 200 else answer
+
+
+class Stop(unittest.TestCase):
+    def test_sigterm_under_load(self):
+        folder = tempfile.mkdtemp(prefix="embsum-test-api-")
+        try:
+            publish(f"lmdb:{folder}/store", 1)
+            answered = 0
+            for _ in range(5):
+                daemon = Daemon(f"lmdb:{folder}/store", "server.workers=2")
+                load = Load(daemon, 8, is_200)
+                time.sleep(0.3)
+                code, seconds = daemon.stop()
+                load.stopping.set()
+                load.join()
+                self.assertEqual(code, 0)
+                self.assertLess(seconds, 5 * SLOW)
+                self.assertEqual((load.lost, load.wrong), ([], []))
+                answered += load.answered
+            self.assertGreater(answered, 100)
+            print(f"{answered} answers, none lost", end=" ")
+        finally:
+            shutil.rmtree(folder)
+
+    def test_signals_at_any_moment(self):
+        folder = tempfile.mkdtemp(prefix="embsum-test-api-")
+        try:
+            publish(f"lmdb:{folder}/store", 1)
+            for _ in range(10):
+                daemon = Daemon(f"lmdb:{folder}/store")
+                daemon.process.send_signal(signal.SIGTERM)
+                daemon.process.send_signal(signal.SIGINT)
+                self.assertEqual(daemon.stop()[0], 0)
+        finally:
+            shutil.rmtree(folder)
+
+    def test_idle_connections_do_not_hold_it(self):
+        folder = tempfile.mkdtemp(prefix="embsum-test-api-")
+        try:
+            publish(f"lmdb:{folder}/store", 1)
+            daemon = Daemon(f"lmdb:{folder}/store")
+            with Raw(daemon) as idle, Raw(daemon) as half:
+                idle.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                self.assertEqual(idle.receive()[0], 200)
+                half.send(b"GET /livez HTT")
+                code, seconds = daemon.stop()
+                self.assertEqual(code, 0)
+                self.assertLess(seconds, 3 * SLOW)
+        finally:
+            shutil.rmtree(folder)
+
+    def test_slow_request_is_finished(self):
+        folder = tempfile.mkdtemp(prefix="embsum-test-api-")
+        try:
+            publish(f"lmdb:{folder}/store", 1)
+            daemon = Daemon(f"lmdb:{folder}/store")
+            with Raw(daemon) as raw:
+                request = post(GOOD)
+                raw.send(request[:-5])
+                time.sleep(0.2)
+                daemon.process.send_signal(signal.SIGTERM)
+                time.sleep(0.5)
+                raw.send(request[-5:])
+                answer = raw.receive()
+                self.assertEqual(answer[0], 200)
+                self.assertEqual(answer[1]["connection"].lower(), "close")
+            self.assertEqual(daemon.stop(ask=False)[0], 0)
+        finally:
+            shutil.rmtree(folder)
+
+
+class Switch(Case):
+    settings = ("server.workers=2", "store.poll_ms=50")
+
+    def test_switches_under_load(self):
+        contents = ["N1", "N2", "N3", "N4"]
+        right = {(seed, user): right_scores(seed, f"U{user}", contents) for seed in (1, 2) for user in range(4)}
+        seed_of = {self.generation: 1}
+
+        def check(user, answer):
+            if answer[0] != 200:
+                return answer
+            body = json.loads(answer[2])
+            wanted = right[seed_of[body["generation"]], user]
+            for item in body["ranking"]:
+                if abs(item["score"] - wanted[item["id"]]) > 1e-5 * max(1, abs(wanted[item["id"]])):
+                    return body
+            return None if len(body["ranking"]) == 4 else body
+
+        class Names(dict):  # a new name may be seen before publish() has told it
+            def __missing__(self, name):
+                deadline = time.monotonic() + 5
+                while name not in self and time.monotonic() < deadline:
+                    time.sleep(0.001)
+                return dict.__getitem__(self, name)
+
+        seed_of = Names(seed_of)
+        load = Load(self.daemon, 4, check)
+        for number in range(6):
+            seed = 2 - number % 2
+            name = publish(self.url, seed)
+            seed_of[name] = seed
+            start = time.monotonic()
+            while json.loads(self.daemon.ask("GET", "/readyz")[2])["generation"] != name:
+                self.assertLess(time.monotonic() - start, 1 * SLOW)
+                time.sleep(0.01)
+        load.stopping.set()
+        load.join()
+        self.assertEqual((load.lost, load.wrong), ([], []))
+        self.assertGreater(load.answered, 100)
+
+
+class Late(unittest.TestCase):
+    def test_daemon_before_its_store(self):
+        folder = tempfile.mkdtemp(prefix="embsum-test-api-")
+        try:
+            url = f"lmdb:{folder}/store"
+            daemon = Daemon(url, "store.poll_ms=50")
+            status, headers, _ = daemon.ask("GET", "/readyz")
+            self.assertEqual((status, headers["Retry-After"]), (503, "1"))
+            self.assertEqual(daemon.rank(json.loads(GOOD))[0], 503)
+            self.assertEqual(daemon.ask("GET", "/livez")[0], 200)
+            publish(url, 1)
+            daemon.wait_for("generation live")
+            self.assertEqual(daemon.rank(json.loads(GOOD))[0], 200)
+            self.assertEqual(daemon.stop()[0], 0)
+        finally:
+            shutil.rmtree(folder)
+
+
+class Proxy:
+    """Between the daemon and its Redis: when told to, it swallows requests that hold certain bytes."""
+
+    def __init__(self, path, target):
+        self.target, self.swallow = target, None
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(path)
+        self.server.listen(64)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.server.accept()
+            except OSError:
+                return
+            upstream = socket.socket(socket.AF_UNIX)
+            try:
+                upstream.connect(self.target)
+            except OSError:
+                client.close()
+                upstream.close()
+                continue
+            for source, sink, filtered in ((client, upstream, True), (upstream, client, False)):
+                threading.Thread(target=self.copy, args=(source, sink, filtered), daemon=True).start()
+
+    def copy(self, source, sink, filtered):
+        try:
+            while (data := source.recv(65536)):
+                if not (filtered and self.swallow and self.swallow in data):
+                    sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):  # the other thread's recv ends with it
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        source.close()
+
+    def close(self):
+        self.server.close()
+
+
+class Redis(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="embsum-test-api-")
+        cls.path = f"{cls.folder}/redis.sock"
+        cls.url = f"redis+unix:{cls.path}"
+        cls.addClassCleanup(cls.end_redis)
+        cls.start_redis()
+        cls.generation = publish(cls.url, 1)
+        cls.proxy = Proxy(f"{cls.folder}/proxy.sock", cls.path)
+        cls.daemon = Daemon(f"redis+unix:{cls.folder}/proxy.sock", "store.poll_ms=50", "server.workers=2")
+
+    @classmethod
+    def start_redis(cls):
+        cls.redis = subprocess.Popen(
+            ["/usr/bin/redis-server", "--port", "0", "--unixsocket", cls.path, "--dir", cls.folder, "--save", "",
+             "--appendonly", "yes"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                with socket.socket(socket.AF_UNIX) as probe:
+                    probe.settimeout(5)
+                    probe.connect(cls.path)
+                    probe.sendall(b"PING\r\n")
+                    if probe.recv(16).startswith(b"+PONG"):
+                        return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.02)
+
+    @classmethod
+    def end_redis(cls):
+        cls.redis.terminate()
+        cls.redis.wait(10)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.proxy.close()
+        super().tearDownClass()
+
+    def wait_until(self, condition):
+        deadline = time.monotonic() + 10 * SLOW
+        while not condition():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+
+    def test_rank(self):
+        contents = [f"N{i}" for i in range(300)]
+        status, answer = self.daemon.rank({"user": "U3", "candidates": contents})
+        self.assertEqual(status, 200)
+        self.check_ranking(answer["ranking"], 1, "U3", contents)
+        status, answer = self.daemon.rank({"user": "U3", "top_k": 300})
+        self.check_ranking(answer["ranking"], 1, "U3", contents)
+
+    def test_contents_unavailable(self):
+        self.assertEqual(self.daemon.rank({"user": "U1", "candidates": ["N1", "N2"]})[0], 200)
+        self.proxy.swallow = b":c:"
+        try:
+            status, answer = self.daemon.rank({"user": "U1", "candidates": ["N1", "never-seen", "N2"]})
+        finally:
+            self.proxy.swallow = None
+        self.assertEqual(status, 200)
+        self.assertEqual(answer["degraded"], ["store_unavailable"])
+        self.assertEqual(answer["missing"], [{"id": "never-seen", "reason": "unavailable"}])
+        self.check_ranking(answer["ranking"], 1, "U1", ["N1", "N2"])
+        self.wait_until(lambda: "degraded" not in self.daemon.rank({"user": "U1", "candidates": ["never-seen"]})[1])
+
+    def test_users_unavailable(self):
+        self.proxy.swallow = b":u:"
+        try:
+            status, headers, text = self.daemon.ask("POST", "/rank", {"user": "U1", "candidates": ["N1"]})
+        finally:
+            self.proxy.swallow = None
+        self.check_error((status, headers, text), 503, "unavailable")
+        self.assertEqual(headers["Retry-After"], "1")
+        self.wait_until(lambda: self.daemon.rank(json.loads(GOOD))[0] == 200)
+
+    def test_outage(self):
+        self.redis.kill()
+        self.redis.wait(10)
+        self.assertEqual(self.daemon.rank(json.loads(GOOD))[0], 503)
+        self.assertEqual(self.daemon.ask("GET", "/readyz")[0], 200)  # a verified generation is in memory
+        self.assertEqual(self.daemon.ask("GET", "/livez")[0], 200)
+        type(self).start_redis()
+        self.wait_until(lambda: self.daemon.rank(json.loads(GOOD))[0] == 200)
+        self.assertGreater(self.daemon.metric("embsum_store_errors_total"), 0)
+
+
+class CommandLine(unittest.TestCase):
+    def run_daemon(self, *arguments, env=()):
+        return subprocess.run([EMBSUMD, *arguments], capture_output=True, text=True, timeout=60,
+                              env={**os.environ, **dict(env)})
+
+    def test_information(self):
+        shown = self.run_daemon("--help")
+        self.assertEqual(shown.returncode, 0)
+        for option in ("--config FILE", "--store URL", "--listen ADDR:PORT", "--set KEY=VALUE", "--help", "--version"):
+            self.assertIn(option, shown.stdout)
+        self.assertRegex(self.run_daemon("--version").stdout, r"^embsumd \d+\.\d+\.\d+\n$")
+
+    def test_order_of_sources(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump({"rank": {"users_max": 7, "candidates_max": 70}, "server": {"workers": 3}}, file)
+            file.flush()
+            printed = self.run_daemon("--config", file.name, "--set", "rank.users_max=9", "--listen=[::1]:0",
+                                      "--print-config", env={"EMBSUM_RANK_USERS_MAX": "8", "EMBSUM_SERVER_WORKERS": "4"})
+            self.assertEqual(printed.returncode, 0, printed.stderr)
+            config = json.loads(printed.stdout)
+            self.assertEqual((config["rank"]["users_max"], config["rank"]["candidates_max"]), (9, 70))
+            self.assertEqual((config["server"]["workers"], config["server"]["listen"]), (4, "[::1]:0"))
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as again:
+            again.write(printed.stdout)
+            again.flush()
+            self.assertEqual(self.run_daemon("--config", again.name, "--print-config").stdout, printed.stdout)
+
+    def test_mistakes(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file, socket.socket() as taken:
+            file.write('{"rank": {"users": 1}}')
+            file.flush()
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            rows = [
+                (2, "--nonsense", ["--nonsense"]),
+                (2, "needs FILE", ["--config"]),
+                (2, "takes no argument", ["--help=1"]),
+                (2, "server.nothing", ["--set", "server.nothing=1"]),
+                (2, "KEY=VALUE", ["--set", "server.workers"]),
+                (2, "server.listen", ["--listen", "nowhere"]),
+                (1, '"users" in rank', ["--config", file.name]),
+                (1, "No such file", ["--config", "/nonexistent/embsum.json"]),
+                (1, "scheme", ["--store", "ftp://x", "--listen", "127.0.0.1:0"]),
+                (1, "in use", ["--store", f"lmdb:{tempfile.gettempdir()}/embsum-test-api-{os.getpid()}", "--listen",
+                               f"127.0.0.1:{port}"]),
+            ]
+            for code, words, arguments in rows:
+                with self.subTest(arguments=arguments):
+                    done = self.run_daemon(*arguments)
+                    self.assertEqual(done.returncode, code, done.stderr)
+                    self.assertIn(words, done.stderr)
+        shutil.rmtree(f"{tempfile.gettempdir()}/embsum-test-api-{os.getpid()}", ignore_errors=True)
+
+    def test_secrets_are_not_logged(self):
+        done = self.run_daemon("--store", "redis://someone:hunter2@127.0.0.1:1/0", "--listen", "127.0.0.1:0")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("password", done.stderr)
+        daemon = Daemon("redis://someone@127.0.0.1:1/0", env={"EMBSUM_STORE_PASSWORD": "hunter2"})
+        self.assertEqual(daemon.ask("GET", "/readyz")[0], 503)
+        self.assertNotIn(b"hunter2", daemon.ask("GET", "/metrics")[2])
+        self.assertEqual(daemon.stop()[0], 0)
+        self.assertNotIn("hunter2", done.stderr + "".join(daemon.lines))
+
+
+if __name__ == "__main__":
+    unittest.main()

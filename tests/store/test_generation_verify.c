@@ -1,0 +1,135 @@
+/* The verification of generations, run over every backend. */
+#include "tests/lib/generations.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct complaints {
+    char text[1024]; /* "c N1 owner;" */
+};
+
+static void complain(void *ctx, enum store_kind kind, const char *id, const char *reason)
+{
+    struct complaints *const complaints = ctx;
+    const size_t used = strlen(complaints->text);
+    snprintf(complaints->text + used, sizeof complaints->text - used, "%c %s %s;", (char)kind, id, reason);
+}
+
+static void assert_verdict(struct store_link *link, const char *name, size_t bad, const char *complaint)
+{
+    struct complaints complaints = {""};
+    struct generation_check check = {0};
+    struct err err = ERR_INIT;
+    const int rc = generation_verify(&check, link, name, complain, &complaints, &err);
+    if (bad == 0)
+        test_ok(rc, "generation_verify", &err, __FILE__, __LINE__);
+    else
+        assert_int_equal(rc, -ERR_CORRUPT);
+    assert_int_equal(check.bad, bad);
+    if (!strstr(complaints.text, complaint))
+        fail_msg("\"%s\" is not among \"%s\"", complaint, complaints.text);
+}
+
+static int keep(void *ctx, size_t index, const void *data, size_t len)
+{
+    struct store_entry *const entry = ctx;
+    (void)index;
+    assert_non_null(data);
+    void *const copy = malloc(len);
+    memcpy(copy, data, len);
+    entry->data = copy;
+    entry->len = len;
+    return 0;
+}
+
+/* Put the value of one id under another, one byte changed if asked. */
+static void copy_value(struct store_link *link, const char *name, enum store_kind kind, const char *from,
+    const char *to, bool damage)
+{
+    const struct store_id id = {from, strlen(from)};
+    struct store_entry entry = {{to, strlen(to)}, NULL, 0};
+    struct err err = ERR_INIT;
+    ok(store_get(link, name, kind, &id, 1, keep, &entry, &err));
+    unsigned char *const data = (unsigned char *)(uintptr_t)entry.data;
+    if (damage)
+        data[entry.len / 2 + 20] ^= 1;
+    ok(store_put(link, name, kind, &entry, 1, &err));
+    free(data);
+}
+
+static void test_verify(void **state)
+{
+    struct test_store *const f = *state;
+    struct generation_check check;
+    struct manifest manifest;
+    struct err err = ERR_INIT;
+    char name[STORE_GENERATION_MAX];
+    make_generation(f->store, BLOB_F16, true, name);
+    ok(generation_verify(&check, f->link, name, NULL, NULL, &err));
+    assert_int_equal(check.users, USERS);
+    assert_int_equal(check.contents, CONTENTS);
+    assert_int_equal(check.bad, 0);
+    assert_int_equal(check.bytes, USERS * (64 + 2 * M * D) + CONTENTS * (64 + 2 * N * D) + 64 + 2 * D * D);
+    assert_verdict(f->link, name, 0, "");
+
+    copy_value(f->link, name, STORE_CONTENT, "N1", "N2", false);
+    assert_verdict(f->link, name, 1, "c N2 owner;");
+    copy_value(f->link, name, STORE_USER, "U1", "U1", true);
+    assert_verdict(f->link, name, 2, "u U1 check;");
+    copy_value(f->link, name, STORE_USER, "", "", true);
+    assert_verdict(f->link, name, 3, "u  check;");
+    copy_value(f->link, name, STORE_SCORE_PROJ, "", "", true);
+    assert_verdict(f->link, name, 4, "w  check;");
+    const struct store_entry empty = {{"N3", 2}, "", 0};
+    ok(store_put(f->link, name, STORE_CONTENT, &empty, 1, &err));
+    assert_verdict(f->link, name, 5, "c N3 length;");
+
+    /* A key too few: the manifest counts one more than there are. */
+    ok(manifest_get(&manifest, f->link, name, &err));
+    manifest.contents++;
+    char *const json = manifest_dump(&manifest);
+    const struct store_entry entry = {{"", 0}, json, strlen(json)};
+    ok(store_put(f->link, name, STORE_MANIFEST, &entry, 1, &err));
+    free(json);
+    assert_verdict(f->link, name, 6, "c  count;");
+    assert_int_equal(generation_verify(&check, f->link, name, NULL, NULL, &err), -ERR_CORRUPT);
+    assert_non_null(strstr(err.message, "11 of 12 contents"));
+}
+
+static void test_verify_no_score_proj(void **state)
+{
+    struct test_store *const f = *state;
+    struct manifest manifest = {.m = M, .n = N, .d = D};
+    struct err err = ERR_INIT;
+    char *const json = manifest_dump(&manifest);
+    const struct store_entry entry = {{"", 0}, json, strlen(json)};
+    ok(store_put(f->link, "g", STORE_MANIFEST, &entry, 1, &err));
+    free(json);
+    assert_verdict(f->link, "g", 1, "w  missing;");
+}
+
+static void test_damaged_manifest(void **state)
+{
+    struct test_store *const f = *state;
+    struct manifest manifest;
+    struct err err = ERR_INIT;
+    const struct store_entry entry = {{"", 0}, "{\"m\": 1}", 8};
+    ok(store_put(f->link, "g", STORE_MANIFEST, &entry, 1, &err));
+    assert_int_equal(manifest_get(&manifest, f->link, "g", &err), -ERR_CORRUPT);
+    assert_non_null(strstr(err.message, "generation g: manifest: \"n\" is missing"));
+}
+
+static int run(const char *world_name)
+{
+    const struct CMUnitTest tests[] = {
+        store_test(test_verify),
+        store_test(test_verify_no_score_proj),
+        store_test(test_damaged_manifest),
+    };
+    return test_group("verification", world_name, tests);
+}
+
+int main(void)
+{
+    return test_worlds(run);
+}

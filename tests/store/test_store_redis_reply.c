@@ -1,0 +1,231 @@
+/* A Redis whose keys are not what they should be, or that is none: what comes back is refused, and says why. */
+#include "tests/lib/redis_client.h"
+#include "tests/lib/redis_fake.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static struct test_redis server;
+
+/* ---- keys that are not what they should be ---- */
+
+static int no_id(void *ctx, const char *id, size_t len)
+{
+    (void)id;
+    (void)len;
+    ++*(int *)ctx;
+    return 0;
+}
+
+static int no_change(void *ctx, const struct store_change *change)
+{
+    (void)ctx;
+    (void)change;
+    return 0;
+}
+
+static void test_wrong_types(void **state)
+{
+    (void)state;
+    struct client client = client_open_port(server.port, RETRY_MS);
+    char text[64], live[STORE_GENERATION_MAX], cursor[STORE_CURSOR_MAX] = "";
+    struct store_generation *rows = NULL;
+    size_t count = 0;
+    struct err err = ERR_INIT;
+    int ids = 0;
+    uint64_t token = 0;
+    client_fill(&client, 2);
+    test_redis_cli(&server, "lpush fault:g:u:list x");
+    assert_int_equal(client_get(&client, "list", text, &err), 0);
+    assert_string_equal(text, "(nothing)");
+    assert_int_equal(store_scan(client.link, "g", STORE_USER, no_id, &ids, &err), 0);
+    assert_int_equal(ids, 3); /* so that a verification sees it */
+
+    test_redis_cli(&server, "lpush {fault}:live x");
+    assert_int_equal(store_live(client.link, live, &err), -ERR_CORRUPT);
+    assert_non_null(strstr(err.message, "WRONGTYPE"));
+    client_recover(&client, "U1", 1); /* without a pause: the server is well */
+    test_redis_cli(&server, "del {fault}:live");
+    test_redis_cli(&server, "set {fault}:live 'a b'");
+    assert_int_equal(store_live(client.link, live, &err), -ERR_CORRUPT);
+    assert_non_null(strstr(err.message, "live pointer"));
+    test_redis_cli(&server, "set {fault}:generations x");
+    assert_int_equal(store_generations(client.link, &rows, &count, &err), -ERR_CORRUPT);
+    test_redis_cli(&server, "del {fault}:generations");
+    test_redis_cli(&server, "hset {fault}:generations g1 'ready 17' g2 'ready x'");
+    assert_int_equal(store_generations(client.link, &rows, &count, &err), -ERR_CORRUPT);
+    assert_non_null(strstr(err.message, "generation g2"));
+    test_redis_cli(&server, "hset {fault}:generations g2 'asleep 3'");
+    assert_int_equal(store_generations(client.link, &rows, &count, &err), -ERR_CORRUPT);
+    assert_null(rows);
+    test_redis_cli(&server, "set {fault}:g:changes x");
+    assert_int_equal(store_changes_read(client.link, "g", cursor, 10, no_change, NULL, &err), -ERR_CORRUPT);
+    test_redis_cli(&server, "xadd {fault}:g2:changes '*' u U1 c N1");
+    assert_int_equal(store_changes_read(client.link, "g2", cursor, 10, no_change, NULL, &err), -ERR_CORRUPT);
+    test_redis_cli(&server, "xadd {fault}:g3:changes '*' x N1");
+    assert_int_equal(store_changes_read(client.link, "g3", cursor, 10, no_change, NULL, &err), -ERR_CORRUPT);
+    test_redis_cli(&server, "set {fault}:token x");
+    assert_true(store_lock(client.link, 1000, &token, &err) < 0);
+    test_redis_cli(&server, "flushall");
+    client_close(&client);
+}
+
+/* The names that DESIGN gives are the names in the store. */
+static void test_key_names(void **state)
+{
+    (void)state;
+    struct client client = client_open_port(server.port, RETRY_MS);
+    struct err err = ERR_INIT;
+    uint64_t token = 0;
+    const struct store_entry one = {{"X", 1}, "v", 1}, none = {{"", 0}, "v", 1};
+    const struct store_change change = {STORE_USER, {"X", 1}};
+    assert_int_equal(store_lock(client.link, 5000, &token, &err), 0);
+    const struct store_generation row = {"g", STORE_LIVE, token};
+    assert_int_equal(store_commit(client.link, token, &row, 1, "g", &err), 0);
+    assert_int_equal(store_put(client.link, "g", STORE_USER, &one, 1, &err), 0);
+    assert_int_equal(store_put(client.link, "g", STORE_CONTENT, &one, 1, &err), 0);
+    assert_int_equal(store_put(client.link, "g", STORE_SUMMARY, &one, 1, &err), 0);
+    assert_int_equal(store_put(client.link, "g", STORE_SCORE_PROJ, &none, 1, &err), 0);
+    assert_int_equal(store_put(client.link, "g", STORE_MANIFEST, &none, 1, &err), 0);
+    assert_int_equal(store_changes_append(client.link, "g", &change, 1, &err), 0);
+    /* Each renaming fails unless the key is there. */
+    static const char *const keys[] = {"{fault}:live", "{fault}:generations", "{fault}:lock", "{fault}:token",
+        "{fault}:g:changes", "fault:g:u:X", "fault:g:c:X", "fault:g:s:X", "fault:g:w", "fault:g:manifest"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char command[128];
+        snprintf(command, sizeof command, "rename %s found%zu", keys[i], i);
+        test_redis_cli(&server, command);
+    }
+    client_close(&client);
+    test_redis_cli(&server, "flushall");
+}
+
+/* ---- a server that talks nonsense ---- */
+
+struct nonsense {
+    const char *reply;
+    int drop_ms;
+    bool close;
+    const char *says;
+};
+
+static void ask_nonsense(const struct nonsense *nonsense)
+{
+    struct fake_redis fake = {
+        .reply = nonsense->reply, .drop_ms = nonsense->drop_ms, .close_after_reply = nonsense->close};
+    char text[64];
+    struct err err = ERR_INIT;
+    fake_redis_start(&fake);
+    struct client client = client_open_port(fake.port, 1);
+    const long long start = test_now_ms();
+    const int rc = client_get(&client, "U0", text, &err);
+    if (rc != -ERR_UNAVAILABLE)
+        fail_msg("\"%s\" was taken: %d", nonsense->reply, rc);
+    assert_true(test_now_ms() - start < TIMEOUT_MS + SLACK_MS);
+    assert_string_equal(text, "");
+    if (!strstr(err.message, nonsense->says))
+        fail_msg("\"%s\" is not in \"%s\"", nonsense->says, err.message);
+    /* Nor does any other call take it. */
+    char live[STORE_GENERATION_MAX];
+    uint64_t token = 0;
+    int ids = 0;
+    test_sleep_ms(5);
+    assert_true(store_live(client.link, live, &err) < 0);
+    test_sleep_ms(5);
+    assert_true(store_scan(client.link, "g", STORE_USER, no_id, &ids, &err) < 0);
+    test_sleep_ms(5);
+    assert_true(store_lock(client.link, 1000, &token, &err) < 0);
+    assert_int_equal(ids, 0);
+    client_close(&client);
+    fake_redis_stop(&fake);
+}
+
+static void test_nonsense(void **state)
+{
+    (void)state;
+    static const struct nonsense cases[] = {
+        {"-LOADING Redis is loading the dataset in memory\r\n", 0, false, "LOADING"},
+        {"-MISCONF Redis is configured to save RDB snapshots\r\n", 0, false, "MISCONF"},
+        {"-MASTERDOWN Link with MASTER is down\r\n", 0, false, "MASTERDOWN"},
+        {"-CLUSTERDOWN The cluster is down\r\n", 0, false, "CLUSTERDOWN"},
+        {"-\r\n", 0, false, "Redis at"},
+        {"+OK\r\n", 0, false, "MGET"},
+        {":1\r\n", 0, false, "MGET"},
+        {"$-1\r\n", 0, false, "MGET"},
+        {"*0\r\n", 0, false, "MGET"},
+        {"*-1\r\n", 0, false, "MGET"},
+        {"*2\r\n$1\r\na\r\n$1\r\nb\r\n", 0, false, "MGET"},
+        {"*1\r\n:1\r\n", 0, false, "MGET"},
+        {"*1\r\n*1\r\n$1\r\na\r\n", 0, false, "MGET"},
+        {"*1\r\n-ERR inside\r\n", 0, false, "MGET"},
+        {"HTTP/1.1 400 Bad Request\r\n\r\n", 0, false, "Protocol error"},
+        {"*1\r\n$99999999999999999999\r\n", 0, false, ""},
+        {"*99999999999\r\n", 0, false, ""},
+        {"*1\r\n$5\r\nab", 0, true, "closed the connection"},
+        {"", 0, true, "closed the connection"},
+        {"*1\r\n$5\r\nab", 0, false, "no answer within"},
+        {NULL, 0, false, "no answer within"},
+        {"*1\r\n$100\r\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 10, false,
+            "no answer within"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        ask_nonsense(&cases[i]);
+}
+
+/* A second answer to one question is not taken for the answer to the next. */
+static void test_answer_too_many(void **state)
+{
+    (void)state;
+    struct fake_redis fake = {.reply = "*1\r\n$1\r\na\r\n*1\r\n$1\r\nb\r\n"};
+    char text[64];
+    struct err err = ERR_INIT;
+    fake_redis_start(&fake);
+    struct client client = client_open_port(fake.port, RETRY_MS);
+    assert_int_equal(client_get(&client, "U0", text, &err), 0);
+    assert_string_equal(text, "a");
+    assert_int_equal(
+        client_get(&client, "U1", text, &err), 0); /* on a new connection: its first answer again */
+    assert_string_equal(text, "a");
+    assert_int_equal(atomic_load(&fake.connections), 2);
+    client_close(&client);
+    fake_redis_stop(&fake);
+}
+
+/* A server that closes every connection is not asked in a tight loop. */
+static void test_back_off(void **state)
+{
+    (void)state;
+    struct fake_redis fake = {.reply = "", .close_after_reply = true};
+    char text[64];
+    struct err err = ERR_INIT;
+    fake_redis_start(&fake);
+    struct client client = client_open_port(fake.port, RETRY_MS);
+    const long long start = test_now_ms();
+    while (test_now_ms() - start < 500) {
+        assert_int_equal(client_get(&client, "U0", text, &err), -ERR_UNAVAILABLE);
+        test_sleep_ms(1);
+    }
+    const int connections = atomic_load(&fake.connections);
+    assert_true(connections >= 3 && connections <= 11);
+    client_close(&client);
+    fake_redis_stop(&fake);
+}
+
+int main(void)
+{
+    if (!test_redis_installed()) {
+        fprintf(stderr, "SKIPPED: redis-server is not installed, so this was NOT tested\n");
+        return 77;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_wrong_types),
+        cmocka_unit_test(test_key_names),
+        cmocka_unit_test(test_nonsense),
+        cmocka_unit_test(test_answer_too_many),
+        cmocka_unit_test(test_back_off),
+    };
+    test_redis_start(&server, NULL);
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    test_redis_stop(&server);
+    return failed;
+}

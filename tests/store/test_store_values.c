@@ -1,0 +1,239 @@
+/* The contract of store/store.h for values and ids, run over every backend. */
+#include "tests/lib/stores.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- values ---- */
+
+static void put_get_many(struct test_store *f, size_t count)
+{
+    struct err err = ERR_INIT;
+    char(*const names)[24] = calloc(2 * count + 1, sizeof *names);
+    struct store_entry *const entries = calloc(count + 1, sizeof *entries);
+    struct store_id *const ids = calloc(2 * count + 1, sizeof *ids);
+    for (size_t i = 0; i < 2 * count; i++) {
+        snprintf(names[i], sizeof names[i], "N%zu", i);
+        ids[i] = id_of(names[i]);
+        if (i % 2 == 0)
+            entries[i / 2] = (struct store_entry){ids[i], names[i], ids[i].len};
+    }
+    ok(store_put(f->link, "many", STORE_CONTENT, entries, count, &err));
+    struct copies copies =
+        get_copies(f->link, "many", STORE_CONTENT, ids, 2 * count); /* every second is missing */
+    for (size_t i = 0; i < 2 * count; i++) {
+        if (i % 2 == 0)
+            assert_string_equal(copies.data[i], names[i]);
+        else
+            assert_null(copies.data[i]);
+    }
+    free_copies(&copies);
+    free(names);
+    free(entries);
+    free(ids);
+}
+
+static void test_many(void **state)
+{
+    put_get_many(*state, 0);
+    put_get_many(*state, 1);
+    put_get_many(*state, 50);
+    put_get_many(*state, 125);
+    put_get_many(*state, 1000);
+}
+
+static void test_kinds_are_apart(void **state)
+{
+    struct test_store *const f = *state;
+    static const enum store_kind kinds[] = {STORE_USER, STORE_CONTENT, STORE_SUMMARY};
+    static const char *const values[] = {"a user", "a content", "a summary"};
+    for (size_t i = 0; i < 3; i++)
+        put_text(f->link, "g1", kinds[i], "X", values[i]);
+    put_text(f->link, "g2", STORE_USER, "X", "of another generation");
+    put_text(f->link, "g1", STORE_SCORE_PROJ, "", "W_s");
+    put_text(f->link, "g1", STORE_MANIFEST, "", "{}");
+    put_text(f->link, "g1", STORE_USER, "", "the default user");
+    for (size_t i = 0; i < 3; i++)
+        assert_value(f->link, "g1", kinds[i], "X", values[i]);
+    assert_value(f->link, "g2", STORE_USER, "X", "of another generation");
+    assert_value(f->link, "g1", STORE_SCORE_PROJ, "", "W_s");
+    assert_value(f->link, "g1", STORE_MANIFEST, "", "{}");
+    assert_value(f->link, "g1", STORE_USER, "", "the default user");
+    assert_value(f->link, "g1", STORE_SUMMARY, "", NULL);
+    assert_value(f->link, "g3", STORE_USER, "X", NULL);
+    assert_value(f->link, "g", STORE_USER, "X", NULL);
+}
+
+static void test_overwrite(void **state)
+{
+    struct test_store *const f = *state;
+    put_text(f->link, "g", STORE_USER, "U", "first");
+    put_text(f->link, "g", STORE_USER, "U", "the second, longer");
+    assert_value(f->link, "g", STORE_USER, "U", "the second, longer");
+    put_text(f->link, "g", STORE_USER, "U", "");
+    assert_value(f->link, "g", STORE_USER, "U", ""); /* empty is there, not missing */
+}
+
+/* Values of every byte, of nothing, of a kilobyte, of megabytes; read together in one call. */
+static void test_big_values(void **state)
+{
+    struct test_store *const f = *state;
+    static const size_t sizes[] = {0, 1, 1000, 8256, 65600, 1 << 20, 3000000, 7, 65600, 1 << 20};
+    enum { COUNT = sizeof sizes / sizeof *sizes };
+    struct store_entry entries[COUNT];
+    struct store_id ids[COUNT];
+    char names[COUNT][8];
+    struct err err = ERR_INIT;
+    for (size_t i = 0; i < COUNT; i++) {
+        unsigned char *const data = malloc(sizes[i] + 1);
+        for (size_t k = 0; k < sizes[i]; k++)
+            data[k] = (unsigned char)(k * 31 + i + (k >> 8));
+        snprintf(names[i], sizeof names[i], "B%zu", i);
+        ids[i] = id_of(names[i]);
+        entries[i] = (struct store_entry){ids[i], data, sizes[i]};
+    }
+    ok(store_put(f->link, "big", STORE_USER, entries, COUNT, &err));
+    for (int repeat = 0; repeat < 3; repeat++) {
+        struct copies copies = get_copies(f->link, "big", STORE_USER, ids, COUNT);
+        for (size_t i = 0; i < COUNT; i++) {
+            assert_int_equal(copies.len[i], sizes[i]);
+            assert_memory_equal(copies.data[i], entries[i].data, sizes[i]);
+        }
+        free_copies(&copies);
+    }
+    for (size_t i = 0; i < COUNT; i++)
+        free((void *)(uintptr_t)entries[i].data);
+}
+
+static int stop_at_three(void *ctx, size_t index, const void *data, size_t len)
+{
+    (void)index;
+    (void)data;
+    (void)len;
+    return ++*(int *)ctx == 3 ? 33 : 0;
+}
+
+/* A callback's value ends the call and is returned; the link is good for the next call. */
+static void test_get_stopped(void **state)
+{
+    struct test_store *const f = *state;
+    put_many(f->link, "many", 500);
+    struct store_id ids[500];
+    int calls = 0;
+    for (size_t i = 0; i < 500; i++)
+        ids[i] = id_of("N0");
+    struct err err = ERR_INIT;
+    assert_int_equal(store_get(f->link, "many", STORE_CONTENT, ids, 500, stop_at_three, &calls, &err), 33);
+    assert_int_equal(calls, 3);
+    assert_value(f->link, "many", STORE_CONTENT, "N2", "N2");
+}
+
+/* ---- ids ---- */
+
+static const char *const odd_ids[] = {"*", "?", "[a]", "a*", "\\", "\\*", "{x}", "a:b", "u:", ":", "%s%n",
+    "\"", "'", "$1", "\xC3\xA9t\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "#", "-1", "0", "null",
+    "manifest"};
+#define ODD_IDS (sizeof odd_ids / sizeof *odd_ids)
+
+static void test_odd_ids(void **state)
+{
+    struct test_store *const f = *state;
+    for (size_t i = 0; i < ODD_IDS; i++)
+        put_text(f->link, "odd", STORE_USER, odd_ids[i], odd_ids[i]);
+    for (size_t i = 0; i < ODD_IDS; i++)
+        assert_value(f->link, "odd", STORE_USER, odd_ids[i], odd_ids[i]);
+    struct id_map seen = scan_ids(f->link, "odd", STORE_USER);
+    assert_int_equal(seen.count, ODD_IDS);
+    for (size_t i = 0; i < ODD_IDS; i++)
+        assert_true(id_map_find(&seen, odd_ids[i], strlen(odd_ids[i])) >= 0);
+    id_map_done(&seen);
+}
+
+/* Ids up to the longest, around every limit that a backend may have; many that differ in one byte. */
+static void test_long_ids(void **state)
+{
+    struct test_store *const f = *state;
+    enum { FIRST = 440, COUNT = ID_MAX - FIRST + 1 };
+    static char ids[2 * COUNT][ID_MAX + 1];
+    for (size_t i = 0; i < 2 * COUNT; i++) {
+        const size_t len = FIRST + i / 2;
+        memset(ids[i], 'a', len);
+        ids[i][len - 1 - i % 2 * 300] = 'Z';
+        ids[i][len] = '\0';
+        put_text(f->link, "long", STORE_USER, ids[i], ids[i]);
+        put_text(f->link, "long", STORE_SUMMARY, ids[i], "");
+    }
+    for (size_t i = 0; i < 2 * COUNT; i++) {
+        assert_value(f->link, "long", STORE_USER, ids[i], ids[i]);
+        assert_value(f->link, "long", STORE_SUMMARY, ids[i], "");
+        assert_value(f->link, "long", STORE_CONTENT, ids[i], NULL);
+        put_text(f->link, "long", STORE_USER, ids[i], "overwritten");
+        assert_value(f->link, "long", STORE_USER, ids[i], "overwritten");
+    }
+    struct id_map seen = scan_ids(f->link, "long", STORE_USER);
+    assert_int_equal(seen.count, 2 * COUNT);
+    for (size_t i = 0; i < 2 * COUNT; i++)
+        assert_true(id_map_find(&seen, ids[i], strlen(ids[i])) >= 0);
+    id_map_done(&seen);
+}
+
+static int stop_scan(void *ctx, const char *id, size_t len)
+{
+    (void)id;
+    (void)len;
+    return ++*(int *)ctx == 5 ? -ERR_NOMEM : 0;
+}
+
+static void test_scan(void **state)
+{
+    struct test_store *const f = *state;
+    struct err err = ERR_INIT;
+    int calls = 0;
+    assert_int_equal(scan_count(f->link, "many", STORE_CONTENT), 0);
+    put_many(f->link, "many", 5000);
+    put_text(f->link, "many", STORE_USER, "N1", "");
+    put_text(f->link, "many", STORE_USER, "", "");
+    put_text(f->link, "many2", STORE_CONTENT, "other", "");
+    put_text(f->link, "man", STORE_CONTENT, "other", "");
+    put_text(f->link, "many", STORE_MANIFEST, "", "{}");
+    assert_int_equal(scan_count(f->link, "many", STORE_CONTENT), 5000);
+    assert_int_equal(scan_count(f->link, "many2", STORE_CONTENT), 1);
+    assert_int_equal(scan_count(f->link, "many", STORE_SUMMARY), 0);
+    struct id_map seen = scan_ids(f->link, "many", STORE_USER);
+    assert_int_equal(seen.count, 2);
+    assert_true(id_map_find(&seen, "", 0) >= 0);
+    id_map_done(&seen);
+    assert_int_equal(store_scan(f->link, "many", STORE_SCORE_PROJ, stop_scan, &calls, &err), -ERR_INVALID);
+    assert_int_equal(calls, 0);
+}
+
+static void test_scan_stopped(void **state)
+{
+    struct test_store *const f = *state;
+    int calls = 0;
+    put_many(f->link, "many", 100);
+    assert_int_equal(store_scan(f->link, "many", STORE_CONTENT, stop_scan, &calls, NULL), -ERR_NOMEM);
+    assert_int_equal(calls, 5);
+    assert_value(f->link, "many", STORE_CONTENT, "N2", "N2");
+}
+
+static int run(const char *world_name)
+{
+    const struct CMUnitTest tests[] = {
+        store_test(test_many),
+        store_test(test_kinds_are_apart),
+        store_test(test_overwrite),
+        store_test(test_big_values),
+        store_test(test_get_stopped),
+        store_test(test_odd_ids),
+        store_test(test_long_ids),
+        store_test(test_scan),
+        store_test(test_scan_stopped),
+    };
+    return test_group("values", world_name, tests);
+}
+
+int main(void)
+{
+    return test_worlds(run);
+}
