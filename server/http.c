@@ -2,21 +2,15 @@
 
 #include "server/acceptor.h"
 #include "server/clock.h"
-#include "server/http_guard.h"
+#include "server/exchange.h"
 
 #include <microhttpd.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* What a client may send beyond the body limit and still read our 413: a socket closed with unread bytes
- * resets the connection, and the reset may overtake the answer. */
-enum { DISCARD_MAX = 1024 * 1024 };
-/* Buffers above this are not kept for the next request; exchanges above that are not kept at all. */
-enum { KEEP_BYTES = 256 * 1024, KEEP_EXCHANGES = 64 };
 /* How long nothing must happen before the last idle connections are closed at a stop. */
 enum { QUIET_MS = 200 };
 
@@ -24,8 +18,7 @@ struct http_worker {
     struct http *http;
     void *ctx;
     struct MHD_Daemon *daemon;
-    struct exchange *spare; /* used by the worker's own thread */
-    size_t spare_count;
+    struct exchange_pool pool; /* this and the next are used by the worker's own thread */
     uint64_t id_state;
     atomic_size_t connections;
     atomic_uint_fast64_t taken, started, finished; /* connections ever; exchanges ever */
@@ -33,91 +26,26 @@ struct http_worker {
 
 struct http {
     struct http_options options;
+    struct exchange_limits limits;
     struct acceptor *acceptor;
     struct http_worker *workers;
     size_t turn; /* where the search for the idlest worker starts; the acceptor's thread alone uses it */
     atomic_bool draining;
 };
 
-/* One request and its answer, from the request line to the last byte sent. */
-struct exchange {
-    struct exchange *next;
-    struct http_worker *worker;
-    struct writer target, body;
-    struct http_guard guard;
-    const char *content_type, *wanted_id;
-    char id[HTTP_ID_MAX + 1];
-    bool begun;
-    unsigned refusal; /* decided at the head, said when the body has been read; 0: none */
-    const char *message;
-    size_t received; /* of the body */
-    uint64_t since_ms;
-    struct http_response response;
-};
-
-/* ---- exchanges ---- */
-
-static void exchange_free(struct exchange *exchange)
-{
-    writer_done(&exchange->target);
-    writer_done(&exchange->body);
-    writer_done(&exchange->response.body);
-    free(exchange);
-}
-
-static void trim(struct writer *w)
-{
-    writer_clear(w);
-    if (w->size > KEEP_BYTES)
-        writer_done(w);
-}
-
-static struct exchange *exchange_take(struct http_worker *worker)
-{
-    struct exchange *exchange = worker->spare;
-    if (exchange) {
-        worker->spare = exchange->next;
-        worker->spare_count--;
-    } else {
-        exchange = calloc(1, sizeof *exchange);
-    }
-    if (exchange) {
-        exchange->worker = worker;
-        atomic_fetch_add_explicit(&worker->started, 1, memory_order_relaxed);
-    }
-    return exchange;
-}
-
-static void exchange_give(struct exchange *exchange)
-{
-    struct http_worker *worker = exchange->worker;
-    atomic_fetch_add_explicit(&worker->finished, 1, memory_order_release);
-    if (worker->spare_count == KEEP_EXCHANGES) {
-        exchange_free(exchange);
-        return;
-    }
-    struct writer target = exchange->target, body = exchange->body, answer = exchange->response.body;
-    trim(&target);
-    trim(&body);
-    trim(&answer);
-    memset(exchange, 0, offsetof(struct exchange, response));
-    exchange->target = target;
-    exchange->body = body;
-    exchange->response.body = answer;
-    exchange->next = worker->spare;
-    worker->spare = exchange;
-    worker->spare_count++;
-}
-
-/* ---- the head of a request ---- */
+/* ---- one request, step by step ---- */
 
 /* Called by the library with the request line's target, before it takes it apart in place. */
 static void *on_target(void *cls, const char *target, struct MHD_Connection *connection)
 {
     (void)connection;
-    struct exchange *exchange = exchange_take(cls);
-    if (exchange)
-        writer_raw(&exchange->target, target, strlen(target) + 1);
+    struct http_worker *worker = cls;
+    struct exchange *exchange = exchange_take(&worker->pool);
+    if (!exchange)
+        return NULL;
+    atomic_fetch_add_explicit(&worker->started, 1, memory_order_relaxed);
+    exchange->owner = worker;
+    exchange_target(exchange, target);
     return exchange;
 }
 
@@ -133,41 +61,18 @@ static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *
     const char *value, size_t value_len)
 {
     (void)kind;
-    struct exchange *exchange = cls;
-    http_guard_field(&exchange->guard, name, name_len, value ? value : "", value_len);
-    if (!value)
-        return MHD_YES;
-    if (!exchange->content_type && strcasecmp(name, "Content-Type") == 0)
-        exchange->content_type = value;
-    if (!exchange->wanted_id && strcasecmp(name, "X-Request-Id") == 0)
-        exchange->wanted_id = value;
+    exchange_field(cls, name, name_len, value ? value : "", value_len);
     return MHD_YES;
 }
 
-static bool is_too_long(const struct exchange *exchange, struct MHD_Connection *connection, unsigned *status,
-    const char **message)
-{
-    const size_t limit = exchange->worker->http->options.header_max;
-    const union MHD_ConnectionInfo *head =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-    if (exchange->target.used > limit / 2) {
-        *status = 414;
-        *message = "the request target is longer than half of server.header_max_bytes";
-    } else if (head && head->header_size > limit) {
-        *status = 431;
-        *message = "the header is longer than server.header_max_bytes";
-    }
-    return *status != 0;
-}
-
-/* ---- answers ---- */
-
 static enum MHD_Result answer(struct exchange *exchange, struct MHD_Connection *connection)
 {
+    const struct http_worker *worker = exchange->owner;
     struct http_response *from = &exchange->response;
     if (from->body.failed) {
-        const struct http_request request = {.id = exchange->id};
-        http_fail(from, &request, 500, "out of memory");
+        exchange->refusal = 500;
+        exchange->message = "out of memory";
+        exchange_refuse(exchange);
         if (from->body.failed)
             return MHD_NO;
     }
@@ -181,123 +86,58 @@ static enum MHD_Result answer(struct exchange *exchange, struct MHD_Connection *
                     MHD_add_response_header(to, "X-Request-Id", exchange->id) == MHD_YES;
     for (size_t i = 0; i < from->header_count; i++)
         complete &= MHD_add_response_header(to, from->headers[i].name, from->headers[i].value) == MHD_YES;
-    if (atomic_load_explicit(&exchange->worker->http->draining, memory_order_relaxed))
+    if (atomic_load_explicit(&worker->http->draining, memory_order_relaxed))
         complete &= MHD_add_response_header(to, "Connection", "close") == MHD_YES;
     const enum MHD_Result queued = complete ? MHD_queue_response(connection, from->status, to) : MHD_NO;
     MHD_destroy_response(to);
     return queued;
 }
 
-static enum MHD_Result refuse(
-    struct exchange *exchange, struct MHD_Connection *connection, unsigned status, const char *message)
+static enum MHD_Result refuse(struct exchange *exchange, struct MHD_Connection *connection)
 {
-    struct http_worker *worker = exchange->worker;
-    const struct http_request request = {.id = exchange->id};
-    http_fail(&exchange->response, &request, status, message);
-    worker->http->options.refused(worker->ctx, status);
+    const struct http_worker *worker = exchange->owner;
+    worker->http->options.refused(worker->ctx, exchange->refusal);
+    exchange_refuse(exchange);
     return answer(exchange, connection);
 }
 
 /* In the middle of a body the library takes no response. Nothing of one has been sent, so the bytes can go to
  * the socket directly; then the connection is closed. */
-static enum MHD_Result refuse_midway(
-    struct exchange *exchange, struct MHD_Connection *connection, unsigned status, const char *message)
+static enum MHD_Result refuse_midway(struct exchange *exchange, struct MHD_Connection *connection)
 {
+    const struct http_worker *worker = exchange->owner;
     char bytes[1024];
-    const size_t len = http_refusal(bytes, sizeof bytes, status, message, exchange->id);
+    const size_t len = http_refusal(bytes, sizeof bytes, exchange->refusal, exchange->message, exchange->id);
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     if (info && send(info->connect_fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len)
         shutdown(info->connect_fd, SHUT_WR);
-    exchange->worker->http->options.refused(exchange->worker->ctx, status);
+    worker->http->options.refused(worker->ctx, exchange->refusal);
     return MHD_NO;
 }
-
-/* ---- the stages of a request ---- */
 
 /* The head is complete. A response queued now closes the connection: right for a request whose end is in
  * doubt, wrong for all others, which are answered by finish(). */
 static enum MHD_Result begin(
     struct exchange *exchange, struct MHD_Connection *connection, const char *version)
 {
-    struct http_worker *worker = exchange->worker;
-    exchange->begun = true;
-    exchange->since_ms = clock_ms();
-    http_response_reset(&exchange->response);
+    struct http_worker *worker = exchange->owner;
+    const union MHD_ConnectionInfo *head =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
     MHD_get_connection_values_n(connection, MHD_HEADER_KIND, on_field, exchange);
-    if (exchange->wanted_id && http_id_valid(exchange->wanted_id))
-        memcpy(exchange->id, exchange->wanted_id, strlen(exchange->wanted_id) + 1);
-    else
-        http_id_make(exchange->id, &worker->id_state);
-    if (exchange->target.failed)
-        return refuse(exchange, connection, 500, "out of memory");
-    const char *message;
-    unsigned status = http_guard_verdict(&exchange->guard, version, exchange->target.data, &message);
-    if (status || is_too_long(exchange, connection, &status, &message))
-        return refuse(exchange, connection, status, message);
-    const size_t body_max = worker->http->options.body_max;
-    if (exchange->guard.length > body_max) {
-        exchange->refusal = 413;
-        exchange->message = "the body is longer than server.body_max_bytes";
-        if (exchange->guard.length > body_max + DISCARD_MAX)
-            return refuse(exchange, connection, 413, exchange->message);
-    }
+    if (!exchange_begin(
+            exchange, version, head ? head->header_size : 0, &worker->http->limits, &worker->id_state))
+        return refuse(exchange, connection);
     return MHD_YES;
-}
-
-static enum MHD_Result receive(
-    struct exchange *exchange, struct MHD_Connection *connection, const char *data, size_t len)
-{
-    const struct http_options *options = &exchange->worker->http->options;
-    exchange->received += len;
-    if (exchange->received > options->body_max) {
-        exchange->refusal = 413;
-        exchange->message = "the body is longer than server.body_max_bytes";
-        if (exchange->received > options->body_max + DISCARD_MAX)
-            return refuse_midway(exchange, connection, 413, exchange->message);
-    }
-    if (clock_ms() - exchange->since_ms > (uint64_t)options->idle_timeout_ms)
-        return refuse_midway(exchange, connection, 408, "the body took too long to arrive");
-    if (!exchange->refusal)
-        writer_raw(&exchange->body, data, len);
-    return MHD_YES;
-}
-
-/* The path of a target in origin form (/rank?x) or absolute form (http://host/rank?x). */
-static char *find_path(char *target)
-{
-    char *scheme = strstr(target, "://"), *path = strchr(target, '/');
-    if (!scheme || path != scheme + 1)
-        return target;
-    path = strchr(scheme + 3, '/');
-    if (!path) {
-        memcpy(target, "/", 2);
-        path = target;
-    }
-    return path;
 }
 
 static enum MHD_Result finish(
     struct exchange *exchange, struct MHD_Connection *connection, const char *method)
 {
-    struct http_worker *worker = exchange->worker;
-    if (exchange->refusal)
-        return refuse(exchange, connection, exchange->refusal, exchange->message);
-    if (exchange->body.failed)
-        return refuse(exchange, connection, 500, "out of memory");
-    char *path = find_path(exchange->target.data), *query = strchr(path, '?');
-    if (query)
-        *query++ = '\0';
-    const struct http_request request = {
-        .method = method,
-        .path = path,
-        .query = query,
-        .content_type = exchange->content_type,
-        .framed = exchange->guard.lengths || exchange->guard.encodings,
-        .body = exchange->body.used ? exchange->body.data : "",
-        .body_len = exchange->body.used,
-        .id = exchange->id,
-    };
+    const struct http_worker *worker = exchange->owner;
+    struct http_request request;
+    if (!exchange_finish(exchange, method, &request))
+        return refuse(exchange, connection);
     worker->http->options.handle(worker->ctx, &request, &exchange->response);
     return answer(exchange, connection);
 }
@@ -306,30 +146,32 @@ static enum MHD_Result finish(
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url,
     const char *method, const char *version, const char *data, size_t *data_len, void **state)
 {
-    (void)cls;
     (void)url;
+    const struct http_worker *worker = cls;
     struct exchange *exchange = *state;
     if (!exchange)
         return MHD_NO; /* on_target had no memory */
     if (!exchange->begun)
         return begin(exchange, connection, version);
-    if (*data_len) {
-        const size_t len = *data_len;
-        *data_len = 0;
-        return receive(exchange, connection, data, len);
-    }
-    return finish(exchange, connection, method);
+    if (*data_len == 0)
+        return finish(exchange, connection, method);
+    const size_t len = *data_len;
+    *data_len = 0;
+    return exchange_receive(exchange, data, len, &worker->http->limits) ? MHD_YES
+                                                                        : refuse_midway(exchange, connection);
 }
 
 static void on_completed(
     void *cls, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code)
 {
-    (void)cls;
     (void)connection;
     (void)code;
-    if (*state)
-        exchange_give(*state);
+    struct http_worker *worker = cls;
+    if (!*state)
+        return;
+    exchange_give(&worker->pool, *state);
     *state = NULL;
+    atomic_fetch_add_explicit(&worker->finished, 1, memory_order_release);
 }
 
 /* ---- connections ---- */
@@ -386,7 +228,7 @@ static int worker_open(struct http_worker *worker, struct http *http, void *ctx,
     const unsigned timeout = (unsigned)((options->idle_timeout_ms + 999) / 1000);
     worker->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_NO_LISTEN_SOCKET,
         0, NULL, NULL, on_request, worker, MHD_OPTION_URI_LOG_CALLBACK, on_target, worker,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, worker,
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, worker, MHD_OPTION_STRICT_FOR_CLIENT, 0,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory, MHD_OPTION_CONNECTION_LIMIT,
         (unsigned)options->connections_max + 1, MHD_OPTION_CONNECTION_TIMEOUT, timeout, MHD_OPTION_END);
@@ -400,6 +242,11 @@ int http_open(struct http **out, const struct http_options *options, struct err 
         return err_set(err, ERR_NOMEM, "no memory for the HTTP front");
     http->options = *options;
     http->options.workers = NULL;
+    http->limits = (struct exchange_limits){
+        .body_max = options->body_max,
+        .header_max = options->header_max,
+        .body_ms = (uint64_t)options->idle_timeout_ms,
+    };
     int code = acceptor_open(&http->acceptor, options->listen, err);
     http->workers = calloc(options->worker_count, sizeof *http->workers);
     if (code == 0 && !http->workers)
@@ -484,11 +331,7 @@ void http_free(struct http *http)
         struct http_worker *worker = &http->workers[i];
         if (worker->daemon)
             MHD_stop_daemon(worker->daemon);
-        while (worker->spare) {
-            struct exchange *next = worker->spare->next;
-            exchange_free(worker->spare);
-            worker->spare = next;
-        }
+        exchange_pool_done(&worker->pool);
     }
     acceptor_free(http->acceptor);
     free(http->workers);

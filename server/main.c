@@ -8,37 +8,32 @@
 #include <errno.h>
 #include <jansson.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 enum { EXIT_USAGE = 2 };
 
-/* A signal handler has nothing but static memory to reach. sigwait alone was tried and rejected: OpenBLAS
- * starts a thread when it is loaded, before main can block anything, and a SIGTERM that the kernel gives to
- * that thread would end the process on the spot. */
-static volatile sig_atomic_t stop_fd = -1;
+/* A signal handler has nothing but static memory to reach. sigwait was tried and rejected: OpenBLAS starts a
+ * thread when it is loaded, before main can block anything, and a SIGTERM that the kernel gives to that thread
+ * would end the process on the spot. */
+static sem_t stop;
 
 static void on_signal(int number)
 {
     (void)number;
-    const int saved = errno, fd = stop_fd;
-    const uint64_t one = 1;
-    if (write(fd, &one, sizeof one) < 0) {
-        /* The counter is full of signals already: one more says nothing new. */
-    }
+    const int saved = errno;
+    sem_post(&stop);
     errno = saved;
 }
 
 /* From now on SIGTERM and SIGINT are kept until wait_for_signal. They are blocked for the threads to come, so
  * that no system call of theirs is interrupted. */
-static int catch_signals(sigset_t *signals, struct err *err)
+static void catch_signals(sigset_t *signals)
 {
-    stop_fd = eventfd(0, EFD_CLOEXEC);
-    if (stop_fd < 0)
-        return err_errno(err, "eventfd");
+    sem_init(&stop, 0, 0);
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
     sigaction(SIGTERM, &action, NULL);
@@ -48,14 +43,12 @@ static int catch_signals(sigset_t *signals, struct err *err)
     sigaddset(signals, SIGTERM);
     sigaddset(signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, signals, NULL);
-    return 0;
 }
 
 static void wait_for_signal(const sigset_t *signals)
 {
-    uint64_t count;
     pthread_sigmask(SIG_UNBLOCK, signals, NULL);
-    while (read(stop_fd, &count, sizeof count) < 0 && errno == EINTR)
+    while (sem_wait(&stop) < 0 && errno == EINTR)
         ;
     pthread_sigmask(SIG_BLOCK, signals, NULL);
 }
@@ -144,13 +137,12 @@ static int serve(struct service *service, struct http *http, const sigset_t *sig
 static int run(const struct config *config, const struct log *log, struct err *err)
 {
     sigset_t signals;
-    int code = catch_signals(&signals, err);
+    catch_signals(&signals);
     json_object_seed(0);
     const size_t workers = config->server.workers ? (size_t)config->server.workers : count_processors();
     struct service service = {0};
     struct http *http = NULL;
-    if (code == 0)
-        code = gemm_init(err);
+    int code = gemm_init(err);
     if (code == 0)
         code = service_init(&service, config, log, workers, err);
     if (code == 0)

@@ -3,8 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Reading is all a daemon does. An embedded store that nobody has written yet is made, so that the daemon may
- * start before the first refresh, as it may start before its Redis. */
+/* Reading is all a daemon does. What is not there yet is waited for: a daemon may start before its store. */
 static int open_store(struct service *service, struct err *err)
 {
     const struct config *config = service->config;
@@ -12,7 +11,7 @@ static int open_store(struct service *service, struct err *err)
     int code = config_password(config, password, err);
     if (code < 0)
         return code;
-    struct store_options options = {
+    const struct store_options options = {
         .prefix = config->store.prefix,
         .password = password[0] ? password : NULL,
         .connect_timeout_ms = (int)config->store.connect_timeout_ms,
@@ -22,16 +21,6 @@ static int open_store(struct service *service, struct err *err)
         .read_only = true,
     };
     code = store_open(&service->store, config->store.url, &options, err);
-    if (code == -ERR_NOT_FOUND) {
-        struct store *empty;
-        options.read_only = false;
-        code = store_open(&empty, config->store.url, &options, err);
-        if (code == 0) {
-            store_close(empty);
-            options.read_only = true;
-            code = store_open(&service->store, config->store.url, &options, err);
-        }
-    }
     explicit_bzero(password, sizeof password);
     return code;
 }

@@ -29,7 +29,7 @@ vocab=deploy/demo/spiece.model
 mkdir "$work/models"
 for config in "$work"/configs/*/; do
     name=$(basename "$config")
-    $python $golden/weights.py random --config "$config/config.json" --seed 5 --out "$work/models/$name"
+    $python $golden/weights.py random --config "$config/config.json" --seed 1 --end 2.2 --out "$work/models/$name"
     cp $vocab "$work/models/$name/"
 done
 [ -z "${EMBSUM_T5_VOCAB:-}" ] || cp "$EMBSUM_T5_VOCAB" "$work/models/small/spiece.model"

@@ -1,6 +1,6 @@
 """Model weights outside of PyTorch: safetensors files, random T5 + EmbSum weights, and change of dtype.
 
-    weights.py random  --config config.json --out DIR [--seed N] [--dtype F32|F16|BF16]
+    weights.py random  --config config.json --out DIR [--seed N] [--end X] [--dtype F32|F16|BF16]
     weights.py convert --model DIR --out DIR --dtype F32|F16|BF16
 
 Both leave DIR/config.json and DIR/model.safetensors; `convert` takes spiece.model along.
@@ -115,10 +115,10 @@ def table(config):
     yield "embsum.score.proj", (d, d), d**-0.5
 
 
-def random_weights(config, seed):
+def random_weights(config, seed, end):
     """Seeded weights; norms (deviation None) lie around one.
 
-    The output embedding's row of </s> is drawn longer than the others: otherwise a random model would
+    The output embedding's row of </s> is `end` times as long as the others: otherwise a random model would
     hardly ever end a summary by itself.
     """
     rng = np.random.default_rng(seed)
@@ -127,7 +127,7 @@ def random_weights(config, seed):
         noise = rng.standard_normal(shape)
         tensors[name] = 1 + 0.1 * noise if deviation is None else deviation * noise
     head = "shared.weight" if config.get("tie_word_embeddings", True) else "lm_head.weight"
-    tensors[head][config.get("eos_token_id", 1)] *= 1.5
+    tensors[head][config.get("eos_token_id", 1)] *= end
     return tensors
 
 
@@ -137,6 +137,7 @@ def main():
     random = commands.add_parser("random")
     random.add_argument("--config", required=True)
     random.add_argument("--seed", type=int, default=1)
+    random.add_argument("--end", type=float, default=1.5, help="length of the row of </s>")
     convert = commands.add_parser("convert")
     convert.add_argument("--model", required=True)
     for command in (random, convert):
@@ -148,7 +149,7 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     if args.command == "random":
         config = pathlib.Path(args.config)
-        tensors = random_weights(json.loads(config.read_text()), args.seed)
+        tensors = random_weights(json.loads(config.read_text()), args.seed, args.end)
     else:
         config = pathlib.Path(args.model, "config.json")
         tensors = load(pathlib.Path(args.model, "model.safetensors"))

@@ -8,6 +8,7 @@ import json
 import os
 import queue
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ import unittest
 
 EMBSUMD = os.environ["EMBSUMD"]
 TEST_API = os.environ["TEST_API"]
-SLOW = float(os.environ.get("TEST_SLOW", "1"))  # sanitizers are slower
+SLOW = 4 if os.environ.get("MODE") in ("asan", "tsan") else 1  # sanitizers are slower
 
 
 def publish(url, seed):
@@ -35,11 +36,14 @@ def right_scores(seed, user, contents):
 class Daemon:
     """embsumd on a port of the system's choice."""
 
+    all = []
+
     def __init__(self, url, *settings, env=()):
         arguments = [EMBSUMD, "--listen", "127.0.0.1:0", "--store", url]
         for setting in settings:
             arguments += ["--set", setting]
         self.process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env={**os.environ, **dict(env)})
+        Daemon.all.append(self.process)
         self.lines, self.news = [], queue.Queue()
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
@@ -99,6 +103,14 @@ class Daemon:
         _, _, text = self.ask("GET", "/metrics")
         found = re.search("^" + re.escape(line) + " (.*)$", text.decode(), re.M)
         return float(found.group(1)) if found else None
+
+
+def tearDownModule():
+    """A test that failed half-way, or a daemon that does not stop, leaves no process behind."""
+    for process in Daemon.all:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
 
 
 class Raw:
@@ -413,6 +425,31 @@ class Balance(Case):
         counts = [self.daemon.metric(f'embsum_http_connections_total{{worker="{i}"}}') for i in range(4)]
         self.assertGreaterEqual(sum(counts), 96)
         self.assertLessEqual(max(counts), 1.2 * min(counts), counts)
+
+
+class Descriptors(Case):
+    settings = ("server.workers=2",)
+
+    def test_out_of_descriptors(self):
+        """No spinning while there are none, and the daemon is back as soon as there are some."""
+        pid = self.daemon.process.pid
+        in_use = len(os.listdir(f"/proc/{pid}/fd"))
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (in_use + 20, before[1]))
+        held = [Raw(self.daemon) for _ in range(100)]
+
+        def cpu():
+            with open(f"/proc/{pid}/stat") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        time.sleep(0.2)
+        start = cpu()
+        time.sleep(1)
+        self.assertLessEqual(cpu() - start, 0.1 * SLOW)
+        for raw in held:
+            raw.close()
+        self.assertEqual(self.daemon.ask("GET", "/livez")[0], 200)
+        self.assertEqual(self.daemon.rank(json.loads(GOOD))[0], 200)
 
 
 class Load:
@@ -771,15 +808,13 @@ class CommandLine(unittest.TestCase):
                 (1, '"users" in rank', ["--config", file.name]),
                 (1, "No such file", ["--config", "/nonexistent/embsum.json"]),
                 (1, "scheme", ["--store", "ftp://x", "--listen", "127.0.0.1:0"]),
-                (1, "in use", ["--store", f"lmdb:{tempfile.gettempdir()}/embsum-test-api-{os.getpid()}", "--listen",
-                               f"127.0.0.1:{port}"]),
+                (1, "in use", ["--store", "lmdb:/nonexistent/embsum", "--listen", f"127.0.0.1:{port}"]),
             ]
             for code, words, arguments in rows:
                 with self.subTest(arguments=arguments):
                     done = self.run_daemon(*arguments)
                     self.assertEqual(done.returncode, code, done.stderr)
                     self.assertIn(words, done.stderr)
-        shutil.rmtree(f"{tempfile.gettempdir()}/embsum-test-api-{os.getpid()}", ignore_errors=True)
 
     def test_secrets_are_not_logged(self):
         done = self.run_daemon("--store", "redis://someone:hunter2@127.0.0.1:1/0", "--listen", "127.0.0.1:0")

@@ -95,13 +95,4 @@ static inline int world_publish(const struct world *world, struct store *store, 
     return code;
 }
 
-/* Remove a folder that a test has made. */
-static inline void world_remove(const char *folder)
-{
-    char command[256];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    if (system(command) != 0)
-        fprintf(stderr, "%s failed\n", command);
-}
-
 #endif

@@ -1,0 +1,170 @@
+#include "server/exchange.h"
+
+#include "server/clock.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* Buffers above this are not kept for the next request; exchanges above that are not kept at all. */
+enum { KEEP_BYTES = 256 * 1024, KEEP_EXCHANGES = 64 };
+
+static void exchange_free(struct exchange *exchange)
+{
+    writer_done(&exchange->target);
+    writer_done(&exchange->body);
+    writer_done(&exchange->response.body);
+    free(exchange);
+}
+
+struct exchange *exchange_take(struct exchange_pool *pool)
+{
+    struct exchange *exchange = pool->spare;
+    if (!exchange)
+        return calloc(1, sizeof *exchange);
+    pool->spare = exchange->next;
+    pool->count--;
+    return exchange;
+}
+
+static struct writer trimmed(struct writer w)
+{
+    writer_clear(&w);
+    if (w.size > KEEP_BYTES)
+        writer_done(&w);
+    return w;
+}
+
+void exchange_give(struct exchange_pool *pool, struct exchange *exchange)
+{
+    if (pool->count == KEEP_EXCHANGES) {
+        exchange_free(exchange);
+        return;
+    }
+    const struct writer target = trimmed(exchange->target), body = trimmed(exchange->body);
+    const struct writer answer = trimmed(exchange->response.body);
+    *exchange = (struct exchange){.next = pool->spare, .target = target, .body = body};
+    exchange->response.body = answer;
+    pool->spare = exchange;
+    pool->count++;
+}
+
+void exchange_pool_done(struct exchange_pool *pool)
+{
+    while (pool->spare) {
+        struct exchange *next = pool->spare->next;
+        exchange_free(pool->spare);
+        pool->spare = next;
+    }
+    pool->count = 0;
+}
+
+/* ---- the pieces ---- */
+
+static bool refuse(struct exchange *exchange, unsigned status, const char *message)
+{
+    exchange->refusal = status;
+    exchange->message = message;
+    return false;
+}
+
+void exchange_target(struct exchange *exchange, const char *target)
+{
+    writer_raw(&exchange->target, target, strlen(target) + 1);
+}
+
+void exchange_field(
+    struct exchange *exchange, const char *name, size_t name_len, const char *value, size_t value_len)
+{
+    http_guard_field(&exchange->guard, name, name_len, value, value_len);
+    if (!exchange->content_type && strcasecmp(name, "Content-Type") == 0)
+        exchange->content_type = value;
+    if (!exchange->wanted_id && strcasecmp(name, "X-Request-Id") == 0)
+        exchange->wanted_id = value;
+}
+
+static const char *const body_too_long = "the body is longer than server.body_max_bytes";
+
+bool exchange_begin(struct exchange *exchange, const char *version, size_t header_size,
+    const struct exchange_limits *limits, uint64_t *id_state)
+{
+    exchange->begun = true;
+    exchange->since_ms = clock_ms();
+    http_response_reset(&exchange->response);
+    if (exchange->wanted_id && http_id_valid(exchange->wanted_id))
+        memcpy(exchange->id, exchange->wanted_id, strlen(exchange->wanted_id) + 1);
+    else
+        http_id_make(exchange->id, id_state);
+    if (exchange->target.failed)
+        return refuse(exchange, 500, "out of memory");
+    const char *message;
+    const unsigned status = http_guard_verdict(&exchange->guard, version, exchange->target.data, &message);
+    if (status)
+        return refuse(exchange, status, message);
+    if (exchange->target.used > limits->header_max / 2)
+        return refuse(exchange, 414, "the request target is longer than half of server.header_max_bytes");
+    if (header_size > limits->header_max)
+        return refuse(exchange, 431, "the header is longer than server.header_max_bytes");
+    if (exchange->guard.length > limits->body_max) {
+        refuse(exchange, 413, body_too_long);
+        return exchange->guard.length <= limits->body_max + EXCHANGE_DISCARD_MAX;
+    }
+    return true;
+}
+
+bool exchange_receive(
+    struct exchange *exchange, const char *data, size_t len, const struct exchange_limits *limits)
+{
+    exchange->received += len;
+    if (clock_ms() - exchange->since_ms > limits->body_ms)
+        return refuse(exchange, 408, "the body took too long to arrive");
+    if (exchange->received > limits->body_max) {
+        refuse(exchange, 413, body_too_long);
+        return exchange->received <= limits->body_max + EXCHANGE_DISCARD_MAX;
+    }
+    if (!exchange->refusal)
+        writer_raw(&exchange->body, data, len);
+    return true;
+}
+
+/* The path of a target in origin form (/rank?x) or absolute form (http://host/rank?x). */
+static char *find_path(char *target)
+{
+    char *scheme = strstr(target, "://"), *path = strchr(target, '/');
+    if (!scheme || path != scheme + 1)
+        return target;
+    path = strchr(scheme + 3, '/');
+    if (!path) {
+        memcpy(target, "/", 2);
+        path = target;
+    }
+    return path;
+}
+
+bool exchange_finish(struct exchange *exchange, const char *method, struct http_request *out)
+{
+    if (exchange->refusal)
+        return false;
+    if (exchange->body.failed)
+        return refuse(exchange, 500, "out of memory");
+    char *path = find_path(exchange->target.data), *query = strchr(path, '?');
+    if (query)
+        *query++ = '\0';
+    *out = (struct http_request){
+        .method = method,
+        .path = path,
+        .query = query,
+        .content_type = exchange->content_type,
+        .framed = exchange->guard.lengths || exchange->guard.encodings,
+        .body = exchange->body.used ? exchange->body.data : "",
+        .body_len = exchange->body.used,
+        .id = exchange->id,
+    };
+    return true;
+}
+
+void exchange_refuse(struct exchange *exchange)
+{
+    const struct http_request request = {.id = exchange->id};
+    http_fail(&exchange->response, &request, exchange->refusal, exchange->message);
+}

@@ -1,0 +1,62 @@
+/* One request and its answer, from the request line to the last byte sent: what is decided while the pieces
+ * come in. Knows nothing of sockets or of the HTTP library, which http.c puts in front. */
+#ifndef EMBSUM_SERVER_EXCHANGE_H
+#define EMBSUM_SERVER_EXCHANGE_H
+
+#include "server/http_guard.h"
+#include "server/http_message.h"
+
+/* What a client may send beyond the body limit and still read our 413: a socket closed with unread bytes
+ * resets the connection, and the reset may overtake the answer. */
+#define EXCHANGE_DISCARD_MAX ((size_t)1 << 20)
+
+struct exchange_limits {
+    size_t body_max, header_max;
+    uint64_t body_ms; /* for a body to arrive in total */
+};
+
+struct exchange {
+    struct exchange *next; /* of the spare ones */
+    void *owner;           /* whoever takes it from the pool leaves its own word here */
+    bool begun;            /* the head is complete */
+    unsigned refusal;      /* a status, once it is known that the request is refused; 0 so far */
+    const char *message;
+    char id[HTTP_ID_MAX + 1];
+
+    /* The parts of the request. Values of header fields are the caller's, valid until the end. */
+    struct writer target, body;
+    struct http_guard guard;
+    const char *content_type, *wanted_id;
+    size_t received; /* bytes of the body, kept or not */
+    uint64_t since_ms;
+
+    struct http_response response;
+};
+
+/* Exchanges that one thread uses again and again, with their buffers. Zero-initialised is empty and valid. */
+struct exchange_pool {
+    struct exchange *spare;
+    size_t count;
+};
+
+struct exchange *exchange_take(struct exchange_pool *pool); /* NULL when memory is short */
+void exchange_give(struct exchange_pool *pool, struct exchange *exchange);
+void exchange_pool_done(struct exchange_pool *pool);
+
+/* In the order of the wire. exchange_begin and exchange_receive return false if the request has to be refused at
+ * once, with refusal and message set; a refusal that can wait is told by exchange_finish. */
+void exchange_target(struct exchange *exchange, const char *target);
+void exchange_field(
+    struct exchange *exchange, const char *name, size_t name_len, const char *value, size_t value_len);
+bool exchange_begin(struct exchange *exchange, const char *version, size_t header_size,
+    const struct exchange_limits *limits, uint64_t *id_state);
+bool exchange_receive(
+    struct exchange *exchange, const char *data, size_t len, const struct exchange_limits *limits);
+
+/* The request is complete. False: refused; else *out points into the exchange. */
+bool exchange_finish(struct exchange *exchange, const char *method, struct http_request *out);
+
+/* Make the response that of the refusal. */
+void exchange_refuse(struct exchange *exchange);
+
+#endif

@@ -1,0 +1,174 @@
+/* A request piece by piece, without a socket: limits, when a refusal is said, paths, what is kept. */
+#include "server/exchange.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+static const struct exchange_limits limits = {.body_max = 1000, .header_max = 200, .body_ms = 50};
+
+static struct exchange *begin(
+    struct exchange_pool *pool, const char *target, const char *length, bool *going_on)
+{
+    uint64_t ids = 1;
+    struct exchange *exchange = exchange_take(pool);
+    assert_non_null(exchange);
+    exchange_target(exchange, target);
+    exchange_field(exchange, "Host", 4, "x", 1);
+    if (length)
+        exchange_field(exchange, "Content-Length", 14, length, strlen(length));
+    *going_on = exchange_begin(exchange, "HTTP/1.1", 100, &limits, &ids);
+    return exchange;
+}
+
+static void test_paths(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *target, *path, *query;
+    } rows[] = {
+        {"/rank", "/rank", NULL},
+        {"/rank?", "/rank", ""},
+        {"/rank?a=1&b=?", "/rank", "a=1&b=?"},
+        {"/users/http://x/y", "/users/http://x/y", NULL},
+        {"http://host/rank?a", "/rank", "a"},
+        {"http://host:80", "/", NULL},
+        {"*", "*", NULL},
+        {"/?http://x/y", "/", "http://x/y"},
+    };
+    struct exchange_pool pool = {0};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        bool going_on;
+        struct http_request request;
+        struct exchange *exchange = begin(&pool, rows[i].target, NULL, &going_on);
+        assert_true(going_on);
+        assert_true(exchange_finish(exchange, "GET", &request));
+        assert_string_equal(request.path, rows[i].path);
+        if (rows[i].query)
+            assert_string_equal(request.query, rows[i].query);
+        else
+            assert_null(request.query);
+        assert_false(request.framed);
+        exchange_give(&pool, exchange);
+    }
+    assert_int_equal(pool.count, 1); /* always the same one */
+    exchange_pool_done(&pool);
+}
+
+static void test_body(void **state)
+{
+    (void)state;
+    struct exchange_pool pool = {0};
+    for (int round = 0; round < 3; round++) {
+        bool going_on;
+        struct http_request request;
+        struct exchange *exchange = begin(&pool, "/rank", "6", &going_on);
+        assert_true(going_on);
+        assert_true(exchange_receive(exchange, "abc", 3, &limits));
+        assert_true(exchange_receive(exchange, "def", 3, &limits));
+        assert_true(exchange_finish(exchange, "POST", &request));
+        assert_int_equal(request.body_len, 6);
+        assert_memory_equal(request.body, "abcdef", 6);
+        assert_true(request.framed);
+        assert_int_equal(strlen(request.id), 16);
+        exchange_give(&pool, exchange);
+    }
+    exchange_pool_done(&pool);
+}
+
+/* A body that is a little too long is read to its end before it is refused; a huge one is refused at once. */
+static void test_too_long(void **state)
+{
+    (void)state;
+    struct exchange_pool pool = {0};
+    struct http_request request;
+    bool going_on;
+    char bytes[1001] = "";
+    struct exchange *exchange = begin(&pool, "/rank", "1000", &going_on);
+    assert_true(going_on);
+    assert_true(exchange_receive(exchange, bytes, 1000, &limits));
+    assert_true(exchange_finish(exchange, "POST", &request));
+    exchange_give(&pool, exchange);
+
+    exchange = begin(&pool, "/rank", "1001", &going_on);
+    assert_true(going_on);
+    assert_true(exchange_receive(exchange, bytes, 1001, &limits));
+    assert_int_equal(exchange->body.used, 0);
+    assert_false(exchange_finish(exchange, "POST", &request));
+    assert_int_equal(exchange->refusal, 413);
+    exchange_give(&pool, exchange);
+
+    exchange = begin(&pool, "/rank", "2000000", &going_on);
+    assert_false(going_on);
+    assert_int_equal(exchange->refusal, 413);
+    exchange_give(&pool, exchange);
+
+    exchange = begin(&pool, "/rank", NULL, &going_on); /* chunks */
+    for (size_t sent = 1000; sent <= 1000 + EXCHANGE_DISCARD_MAX; sent += 1000) {
+        assert_true(exchange_receive(exchange, bytes, 1000, &limits));
+        assert_int_equal(exchange->refusal, sent > 1000 ? 413 : 0);
+    }
+    assert_false(exchange_receive(exchange, bytes, 1000, &limits));
+    exchange_give(&pool, exchange);
+    exchange_pool_done(&pool);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    struct exchange_pool pool = {0};
+    bool going_on;
+    uint64_t ids = 1;
+    char target[150];
+    memset(target, 'a', sizeof target);
+    target[sizeof target - 1] = '\0';
+    struct exchange *exchange = begin(&pool, target, NULL, &going_on);
+    assert_false(going_on);
+    assert_int_equal(exchange->refusal, 414);
+    exchange_give(&pool, exchange);
+
+    exchange = exchange_take(&pool);
+    exchange_target(exchange, "/");
+    exchange_field(exchange, "Host", 4, "x", 1);
+    exchange_field(exchange, "x-request-id", 12, "mine", 4);
+    exchange_field(exchange, "X-Request-Id", 12, "other", 5);
+    assert_false(exchange_begin(exchange, "HTTP/1.1", 201, &limits, &ids));
+    assert_int_equal(exchange->refusal, 431);
+    exchange_refuse(exchange);
+    assert_int_equal(exchange->response.status, 431);
+    writer_raw(&exchange->response.body, "", 1);
+    assert_non_null(strstr(exchange->response.body.data, "\"request_id\":\"mine\""));
+    exchange_give(&pool, exchange);
+
+    exchange = exchange_take(&pool);
+    exchange_target(exchange, "/");
+    assert_false(exchange_begin(exchange, "HTTP/1.1", 100, &limits, &ids));
+    assert_int_equal(exchange->refusal, 400);
+    exchange_give(&pool, exchange);
+
+    exchange = begin(&pool, "/rank", "10", &going_on);
+    assert_true(going_on);
+    assert_true(exchange_receive(exchange, "a", 1, &limits));
+    nanosleep(&(struct timespec){.tv_nsec = 60 * 1000 * 1000}, NULL);
+    assert_false(exchange_receive(exchange, "b", 1, &limits));
+    assert_int_equal(exchange->refusal, 408);
+    exchange_give(&pool, exchange);
+    exchange_pool_done(&pool);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_body),
+        cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
