@@ -41,7 +41,7 @@ const struct config_key config_keys[] = {
     LONG(server, body_max_bytes, 1024, 67108864, "262144",
         "Longest request body; a longer one is answered 413."),
     LONG(server, header_max_bytes, 1024, 1048576, "16384",
-        "Longest request line and headers together; longer ones are answered 414 or 431."),
+        "Longest request line and headers together; a longer one is answered 431, a target of more than half of it 414."),
     LONG(server, idle_timeout_ms, 1000, 3600000, "30000",
         "A connection that sends nothing for so long is closed."),
     LONG(server, shutdown_timeout_ms, 0, 600000, "5000",
@@ -54,9 +54,9 @@ const struct config_key config_keys[] = {
         "An unknown user is ranked as the generation's default user (the empty history); false answers 404."),
     STRING(store, url, 1, TEXT_MAX, "lmdb:/var/lib/embsum/store",
         "The store: `lmdb:PATH`, `redis://[user@]host:port/db` or `redis+unix:PATH`. A password does not belong here."),
-    STRING(store, prefix, 1, 64, "embsum",
+    STRING(store, prefix, 1, 63, "embsum",
         "Put before every key, so that several services can share one store.",
-        .valid = is_prefix, .shape = "1 to 64 letters, digits or any of . _ - :"),
+        .valid = is_prefix, .shape = "1 to 63 letters, digits or any of . _ -"),
     STRING(store, password_file, 0, TEXT_MAX, "",
         "A file that holds the store's password. Empty takes EMBSUM_STORE_PASSWORD, and no password where that is not set."),
     LONG(store, connect_timeout_ms, 1, 60000, "200",
@@ -85,10 +85,11 @@ static bool is_listen(const char *text)
     return address_parse(NULL, text);
 }
 
-/* No braces: Redis takes what stands between them as the hash slot's name. */
+/* No braces: Redis takes what stands between them as the hash slot's name. No colon: the keys of one prefix must not
+ * lie below those of another. */
 static bool is_prefix(const char *text)
 {
-    return text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:")] == '\0';
+    return text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")] == '\0';
 }
 
 const struct config_key *config_find(const char *name)

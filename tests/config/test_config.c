@@ -207,7 +207,7 @@ static void test_file_values(void **state)
         "IPv4:port, [IPv6]:port or name:port");
     REFUSED("{\"server\": {\"listen\": 8080}}", "server.listen is 8080;");
     REFUSED("{\"store\": {\"url\": \"\"}}", "store.url is \"\"", "a text of 1 to 1023 bytes");
-    REFUSED("{\"store\": {\"prefix\": \"a{b}\"}}", "store.prefix is \"a{b}\"", "1 to 64 letters");
+    REFUSED("{\"store\": {\"prefix\": \"a{b}\"}}", "store.prefix is \"a{b}\"", "1 to 63 letters");
     REFUSED("{\"store\": {\"prefix\": \"\"}}", "store.prefix is \"\"");
     REFUSED("{\"store\": {\"prefix\": \"\\\"\\u001b[31m\xc3\xa9\"}}",
         "store.prefix is \"\\\"\\x1b[31m\\xc3\\xa9\"");
@@ -229,9 +229,9 @@ static void test_long_texts(void **state)
     assert_int_equal(config_set(&config, "store.password_file", text, &err), -ERR_INVALID);
     assert_message(&err, -ERR_INVALID, "ppp...\"; allowed: a text of 0 to 1023 bytes");
     assert_int_equal(strlen(config.store.password_file), CONFIG_STRING_MAX - 1);
-    text[65] = '\0';
-    assert_int_equal(config_set(&config, "store.prefix", text, &err), -ERR_INVALID);
     text[64] = '\0';
+    assert_int_equal(config_set(&config, "store.prefix", text, &err), -ERR_INVALID);
+    text[63] = '\0';
     assert_int_equal(config_set(&config, "store.prefix", text, &err), 0);
 }
 
