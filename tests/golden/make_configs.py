@@ -64,8 +64,8 @@ VARIANTS = {
     },
     # sequences far beyond the last bucket
     "long": {
-        "embsum.session_size": 30,
-        "embsum.max_summary_tokens": 150,
+        "embsum.session_size": 15,
+        "embsum.max_summary_tokens": 100,
         "embsum.fields": [{"column": "abstract", "prefix": "", "suffix": "", "max_tokens": 400}],
     },
     "small": {
