@@ -17,7 +17,7 @@ if ! $python -c 'import numpy, torch' 2>/dev/null || ! command -v spm_encode >/d
 fi
 work=$(mktemp -d)
 reference=
-trap '[ -z "$reference" ] || kill "$reference" 2>/dev/null; rm -rf "$work"' EXIT
+trap '[ -z "$reference" ] || kill "$reference" 2>/dev/null || :; rm -rf "$work"' EXIT
 
 $python $golden/make_texts.py --out "$work/texts"
 $python $golden/make_configs.py --out "$work/configs" --summary "$([ "${EMBSUM_LONG:-}" ] && echo 96 || echo 24)"
@@ -66,6 +66,7 @@ done
 # shellcheck disable=SC2086
 (reference $tiny) || failed=1
 wait $reference || failed=1
+reference=
 
 for name in $tiny $small; do
     $python $golden/compare.py --bound 2e-5 --name "$name" "$work/reference/$name" "$work/ours/$name" || failed=1
