@@ -90,20 +90,13 @@ static int import(const struct exchange *x, struct store *store, enum blob_dtype
 int command_import(int argc, char **argv)
 {
     struct store_args where = {0};
-    const char *in = NULL, *dtype_name = "float32";
-    long keep = 2;
-    bool no_promote = false, quiet = false;
+    struct publish_options how = PUBLISH_OPTIONS_INIT;
+    const char *in = NULL;
     const struct option options[] = {
         {"in", "DIR", "content.npy, content.ids, user.npy, user.ids, score_proj.npy [summaries.jsonl]", true,
             OPTION_TEXT, &in, 0, 0},
         STORE_OPTIONS(where),
-        {"store-dtype", "NAME", "of the stored matrices: float32 (unless given), bfloat16 or float16", false,
-            OPTION_TEXT, &dtype_name, 0, 0},
-        {"keep", "N", "retired generations to keep for a rollback; 2 unless given", false, OPTION_NUMBER,
-            &keep, 0, 1000},
-        {"no-promote", NULL, "leave the new generation ready, not live", false, OPTION_FLAG, &no_promote, 0,
-            0},
-        {"quiet", NULL, "nothing on stderr but errors", false, OPTION_FLAG, &quiet, 0, 0},
+        PUBLISH_OPTIONS(how),
     };
     const struct command command = {"import --in DIR --store URL",
         "Store matrices that were made elsewhere as a new generation and make it live.\n"
@@ -116,7 +109,7 @@ int command_import(int argc, char **argv)
     struct exchange exchange;
     struct store *store = NULL;
     enum blob_dtype dtype;
-    if (blob_dtype_parse(&dtype, dtype_name, &err) < 0) {
+    if (blob_dtype_parse(&dtype, how.dtype_name, &err) < 0) {
         fprintf(stderr, "embsum: --store-dtype: %s\n", err.message);
         return EXIT_USAGE;
     }
@@ -125,7 +118,6 @@ int command_import(int argc, char **argv)
     if (result == 0)
         result = exchange_open(&exchange, in, &err);
     if (result == 0) {
-        const struct publish_options how = {!no_promote, keep, quiet};
         result = import(&exchange, store, dtype, &how, &err);
         exchange_close(&exchange);
     }

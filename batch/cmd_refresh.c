@@ -72,24 +72,17 @@ int command_refresh(int argc, char **argv)
 {
     struct workspace_options inputs = {0};
     struct store_args where = {0};
-    const char *dtype_name = "float32";
-    long threads = 0, keep = 2;
-    bool no_promote = false;
+    struct publish_options how = PUBLISH_OPTIONS_INIT;
+    long threads = 0;
     const struct option options[] = {
         {"model", "DIR", "the model's folder", true, OPTION_TEXT, &inputs.model, 0, 0},
         {"news", "FILE", "news.tsv", true, OPTION_TEXT, &inputs.news, 0, 0},
         {"behaviors", "FILE", "behaviors.tsv", true, OPTION_TEXT, &inputs.behaviors, 0, 0},
         STORE_OPTIONS(where),
-        {"store-dtype", "NAME", "of the stored matrices: float32 (unless given), bfloat16 or float16", false,
-            OPTION_TEXT, &dtype_name, 0, 0},
         {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &threads, 0, 1024},
         {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER, &inputs.max_bad,
             0, 1000000000},
-        {"keep", "N", "retired generations to keep for a rollback; 2 unless given", false, OPTION_NUMBER,
-            &keep, 0, 1000},
-        {"no-promote", NULL, "leave the new generation ready, not live", false, OPTION_FLAG, &no_promote, 0,
-            0},
-        {"quiet", NULL, "nothing on stderr but errors", false, OPTION_FLAG, &inputs.quiet, 0, 0},
+        PUBLISH_OPTIONS(how),
     };
     const struct command command = {"refresh --model DIR --news FILE --behaviors FILE --store URL",
         "Encode all contents and users into a new generation and make it live.", options,
@@ -101,16 +94,16 @@ int command_refresh(int argc, char **argv)
     struct workspace workspace;
     struct store *store = NULL;
     enum blob_dtype dtype;
-    if (blob_dtype_parse(&dtype, dtype_name, &err) < 0) {
+    if (blob_dtype_parse(&dtype, how.dtype_name, &err) < 0) {
         fprintf(stderr, "embsum: --store-dtype: %s\n", err.message);
         return EXIT_USAGE;
     }
+    inputs.quiet = how.quiet;
     stop_on_signals();
     int result = store_args_open(&store, &where, &err);
     if (result == 0)
         result = workspace_open(&workspace, &inputs, &err);
     if (result == 0) {
-        const struct publish_options how = {!no_promote, keep, inputs.quiet};
         result = fill(&workspace, store, dtype, threads, &how, &err);
         workspace_close(&workspace);
     }
