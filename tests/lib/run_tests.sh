@@ -26,6 +26,8 @@ for test in "$@"; do
         tail -n 3 "$log/$name.log" | sed 's/^/      /'
     elif [ "$word" = FAIL ]; then
         echo "---- exit $code, $log/$name.log:"
+        grep -nE 'ERROR|FAILED|Failure|runtime error|Sanitizer' "$log/$name.log" | head -n 20
+        echo "..."
         tail -n 60 "$log/$name.log"
         echo "----"
     fi
