@@ -120,3 +120,20 @@ void file_replace_abort(struct file_replacement *file)
     fclose(file->stream);
     unlink(file->temporary);
 }
+
+int file_copy(const char *from, const char *to, struct err *err)
+{
+    char *bytes;
+    size_t len;
+    struct file_replacement file;
+    int result = file_read(&bytes, &len, from, (size_t)1 << 30, err);
+    if (result < 0)
+        return result;
+    result = file_replace_begin(&file, to, err);
+    if (result == 0) {
+        fwrite(bytes, 1, len, file.stream); /* a failure stays in the stream until commit */
+        result = file_replace_commit(&file, err);
+    }
+    free(bytes);
+    return result;
+}

@@ -21,6 +21,9 @@ int file_replace_commit(
     struct file_replacement *file, struct err *err); /* flush, fsync, rename, fsync folder */
 void file_replace_abort(struct file_replacement *file);
 
+/* Copy a file of at most 1 GiB; the target is replaced in one step. */
+int file_copy(const char *from, const char *to, struct err *err);
+
 /* dir/name in out; ERR_INVALID if it is too long. */
 int file_path(char out[4096], const char *dir, const char *name, struct err *err);
 

@@ -20,13 +20,14 @@ void gemm(
     gemm_part(form, c, n, a, form == GEMM_TN ? m : k, b, form == GEMM_NT ? k : n, m, n, k, beta);
 }
 
-void gemm_f64(enum gemm_form form, double *c, const double *a, const double *b, size_t m, size_t n, size_t k)
+void gemm_f64(enum gemm_form form, double *c, const double *a, const double *b, size_t m, size_t n, size_t k,
+    double beta)
 {
     if (!m || !n)
         return;
     cblas_dgemm(CblasRowMajor, form == GEMM_TN ? CblasTrans : CblasNoTrans,
         form == GEMM_NT ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, 1.0, a,
-        (blasint)(form == GEMM_TN ? m : k), b, (blasint)(form == GEMM_NT ? k : n), 0.0, c, (blasint)n);
+        (blasint)(form == GEMM_TN ? m : k), b, (blasint)(form == GEMM_NT ? k : n), beta, c, (blasint)n);
 }
 
 const char *gemm_kernel(void)

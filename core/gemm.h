@@ -33,7 +33,8 @@ void gemm_part(enum gemm_form form, float *c, size_t ldc, const float *a, size_t
     size_t ldb, size_t m, size_t n, size_t k, float beta);
 
 /* The same in float64, contiguous, for the few places where float32 sums are too coarse. */
-void gemm_f64(enum gemm_form form, double *c, const double *a, const double *b, size_t m, size_t n, size_t k);
+void gemm_f64(enum gemm_form form, double *c, const double *a, const double *b, size_t m, size_t n, size_t k,
+    double beta);
 
 /* The plain twin of gemm_part, summed in float64: the judge. */
 void gemm_plain(enum gemm_form form, float *c, size_t ldc, const float *a, size_t lda, const float *b,

@@ -174,7 +174,7 @@ int model_save(const struct model *model, const char *dir, struct err *err)
         tensors[i].shape[1] = tensor->cols;
         tensors[i].data = model->params + tensor->offset;
     }
-    result = safetensors_write(path, tensors, model->tensor_count, err);
+    result = safetensors_write(path, tensors, model->tensor_count, NULL, err);
     free(tensors);
     return result;
 }

@@ -152,8 +152,10 @@ static int parse_header(
     {
         if (result < 0)
             break;
-        if (strcmp(name, "__metadata__") == 0)
+        if (strcmp(name, "__metadata__") == 0) {
+            file->metadata = json_dumps(value, JSON_COMPACT);
             continue;
+        }
         result = parse_entry(&file->entries[file->count], name, value, data_len, err);
         if (result == 0)
             file->count++;
@@ -214,6 +216,7 @@ void safetensors_close(struct safetensors *file)
     for (size_t i = 0; i < file->count; i++)
         free(file->entries[i].name);
     free(file->entries);
+    free(file->metadata);
     if (file->fd >= 0)
         close(file->fd);
     *file = (struct safetensors){.fd = -1};
@@ -263,9 +266,10 @@ int safetensors_read(
 }
 
 /* The JSON header, padded with spaces so that the data begins at a multiple of 64 bytes. */
-static char *dump_header(const struct safetensors_tensor *tensors, size_t count)
+static char *dump_header(const struct safetensors_tensor *tensors, size_t count, const char *metadata)
 {
-    json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
+    json_t *header =
+        json_pack("{s:o}", "__metadata__", json_loads(metadata ? metadata : "{\"format\":\"pt\"}", 0, NULL));
     uint64_t at = 0;
     for (size_t i = 0; header && i < count; i++) {
         json_t *shape = json_array();
@@ -312,11 +316,11 @@ static bool write_floats(FILE *stream, const float *data, size_t count)
     return true;
 }
 
-int safetensors_write(
-    const char *path, const struct safetensors_tensor *tensors, size_t count, struct err *err)
+int safetensors_write(const char *path, const struct safetensors_tensor *tensors, size_t count,
+    const char *metadata, struct err *err)
 {
     struct file_replacement file;
-    char *header = dump_header(tensors, count);
+    char *header = dump_header(tensors, count, metadata);
     if (!header)
         return err_set(err, ERR_NOMEM, "write %s: out of memory", path);
     int result = file_replace_begin(&file, path, err);

@@ -27,6 +27,7 @@ struct safetensors {
     uint64_t data; /* offset of the data in the file */
     struct safetensors_entry *entries;
     size_t count;
+    char *metadata; /* the header's __metadata__ object as JSON text, or NULL */
 };
 
 int safetensors_open(struct safetensors *file, const char *path, struct err *err);
@@ -40,13 +41,14 @@ const struct safetensors_entry *safetensors_find(const struct safetensors *file,
 int safetensors_read(
     const struct safetensors *file, const struct safetensors_entry *entry, float *dst, struct err *err);
 
-/* Write float32 tensors; the file at path is replaced in one step. */
+/* Write float32 tensors; the file at path is replaced in one step. metadata is the JSON text of an object of strings, or
+ * NULL for what PyTorch's readers expect. */
 struct safetensors_tensor {
     const char *name;
     size_t dims, shape[SAFETENSORS_DIMS];
     const float *data;
 };
-int safetensors_write(
-    const char *path, const struct safetensors_tensor *tensors, size_t count, struct err *err);
+int safetensors_write(const char *path, const struct safetensors_tensor *tensors, size_t count,
+    const char *metadata, struct err *err);
 
 #endif

@@ -23,7 +23,7 @@ void score_gate(float *gate, const float *b, const float *score_proj, size_t row
     double *wide_proj = scratch, *wide_b = wide_proj + d * d, *product = wide_b + rows * d;
     widen(wide_proj, score_proj, d * d);
     widen(wide_b, b, rows * d);
-    gemm_f64(GEMM_NN, product, wide_b, wide_proj, rows, d, d); /* (R,d) (d,d) -> (R,d) */
+    gemm_f64(GEMM_NN, product, wide_b, wide_proj, rows, d, d, 0); /* (R,d) (d,d) -> (R,d) */
     for (size_t i = 0; i < rows * d; i++)
         gate[i] = (float)(0.5 * product[i] * (1.0 + erf(product[i] * M_SQRT1_2)));
 }
@@ -62,7 +62,7 @@ void score_candidates(float *scores, const float *a, const float *blocks, size_t
     for (size_t c = 0; c < candidates; c += CHUNK) {
         const size_t count = candidates - c < CHUNK ? candidates - c : CHUNK, rows = count * 2 * n;
         widen(wide_blocks, blocks + c * 2 * n * d, rows * d);
-        gemm_f64(GEMM_NT, products, wide_blocks, wide_a, rows, m, d); /* (C 2n,d) (m,d)^T -> (C 2n,m) */
+        gemm_f64(GEMM_NT, products, wide_blocks, wide_a, rows, m, d, 0); /* (C 2n,d) (m,d)^T -> (C 2n,m) */
         for (size_t i = 0; i < count; i++)
             scores[c + i] = attend(products + i * 2 * n * m, n * m);
     }

@@ -1,7 +1,5 @@
 /* What encoder and decoder have in common. */
-#include "core/gemm.h"
 #include "core/t5_int.h"
-#include "core/vec.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -18,7 +16,8 @@ void t5_scratch_free(struct t5_scratch *s)
     if (!s)
         return;
     struct buffer *const all[] = {&s->hidden, &s->norm, &s->qkv, &s->context, &s->ffn, &s->gate, &s->scores,
-        &s->bias, &s->query, &s->cross, &s->cache, &s->logits, &s->best};
+        &s->bias, &s->query, &s->cross, &s->cache, &s->logits, &s->best, &s->d_wide, &s->d_gate, &s->d_hidden,
+        &s->d_qkv, &s->d_context, &s->d_bias, &s->d_cross};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]->data);
     free(s);
@@ -68,6 +67,17 @@ void t5_bias_table(float *table, const float *bias, const struct model_config *c
     }
 }
 
+void t5_bias_table_backward(float *dbias, const float *dtable, const struct model_config *config,
+    bool bidirectional, long first, size_t span)
+{
+    for (size_t i = 0; i < span; i++) {
+        const size_t bucket = t5_bucket(
+            first + (long)i, bidirectional, config->relative_buckets, config->relative_max_distance);
+        for (size_t h = 0; h < config->heads; h++)
+            dbias[bucket * config->heads + h] += dtable[h * span + i];
+    }
+}
+
 void t5_embed(float *hidden, const struct model *model, const int32_t *ids, size_t count)
 {
     const size_t d = model->config.d_model;
@@ -75,31 +85,10 @@ void t5_embed(float *hidden, const struct model *model, const int32_t *ids, size
         memcpy(hidden + i * d, model->shared + (size_t)ids[i] * d, d * sizeof *hidden);
 }
 
-int t5_ffn(float *hidden, const struct model *model, const struct model_ffn *ffn, size_t rows,
-    struct t5_scratch *scratch, struct err *err)
+void t5_embed_backward(
+    float *dshared, const float *dhidden, const struct model *model, const int32_t *ids, size_t count)
 {
-    enum { ROWS = 256 }; /* at a time, so that the wide middle stays in the cache */
-    const struct model_config *c = &model->config;
-    const size_t d = c->d_model, wide = c->gated ? 2 * c->d_ff : c->d_ff;
-    int result = t5_reserve(&scratch->norm, ROWS * d, err);
-    if (result == 0)
-        result = t5_reserve(&scratch->ffn, ROWS * wide, err);
-    if (result == 0 && c->gated)
-        result = t5_reserve(&scratch->gate, ROWS * c->d_ff, err);
-    if (result < 0)
-        return result;
-    for (size_t at = 0; at < rows; at += ROWS) {
-        const size_t some = rows - at < ROWS ? rows - at : ROWS;
-        float *x = hidden + at * d, *middle = scratch->ffn.data;
-        vec_rms_norm(scratch->norm.data, x, ffn->norm, some, d, (float)c->layer_norm_epsilon);
-        gemm(GEMM_NT, middle, scratch->norm.data, ffn->wi, some, wide, d, 0); /* (R,d) (F,d)^T -> (R,F) */
-        if (c->gated) {
-            vec_gated_gelu(scratch->gate.data, middle, some, c->d_ff);
-            middle = scratch->gate.data;
-        } else {
-            vec_relu(middle, some * c->d_ff);
-        }
-        gemm(GEMM_NT, x, middle, ffn->wo, some, d, c->d_ff, 1); /* (R,F) (d,F)^T -> (R,d) */
-    }
-    return 0;
+    const size_t d = model->config.d_model;
+    for (size_t i = 0; i < count; i++)
+        vec_add(dshared + (size_t)ids[i] * d, dhidden + i * d, d);
 }

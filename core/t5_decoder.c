@@ -148,8 +148,8 @@ static int step(struct decoding *g, size_t position, struct err *err)
     for (size_t i = 0; i < c->decoder_layers; i++) {
         self_attention(g, hidden, i, position);
         cross_attention(g, hidden, i);
-        const int result =
-            t5_ffn(hidden, g->model, &g->model->decoder[i].ffn, g->active_count, g->scratch, err);
+        const int result = t5_ffn_forward(
+            hidden, g->model, &g->model->decoder[i].ffn, g->active_count, NULL, g->scratch, err);
         if (result < 0)
             return result;
     }

@@ -1,71 +1,94 @@
-#include "core/gemm.h"
 #include "core/t5_int.h"
-#include "core/vec.h"
 
-/* context = softmax(Q K^T + bias) V for one sequence of T tokens and one head. qkv points at the head's first
- * query; bias at relative position 0. A block of queries at a time, so that memory is linear in T. */
-static void attend(float *context, const float *qkv, const float *bias, size_t tokens, size_t inner,
-    size_t d_kv, float *scores)
+#include <string.h>
+
+/* The biases of all relative positions that the longest sequence has. */
+static int make_bias(
+    struct t5_bias *bias, struct buffer *buffer, const struct model *model, size_t longest, struct err *err)
 {
-    enum { QUERIES = 64 };
-    const float *keys = qkv + inner, *values = keys + inner;
-    const size_t row = 3 * inner;
-    for (size_t q = 0; q < tokens; q += QUERIES) {
-        const size_t some = tokens - q < QUERIES ? tokens - q : QUERIES;
-        gemm_part(GEMM_NT, scores, tokens, qkv + q * row, row, keys, row, some, tokens, d_kv, 0); /* (Q,T) */
-        for (size_t i = 0; i < some; i++)
-            vec_softmax(
-                scores + i * tokens, bias - (q + i), tokens); /* key k is at relative position k - (q + i) */
-        gemm_part(GEMM_NN, context + q * inner, inner, scores, tokens, values, row, some, d_kv, tokens, 0);
-    }
+    *bias = (struct t5_bias){NULL, 2 * longest - 1, longest - 1};
+    const int result = t5_reserve(buffer, model->config.heads * bias->span, err);
+    if (result < 0)
+        return result;
+    bias->table = buffer->data;
+    t5_bias_table(bias->table, model->encoder_bias, &model->config, true, -(long)bias->zero, bias->span);
+    return 0;
 }
 
-static int reserve(
-    struct t5_scratch *s, const struct model_config *c, size_t tokens, size_t longest, struct err *err)
+static int run(float *states, const struct model *model, const int32_t *ids,
+    const struct t5_sequences *sequences, struct t5_tape *tape, struct t5_scratch *scratch, struct err *err)
 {
-    const size_t inner = c->heads * c->d_kv;
-    int result = t5_reserve(&s->norm, tokens * c->d_model, err);
-    if (result == 0)
-        result = t5_reserve(&s->qkv, tokens * 3 * inner, err);
-    if (result == 0)
-        result = t5_reserve(&s->context, tokens * inner, err);
-    if (result == 0)
-        result = t5_reserve(&s->scores, 64 * longest, err);
-    if (result == 0)
-        result = t5_reserve(&s->bias, c->heads * (2 * longest - 1), err);
-    return result;
+    const struct model_config *c = &model->config;
+    const size_t tokens = sequences->offsets[sequences->count], d = c->d_model;
+    struct t5_bias bias;
+    int result = make_bias(&bias, &scratch->bias, model, sequences->longest, err);
+    if (result < 0)
+        return result;
+    t5_embed(states, model, ids, tokens);
+    if (tape)
+        vec_dropout(states, tokens * d, 0, &tape->embedded);
+    for (size_t i = 0; i < c->encoder_layers; i++) {
+        const struct model_block *block = &model->encoder[i];
+        struct t5_layer_tape *layer = tape ? &tape->layers[i] : NULL;
+        result = t5_self_forward(
+            states, model, &block->self, sequences, &bias, false, layer ? &layer->self : NULL, scratch, err);
+        if (result == 0)
+            result =
+                t5_ffn_forward(states, model, &block->ffn, tokens, layer ? &layer->ffn : NULL, scratch, err);
+        if (result < 0)
+            return result;
+    }
+    if (tape)
+        memcpy(tape->final_in, states, tokens * d * sizeof *states);
+    vec_rms_norm(states, states, model->encoder_norm, tokens, d, (float)c->layer_norm_epsilon);
+    if (tape)
+        vec_dropout(states, tokens * d, 0, &tape->final);
+    return 0;
 }
 
 int t5_encode(float *states, const struct model *model, const int32_t *ids, const size_t *offsets,
     size_t count, struct t5_scratch *scratch, struct err *err)
 {
+    const struct t5_sequences sequences = t5_sequences(offsets, count);
+    return run(states, model, ids, &sequences, NULL, scratch, err);
+}
+
+int t5_encode_forward(float *states, struct t5_tape *tape, const struct model *model, const int32_t *ids,
+    const size_t *offsets, size_t count, struct t5_dropout dropout, struct t5_scratch *scratch,
+    struct err *err)
+{
+    const int result = t5_tape_begin(
+        tape, &model->config, model->config.encoder_layers, ids, offsets, count, 0, dropout, err);
+    return result < 0 ? result : run(states, model, ids, &tape->sequences, tape, scratch, err);
+}
+
+int t5_encode_backward(float *grads, float *dstates, const struct t5_tape *tape, const struct model *model,
+    struct t5_scratch *scratch, struct err *err)
+{
     const struct model_config *c = &model->config;
-    const size_t d = c->d_model, inner = c->heads * c->d_kv, tokens = offsets[count];
-    size_t longest = 1;
-    for (size_t s = 0; s < count; s++)
-        longest = offsets[s + 1] - offsets[s] > longest ? offsets[s + 1] - offsets[s] : longest;
-    int result = reserve(scratch, c, tokens, longest, err);
+    const size_t tokens = tape->tokens, d = c->d_model;
+    struct t5_bias bias, dbias;
+    int result = make_bias(&bias, &scratch->bias, model, tape->sequences.longest, err);
+    if (result == 0)
+        result = make_bias(&dbias, &scratch->d_bias, model, tape->sequences.longest, err);
+    if (result == 0)
+        result = t5_final_backward(grads, dstates, tape, model, model->encoder_norm, scratch, err);
     if (result < 0)
         return result;
-    const size_t span = 2 * longest - 1;
-    t5_bias_table(scratch->bias.data, model->encoder_bias, c, true, 1 - (long)longest, span);
-    t5_embed(states, model, ids, tokens);
-    for (size_t i = 0; i < c->encoder_layers; i++) {
-        const struct model_attention *self = &model->encoder[i].self;
-        float *qkv = scratch->qkv.data, *context = scratch->context.data;
-        vec_rms_norm(scratch->norm.data, states, self->norm, tokens, d, (float)c->layer_norm_epsilon);
-        gemm(GEMM_NT, qkv, scratch->norm.data, self->q, tokens, 3 * inner, d,
-            0); /* (T,d) (3I,d)^T -> (T,3I) */
-        for (size_t s = 0; s < count; s++)
-            for (size_t h = 0; h < c->heads; h++)
-                attend(context + offsets[s] * inner + h * c->d_kv, qkv + offsets[s] * 3 * inner + h * c->d_kv,
-                    scratch->bias.data + h * span + longest - 1, offsets[s + 1] - offsets[s], inner, c->d_kv,
-                    scratch->scores.data);
-        gemm(GEMM_NT, states, context, self->o, tokens, d, inner, 1); /* (T,I) (d,I)^T -> (T,d) */
-        result = t5_ffn(states, model, &model->encoder[i].ffn, tokens, scratch, err);
+    memset(dbias.table, 0, c->heads * dbias.span * sizeof *dbias.table);
+    for (size_t i = c->encoder_layers; i-- > 0;) {
+        const struct model_block *block = &model->encoder[i];
+        result =
+            t5_ffn_backward(dstates, grads, model, &block->ffn, tokens, &tape->layers[i].ffn, scratch, err);
+        if (result == 0)
+            result = t5_self_backward(dstates, grads, &dbias, model, &block->self, &tape->sequences, &bias,
+                false, &tape->layers[i].self, scratch, err);
         if (result < 0)
             return result;
     }
-    vec_rms_norm(states, states, model->encoder_norm, tokens, d, (float)c->layer_norm_epsilon);
+    t5_bias_table_backward(
+        t5_grad(grads, model, model->encoder_bias), dbias.table, c, true, -(long)dbias.zero, dbias.span);
+    vec_dropout(dstates, tokens * d, 0, &tape->embedded);
+    t5_embed_backward(t5_grad(grads, model, model->shared), dstates, model, tape->ids, tokens);
     return 0;
 }

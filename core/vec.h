@@ -4,6 +4,7 @@
 #define EMBSUM_CORE_VEC_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* dst[r] = src[r] / sqrt(mean(src[r]^2) + epsilon) * weight, for each row: T5's layer norm, which takes no
  * mean off. dst may be src. */
@@ -24,6 +25,29 @@ void vec_relu(float *x, size_t count);
 /* dst (rows x d) = gelu_tanh(src[:, 0:d]) * src[:, d:2d], src rows x 2d: T5 v1.1's gated feed-forward, whose
  * gelu is the tanh approximation (gelu_new). dst must not overlap src. */
 void vec_gated_gelu(float *dst, const float *src, size_t rows, size_t d);
+
+/* Dropout: x[i] = x[i] / (1 - rate) or, with probability rate, 0. Whether element `first` + i is kept is a function of
+ * the key and its index alone, so the backward pass applies the same call to the gradient. rate 0 leaves x as it is. */
+struct vec_dropout {
+    float rate;
+    uint64_t key;
+};
+void vec_dropout(float *x, size_t count, size_t first, const struct vec_dropout *dropout);
+
+/* ---- backward twins: d is the gradient of what follows ---- */
+
+/* dx += and dweight += for y = rms_norm(x) and dy. dx, x, dy are rows x d. */
+void vec_rms_norm_backward(float *dx, float *dweight, const float *dy, const float *x, const float *weight,
+    size_t rows, size_t d, float epsilon);
+
+/* dy becomes dx, for y = softmax(x). */
+void vec_softmax_backward(float *dy, const float *y, size_t count);
+
+/* dy becomes dx, for y = relu(x). */
+void vec_relu_backward(float *dy, const float *y, size_t count);
+
+/* dx (rows x 2d) for y = gated_gelu(x) and dy (rows x d). */
+void vec_gated_gelu_backward(float *dx, const float *dy, const float *x, size_t rows, size_t d);
 
 /* Index of the largest value, the first among equals. */
 size_t vec_argmax(const float *x, size_t count);

@@ -63,7 +63,7 @@ static void test_f64(void **state)
         a[i] = rng_normal(&rng);
     for (int i = 0; i < K * N; i++)
         b[i] = rng_normal(&rng);
-    gemm_f64(GEMM_NN, c, a, b, M, N, K);
+    gemm_f64(GEMM_NN, c, a, b, M, N, K, 0);
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++) {
             double sum = 0;

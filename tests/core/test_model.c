@@ -77,7 +77,7 @@ static void write_changed(const struct model *model, void (*change)(struct safet
             t->name, t->dims, {t->dims == 1 ? t->cols : t->rows, t->cols}, model->params + t->offset};
     }
     change(tensors, &count);
-    assert_int_equal(safetensors_write(file_path_, tensors, count, NULL), 0);
+    assert_int_equal(safetensors_write(file_path_, tensors, count, NULL, NULL), 0);
 }
 
 static const float zeros[50 * 8] = {0};

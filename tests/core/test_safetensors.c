@@ -120,7 +120,7 @@ static void test_not_finite(void **state)
     struct err err = ERR_INIT;
     for (int i = 0; i < 2; i++) {
         data[19999] = i ? NAN : INFINITY;
-        assert_int_equal(safetensors_write(path, &tensor, 1, &err), 0);
+        assert_int_equal(safetensors_write(path, &tensor, 1, NULL, &err), 0);
         assert_int_equal(safetensors_open(&file, path, &err), 0);
         assert_int_equal(safetensors_read(&file, file.entries, data, &err), -ERR_CORRUPT);
         assert_non_null(strstr(err.message, "tensor x: element 19999"));

@@ -1,0 +1,222 @@
+/* Losses and the gradient of every parameter tensor against PyTorch's autograd in float64 (tests/golden/gradients.py),
+ * and dropout's gradient against central differences. */
+#include "batch/workspace.h"
+#include "core/gemm.h"
+#include "core/optimizer.h"
+#include "core/train.h"
+#include "tests/lib/scratch.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TINY "tests/golden/tiny/"
+#define LAMBDA 0.05
+#define TOLERANCE 1e-4 /* relative, Frobenius, of each tensor */
+
+static struct workspace w;
+
+/* The examples of gradients.py. */
+struct case_memory {
+    struct encode_item history[128], candidates[5];
+    int32_t summary[16];
+};
+
+static struct train_example example(struct case_memory *m, size_t user)
+{
+    const size_t count = w.news.ids.count,
+                 start = text_window_start(&w.model->config, w.histories.history[user].count);
+    struct train_example x = {.history = m->history, .candidates = m->candidates, .candidate_count = 5};
+    for (size_t i = start; i < w.histories.history[user].count; i++)
+        m->history[x.history_count++] = workspace_item(&w, w.histories.history[user].items[i]);
+    for (size_t i = 0; i < 5; i++)
+        m->candidates[i] = workspace_item(&w, (7 * user + 3 + i) % count);
+    if (user % 4 != 3) {
+        const struct encode_item item = workspace_item(&w, (11 * user + 5) % count);
+        for (size_t i = 1; i < 7 + user % 4 && i < item.count; i++)
+            m->summary[x.summary_count++] = item.ids[i];
+        m->summary[x.summary_count++] = w.model->config.eos_id;
+        x.summary = m->summary;
+    }
+    return x;
+}
+
+static struct train_loss run(float *grads, struct t5_dropout dropout)
+{
+    struct trainer *trainer;
+    struct case_memory memory;
+    struct train_loss loss = {0};
+    struct err err = ERR_INIT;
+    const size_t users = w.histories.users.count;
+    assert_int_equal(trainer_new(&trainer, w.model, &err), 0);
+    for (size_t u = 0; u < users; u++) {
+        const struct train_example x = example(&memory, u);
+        struct t5_dropout own = dropout;
+        own.seed += u;
+        if (train_example(trainer, grads, &loss, &x, LAMBDA, 1.0 / (double)users, own, &err) < 0)
+            fail_msg("%s", err.message);
+    }
+    trainer_free(trainer);
+    return loss;
+}
+
+static float *load_gradients(size_t count)
+{
+    FILE *file = fopen(TINY "expected/gradients.npy", "rb");
+    unsigned char head[10];
+    assert_non_null(file);
+    assert_int_equal(fread(head, 1, sizeof head, file), sizeof head);
+    assert_int_equal(fseek(file, head[8] + 256 * head[9], SEEK_CUR), 0);
+    float *data = malloc(count * sizeof *data);
+    assert_int_equal(fread(data, sizeof *data, count, file), count);
+    fclose(file);
+    return data;
+}
+
+/* The losses before step `step` of gradients.py's Adam. */
+static void check_loss(const struct train_loss *loss, size_t step, double tolerance)
+{
+    json_t *all = json_load_file(TINY "expected/loss.json", 0, NULL);
+    const json_t *row = json_array_get(all, step);
+    const double nce = json_real_value(json_object_get(row, "nce")),
+                 sum = json_real_value(json_object_get(row, "sum"));
+    print_message("step %2zu: L_NCE %.8f (%.8f), L_sum %.7f (%.7f)\n", step, loss->nce, nce, loss->sum, sum);
+    assert_true(fabs(loss->nce - nce) < tolerance * nce && fabs(loss->sum - sum) < tolerance * sum);
+    json_decref(all);
+}
+
+static void test_gradients(void **state)
+{
+    (void)state;
+    const struct model *model = w.model;
+    float *grads = calloc(model->param_count, sizeof *grads), *want = load_gradients(model->param_count);
+    const struct train_loss loss = run(grads, (struct t5_dropout){0, 0});
+    check_loss(&loss, 0, 1e-6);
+
+    FILE *names = fopen(TINY "expected/names.txt", "r");
+    char name[88];
+    size_t count, at = 0;
+    double worst = 0;
+    assert_non_null(names);
+    while (fscanf(names, "%87s %zu", name, &count) == 2) {
+        size_t k = 0;
+        while (k < model->tensor_count && strcmp(model->tensors[k].name, name) != 0)
+            k++;
+        assert_true(k < model->tensor_count && model->tensors[k].rows * model->tensors[k].cols == count);
+        const float *got = grads + model->tensors[k].offset;
+        double difference = 0, norm = 0;
+        for (size_t i = 0; i < count; i++) {
+            difference += pow((double)got[i] - (double)want[at + i], 2);
+            norm += pow((double)want[at + i], 2);
+        }
+        const double error = sqrt(difference) / (sqrt(norm) + 1e-30);
+        worst = fmax(worst, error);
+        if (!(error <= TOLERANCE))
+            print_error("%s: relative error %.2e (norm %.2e)\n", name, error, sqrt(norm));
+        at += count;
+    }
+    fclose(names);
+    assert_int_equal(at, model->param_count);
+    print_message("worst relative error of a tensor's gradient: %.1e\n", worst);
+    assert_true(worst <= TOLERANCE);
+    free(grads);
+    free(want);
+}
+
+/* The same coins fall in the forward and in the backward pass: along the gradient itself, the loss must grow by what the
+ * gradient promises. */
+static void test_dropout_gradient(void **state)
+{
+    (void)state;
+    const struct model *model = w.model;
+    const struct t5_dropout dropout = {0.2f, 77};
+    float *grads = calloc(model->param_count, sizeof *grads),
+          *ignored = calloc(model->param_count, sizeof *grads);
+    float *kept = malloc(model->param_count * sizeof *kept);
+    const struct train_loss middle = run(grads, dropout), plain = run(ignored, (struct t5_dropout){0, 0});
+    assert_true(middle.nce != plain.nce && middle.sum != plain.sum);
+    double norm = 0;
+    for (size_t i = 0; i < model->param_count; i++)
+        norm += (double)grads[i] * (double)grads[i];
+    memcpy(kept, model->params, model->param_count * sizeof *kept);
+    double side[2];
+    const double step = 2e-3 / sqrt(norm);
+    for (int s = 0; s < 2; s++) {
+        for (size_t i = 0; i < model->param_count; i++)
+            w.model->params[i] = kept[i] + (float)((s ? 1 : -1) * step * (double)grads[i]);
+        const struct train_loss loss = run(ignored, dropout);
+        side[s] = loss.nce + LAMBDA * loss.sum;
+    }
+    memcpy(w.model->params, kept, model->param_count * sizeof *kept);
+    const double slope = (side[1] - side[0]) / (2 * step);
+    print_message("slope along the gradient %.6f, its square %.6f\n", slope, norm);
+    assert_true(fabs(slope - norm) < 5e-3 * norm);
+    free(grads);
+    free(ignored);
+    free(kept);
+}
+
+static void test_ten_steps_of_adam(void **state)
+{
+    (void)state;
+    struct optimizer_config config = OPTIMIZER_CONFIG_INIT;
+    struct optimizer optimizer;
+    const size_t size = w.model->param_count * sizeof(float);
+    float *grads = malloc(size), *kept = malloc(size);
+    config.rate = 1e-3;
+    config.clip = 0;
+    memcpy(kept, w.model->params, size);
+    assert_int_equal(optimizer_init(&optimizer, w.model, &config, NULL), 0);
+    for (size_t step = 0; step <= 10; step++) {
+        memset(grads, 0, size);
+        const struct train_loss loss = run(grads, (struct t5_dropout){0, 0});
+        check_loss(&loss, step, 1e-4);
+        optimizer_step(&optimizer, w.model, grads);
+    }
+    memcpy(w.model->params, kept, size);
+    optimizer_done(&optimizer);
+    free(grads);
+    free(kept);
+}
+
+static void test_schedule(void **state)
+{
+    (void)state;
+    struct optimizer_config config = OPTIMIZER_CONFIG_INIT;
+    assert_true(optimizer_schedule(&config, 5) == 1); /* no number of steps: constant */
+    config.steps = 100;
+    assert_true(fabs(optimizer_schedule(&config, 1) - 0.1) < 1e-12);
+    assert_true(optimizer_schedule(&config, 10) == 1);
+    assert_true(fabs(optimizer_schedule(&config, 56) - 0.5) < 1e-12);
+    assert_true(fabs(optimizer_schedule(&config, 100) - 1.0 / 90) < 1e-12);
+    assert_true(optimizer_schedule(&config, 101) == 0);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    const struct workspace_options options = {TINY, TINY "news.tsv", TINY "behaviors.tsv", 0, true};
+    struct err err = ERR_INIT;
+    if (gemm_init(&err) < 0 || workspace_open(&w, &options, &err) < 0) {
+        print_error("%s\n", err.message);
+        return -1;
+    }
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    workspace_close(&w);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_dropout_gradient), cmocka_unit_test(test_ten_steps_of_adam),
+        cmocka_unit_test(test_schedule)};
+    return cmocka_run_group_tests_name("train", tests, setup, teardown);
+}
