@@ -4,28 +4,13 @@
 #include "core/file.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
-
-enum { VOCAB_MAX = 64 << 20 };
 
 static int copy_vocab(const char *from, const char *dir, struct err *err)
 {
-    char path[4096], *bytes;
-    size_t len;
-    struct file_replacement file;
-    int result = file_path(path, dir, "spiece.model", err);
-    if (result == 0)
-        result = file_read(&bytes, &len, from, VOCAB_MAX, err);
-    if (result < 0)
-        return result;
-    result = file_replace_begin(&file, path, err);
-    if (result == 0) {
-        fwrite(bytes, 1, len, file.stream); /* a failure stays in the stream until commit */
-        result = file_replace_commit(&file, err);
-    }
-    free(bytes);
-    return result;
+    char path[4096];
+    const int result = file_path(path, dir, "spiece.model", err);
+    return result < 0 ? result : file_copy(from, path, err);
 }
 
 static int make(const char *config, const char *t5, const char *vocab, const char *out, long seed, bool quiet,

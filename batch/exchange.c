@@ -1,8 +1,8 @@
 #include "batch/exchange.h"
 
+#include "batch/summaries.h"
 #include "core/file.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -58,27 +58,15 @@ static int open_matrices(struct npy *npy, struct id_map *ids, const char *dir, c
     return result;
 }
 
-static int take_summary(struct exchange *x, const char *line, size_t len, struct err *err)
+static int take_summary(void *ctx, const char *user, size_t user_len, const char *summary, struct err *err)
 {
-    json_error_t where;
-    json_t *object = json_loadb(line, len, JSON_REJECT_DUPLICATES, &where);
-    const json_t *user = json_object_get(object, "user"), *summary = json_object_get(object, "summary");
-    int result = 0;
-    if (!json_is_string(user) || !json_is_string(summary)) {
-        result = err_set(err, ERR_INVALID, "%s", object ? "user and summary must be strings" : where.text);
-    } else {
-        const ptrdiff_t index = id_map_find(&x->user_ids, json_string_value(user), json_string_length(user));
-        if (index < 0) {
-            result = err_set(err, ERR_INVALID, "user %.64s is not in user.ids", json_string_value(user));
-        } else {
-            free(x->summary[index]);
-            x->summary[index] = strdup(json_string_value(summary));
-            if (!x->summary[index])
-                result = err_set(err, ERR_NOMEM, "out of memory");
-        }
-    }
-    json_decref(object);
-    return result;
+    struct exchange *x = ctx;
+    const ptrdiff_t index = id_map_find(&x->user_ids, user, user_len);
+    if (index < 0)
+        return err_set(err, ERR_INVALID, "user %.64s is not in user.ids", user);
+    free(x->summary[index]);
+    x->summary[index] = strdup(summary);
+    return x->summary[index] ? 0 : err_set(err, ERR_NOMEM, "out of memory");
 }
 
 static int read_summaries(struct exchange *x, const char *path, struct err *err)
@@ -87,28 +75,7 @@ static int read_summaries(struct exchange *x, const char *path, struct err *err)
     if (!x->summary)
         return err_set(err, ERR_NOMEM, "out of memory");
     x->summaries = x->user_ids.count;
-    if (access(path, F_OK) != 0)
-        return 0;
-    FILE *stream = fopen(path, "rbe");
-    if (!stream)
-        return err_errno(err, "open %s", path);
-    char *line = NULL;
-    size_t size = 0, number = 0;
-    ssize_t got;
-    int result = 0;
-    while (result == 0 && (got = getline(&line, &size, stream)) >= 0) {
-        number++;
-        if (strspn(line, " \t\r\n") == (size_t)got)
-            continue;
-        result = take_summary(x, line, (size_t)got, err);
-        if (result < 0)
-            err_place(err, "%s:%zu: ", path, number);
-    }
-    if (result == 0 && ferror(stream))
-        result = err_errno(err, "read %s", path);
-    free(line);
-    fclose(stream);
-    return result;
+    return access(path, F_OK) == 0 ? summaries_read(path, take_summary, x, err) : 0;
 }
 
 static int check_dimensions(const struct exchange *x, struct err *err)

@@ -1,11 +1,9 @@
 #include "batch/mind.h"
 
-#include "batch/tsv.h"
-
 #include <stdlib.h>
 #include <string.h>
 
-enum { NEWS_COLUMNS = 8, BEHAVIORS_COLUMNS = 5 };
+enum { NEWS_COLUMNS = 8 };
 
 /* Where news.tsv has each text column. */
 static const size_t news_column[TEXT_COLUMNS] = {
@@ -130,43 +128,39 @@ struct text_item news_item(const struct news *news, size_t index)
 
 /* ---- histories ---- */
 
-/* The ids of a history column, checked; returns their number, or -1 after telling the bad row. */
-static ptrdiff_t check_history(struct tsv *tsv, const struct tsv_field *field)
+ptrdiff_t history_check(struct tsv *tsv, const struct tsv_field *field)
 {
+    struct tsv_field id;
     size_t asked = 0;
-    for (size_t at = 0; at < field->len;) {
-        const char *id = field->bytes + at;
-        const char *space = memchr(id, ' ', field->len - at);
-        const size_t len = space ? (size_t)(space - id) : field->len - at;
+    for (size_t at = 0; tsv_word(&id, field, &at); asked++) {
         struct err why;
-        if (len) {
-            if (id_check(id, len, &why) < 0) {
-                tsv_bad(tsv, "column 4: %s", why.message);
-                return -1;
-            }
-            asked++;
+        if (id_check(id.bytes, id.len, &why) < 0) {
+            tsv_bad(tsv, "column 4: %s", why.message);
+            return -1;
         }
-        at += len + 1;
     }
     return (ptrdiff_t)asked;
+}
+
+size_t history_items(uint32_t *items, const struct tsv_field *field, const struct news *news)
+{
+    struct tsv_field id;
+    size_t count = 0;
+    for (size_t at = 0; tsv_word(&id, field, &at);) {
+        const ptrdiff_t index = id_map_find(&news->ids, id.bytes, id.len);
+        if (index >= 0)
+            items[count++] = (uint32_t)index;
+    }
+    return count;
 }
 
 static int take_history(struct histories *h, struct history *history, const struct tsv_field *field,
     size_t asked, const struct news *news)
 {
     uint32_t *items = malloc((asked + 1) * sizeof *items);
-    size_t count = 0;
     if (!items)
         return -ERR_NOMEM;
-    for (size_t at = 0; at < field->len;) {
-        const char *id = field->bytes + at;
-        const char *space = memchr(id, ' ', field->len - at);
-        const size_t len = space ? (size_t)(space - id) : field->len - at;
-        const ptrdiff_t index = len ? id_map_find(&news->ids, id, len) : -1;
-        if (index >= 0)
-            items[count++] = (uint32_t)index;
-        at += len + 1;
-    }
+    const size_t count = history_items(items, field, news);
     h->dropped -= history->asked - history->count; /* of the shorter row that this one replaces */
     h->dropped += asked - count;
     free(history->items);
@@ -182,7 +176,7 @@ static int histories_add(struct histories *h, struct tsv *tsv, const struct tsv_
         tsv_bad(tsv, "column 2: %s", why.message);
         return 0;
     }
-    const ptrdiff_t asked = check_history(tsv, &fields[3]);
+    const ptrdiff_t asked = history_check(tsv, &fields[3]);
     if (asked < 0)
         return 0;
     if (h->users.count == h->capacity) {

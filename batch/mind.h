@@ -2,6 +2,7 @@
 #ifndef EMBSUM_BATCH_MIND_H
 #define EMBSUM_BATCH_MIND_H
 
+#include "batch/tsv.h"
 #include "core/err.h"
 #include "core/id.h"
 #include "core/text.h"
@@ -21,6 +22,14 @@ struct news {
 int news_load(struct news *news, const char *path, size_t max_bad, bool quiet, struct err *err);
 void news_done(struct news *news);
 struct text_item news_item(const struct news *news, size_t index);
+
+enum { BEHAVIORS_COLUMNS = 5 };
+
+/* The history column of a row, in two steps. Its ids, checked: their number, or -1 after telling the bad row.
+ */
+ptrdiff_t history_check(struct tsv *tsv, const struct tsv_field *field);
+/* items (room for that many) = the indices of those with a text, in their order; returns their number. */
+size_t history_items(uint32_t *items, const struct tsv_field *field, const struct news *news);
 
 /* Users in the order in which they appear first, each with its newest history. A history only grows, so the
  * longest row of a user is the newest one, and among equals the later row. */

@@ -38,7 +38,7 @@ static void tell(const struct tsv *tsv, const char *format, va_list args)
 void tsv_bad(struct tsv *tsv, const char *format, ...)
 {
     tsv->bad++;
-    if (tsv->bad > TOLD_MAX)
+    if (tsv->told || tsv->bad > TOLD_MAX)
         return;
     va_list args;
     va_start(args, format);
@@ -48,7 +48,7 @@ void tsv_bad(struct tsv *tsv, const char *format, ...)
 
 void tsv_note(const struct tsv *tsv, const char *format, ...)
 {
-    if (tsv->quiet)
+    if (tsv->quiet || tsv->told)
         return;
     va_list args;
     va_start(args, format);
@@ -112,8 +112,35 @@ int tsv_next(struct tsv *tsv, struct tsv_field *fields, struct err *err)
     }
     if (errno)
         return err_errno(err, "read %s", tsv->path);
+    return tsv_end(tsv, err);
+}
+
+int tsv_end(const struct tsv *tsv, struct err *err)
+{
     if (tsv->bad > tsv->max_bad)
         return err_set(err, ERR_INVALID, "%s: %zu bad rows, at most %zu are allowed (--max-bad)", tsv->path,
             tsv->bad, tsv->max_bad);
     return 0;
+}
+
+int tsv_rewind(struct tsv *tsv, struct err *err)
+{
+    if (fseek(tsv->stream, 0, SEEK_SET) != 0)
+        return err_errno(err, "read %s a second time", tsv->path);
+    tsv->number = tsv->rows = tsv->empty = tsv->bad = 0;
+    tsv->told = true;
+    return 0;
+}
+
+bool tsv_word(struct tsv_field *word, const struct tsv_field *field, size_t *at)
+{
+    while (*at < field->len && field->bytes[*at] == ' ')
+        ++*at;
+    if (*at == field->len)
+        return false;
+    char *const start = field->bytes + *at;
+    const char *space = memchr(start, ' ', field->len - *at);
+    *word = (struct tsv_field){start, space ? (size_t)(space - start) : field->len - *at};
+    *at += word->len;
+    return true;
 }

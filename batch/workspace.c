@@ -61,7 +61,7 @@ int workspace_tokenizer(struct tokenizer **out, const struct model *model, const
     return 0;
 }
 
-static int tokenise(struct workspace *w, bool quiet, struct err *err)
+static int tokenise(struct workspace *w, struct err *err)
 {
     const struct model_config *config = &w->model->config;
     const size_t count = w->news.ids.count, most = text_item_max(config);
@@ -90,10 +90,18 @@ static int tokenise(struct workspace *w, bool quiet, struct err *err)
             err_place(err, "item %s: ", id_map_get(&w->news.ids, i));
     }
     text_scratch_done(&scratch);
-    if (result == 0)
-        progress_say(quiet, "%zu items, %zu tokens; %zu users, %zu history ids without a text left out",
-            count, used, w->histories.users.count, w->histories.dropped);
     return result;
+}
+
+static void tell(const struct workspace *w, const struct workspace_options *options)
+{
+    const size_t items = w->news.ids.count, tokens = w->offsets[items];
+    if (options->behaviors)
+        progress_say(options->quiet,
+            "%zu items, %zu tokens; %zu users, %zu history ids without a text left out", items, tokens,
+            w->histories.users.count, w->histories.dropped);
+    else
+        progress_say(options->quiet, "%zu items, %zu tokens", items, tokens);
 }
 
 int workspace_open(struct workspace *w, const struct workspace_options *options, struct err *err)
@@ -109,13 +117,15 @@ int workspace_open(struct workspace *w, const struct workspace_options *options,
         result = identify(w, options->model, err);
     if (result == 0)
         result = news_load(&w->news, options->news, (size_t)options->max_bad, options->quiet, err);
-    if (result == 0)
+    if (result == 0 && options->behaviors)
         result = histories_load(
             &w->histories, options->behaviors, &w->news, (size_t)options->max_bad, options->quiet, err);
     if (result == 0)
-        result = tokenise(w, options->quiet, err);
+        result = tokenise(w, err);
     if (result < 0)
         workspace_close(w);
+    else
+        tell(w, options);
     return result;
 }
 

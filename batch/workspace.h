@@ -1,4 +1,4 @@
-/* What encode and refresh start from: a model, its vocabulary, a catalogue and histories, all in tokens. */
+/* What encode, refresh and eval start from: a model, its vocabulary, a catalogue and histories, all in tokens. */
 #ifndef EMBSUM_BATCH_WORKSPACE_H
 #define EMBSUM_BATCH_WORKSPACE_H
 
@@ -19,7 +19,8 @@ struct workspace {
 };
 
 struct workspace_options {
-    const char *model, *news, *behaviors;
+    const char *model, *news;
+    const char *behaviors; /* for the users' newest histories; NULL: none are wanted */
     long max_bad;
     bool quiet;
 };

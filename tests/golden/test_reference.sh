@@ -17,8 +17,21 @@ tiny=$golden/tiny
 $python $golden/reference.py verify --model $tiny --news $tiny/news.tsv --behaviors $tiny/behaviors.tsv
 $python $golden/reference.py buckets >"$work/buckets.txt"
 cmp "$work/buckets.txt" $golden/buckets.txt
+$python $golden/metrics.py make >"$work/metrics.txt"
+cmp "$work/metrics.txt" $golden/metrics.txt
 sh $golden/make_tiny.sh "$work/tiny"
 for file in config.json model.safetensors spiece.model news.tsv behaviors.tsv expected/content.ids expected/user.ids; do
     cmp "$work/tiny/$file" "$tiny/$file"
 done
 $python $golden/compare.py --name tiny --dtype float64 --bound 1e-12 $tiny/expected "$work/tiny/expected"
+
+# Gradients are summed in an order that depends on the processor, too.
+mkdir "$work/gradients"
+(cd $golden && $python gradients.py --model tiny --news tiny/news.tsv --behaviors tiny/behaviors.tsv --out "$work/gradients")
+cmp "$work/gradients/names.txt" "$tiny/expected/names.txt"
+$python - "$work/gradients/gradients.npy" "$tiny/expected/gradients.npy" <<'END'
+import sys
+import numpy as np
+new, old = map(np.load, sys.argv[1:])
+assert np.linalg.norm(new - old) <= 1e-6 * np.linalg.norm(old), "gradients.npy is stale"
+END

@@ -1,0 +1,241 @@
+#include "batch/commands.h"
+#include "batch/eval_job.h"
+#include "batch/progress.h"
+#include "batch/stop.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MODELS_MAX = 32 };
+
+/* The metrics under the names that they have in the JSON and in the table. */
+static const struct {
+    const char *name;
+    size_t offset;
+} figures[] = {
+    {"auc", offsetof(struct eval_result, mean.auc)},
+    {"mrr", offsetof(struct eval_result, mean.mrr)},
+    {"ndcg@5", offsetof(struct eval_result, mean.ndcg5)},
+    {"ndcg@10", offsetof(struct eval_result, mean.ndcg10)},
+    {"auc_pooled", offsetof(struct eval_result, auc_pooled)},
+    {"mrr_first", offsetof(struct eval_result, mean.mrr_first)},
+};
+enum { FIGURES = sizeof figures / sizeof *figures };
+
+static double figure(const struct eval_result *result, size_t index)
+{
+    double value;
+    memcpy(&value, (const char *)result + figures[index].offset, sizeof value);
+    return value;
+}
+
+/* Leave something out of a model that was made with it, in memory alone. The other way round is refused where
+ * the file has none of the tensors that are wanted back: they are zero then, and would rank at random. */
+static int ablate(struct model *model, enum ablation ablation, struct err *err)
+{
+    if (model->config.ablation == ablation)
+        return 0;
+    for (size_t i = 0; i < model->tensor_count; i++) {
+        const struct model_tensor *tensor = &model->tensors[i];
+        size_t at = 0;
+        while (
+            tensor->optional && at < tensor->rows * tensor->cols && model->params[tensor->offset + at] == 0)
+            at++;
+        if (tensor->optional && at == tensor->rows * tensor->cols)
+            return err_set(err, ERR_INVALID, "the model was made with the ablation %s and has no %s",
+                ablation_name(model->config.ablation), tensor->name);
+    }
+    model->config.ablation = ablation;
+    return 0;
+}
+
+static json_t *describe(
+    const struct eval_result *result, const struct workspace *workspace, double seconds, struct err *err)
+{
+    json_t *object = json_pack(
+        "{s:I, s:I}", "impressions", (json_int_t)result->impressions, "skipped", (json_int_t)result->skipped);
+    int failed = 0;
+    for (size_t i = 0; i < FIGURES; i++) {
+        const double value = figure(result, i);
+        failed |= json_object_set_new(object, figures[i].name, isnan(value) ? json_null() : json_real(value));
+    }
+    failed |= json_object_set_new(object, "model_sha256", json_string(workspace->model_sha256));
+    failed |= json_object_set_new(
+        object, "ablation", json_string(ablation_name(workspace->model->config.ablation)));
+    failed |= json_object_set_new(object, "seconds", json_real(seconds));
+    if (!failed)
+        return object;
+    json_decref(object);
+    err_set(err, ERR_NOMEM, "out of memory");
+    return NULL;
+}
+
+/* What was asked: the same data and options for every model. */
+struct request {
+    struct workspace_options inputs; /* .model is set for each in turn */
+    struct eval_options options;
+    const char *ablation; /* NULL: as each model's config has it */
+};
+
+/* One model: its results, and the JSON object about them (the caller's to decref). */
+static int eval(struct eval_result *out, json_t **object, const struct request *request, const char *model,
+    struct err *err)
+{
+    const double started = progress_now();
+    struct workspace_options inputs = request->inputs;
+    struct workspace workspace;
+    enum ablation wanted = ABLATION_NONE;
+    inputs.model = model;
+    int result = request->ablation ? ablation_parse(&wanted, request->ablation, err) : 0;
+    if (result == 0)
+        result = workspace_open(&workspace, &inputs, err);
+    if (result < 0)
+        return result;
+    if (request->ablation)
+        result = ablate(workspace.model, wanted, err);
+    if (result == 0)
+        result = eval_job(out, &workspace, &request->options, err);
+    if (result == 0) {
+        *object = describe(out, &workspace, progress_now() - started, err);
+        result = *object ? 0 : -ERR_NOMEM;
+    }
+    workspace_close(&workspace);
+    return result;
+}
+
+static void print_table(const char *const *models, const struct eval_result *results, size_t count)
+{
+    int width = 5;
+    for (size_t i = 0; i < count; i++)
+        width = (int)strlen(models[i]) > width ? (int)strlen(models[i]) : width;
+    fprintf(stderr, "%-*s", width, "model");
+    for (size_t k = 0; k < FIGURES; k++)
+        fprintf(stderr, "  %10s", figures[k].name);
+    for (size_t i = 0; i < count; i++) {
+        fprintf(stderr, "\n%-*s", width, models[i]);
+        for (size_t k = 0; k < FIGURES; k++) {
+            const double value = figure(&results[i], k);
+            if (isnan(value))
+                fprintf(stderr, "  %10s", "-");
+            else
+                fprintf(stderr, "  %10.4f", value);
+        }
+    }
+    fputc('\n', stderr);
+}
+
+static int print_json(const json_t *value, struct err *err)
+{
+    if (json_dumpf(value, stdout, JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(12)) == 0 && puts("") >= 0 &&
+        fflush(stdout) == 0)
+        return 0;
+    return err_errno(err, "write the results");
+}
+
+/* Several models side by side: a table on stderr, a list of their objects on stdout. */
+static int compare(const struct request *request, const char *const *models, size_t count, struct err *err)
+{
+    struct eval_result results[1 + MODELS_MAX];
+    json_t *list = json_array();
+    int result = 0;
+    for (size_t i = 0; result == 0 && i < count; i++) {
+        json_t *object = NULL;
+        progress_say(request->options.quiet, "%s", models[i]);
+        result = eval(&results[i], &object, request, models[i], err);
+        if (result < 0)
+            err_place(err, "%s: ", models[i]);
+        else if (json_object_set_new(object, "model", json_string(models[i])) < 0 ||
+                 json_array_append(list, object) < 0)
+            result = err_set(err, ERR_NOMEM, "out of memory");
+        json_decref(object);
+    }
+    if (result == 0 && !request->options.quiet)
+        print_table(models, results, count);
+    if (result == 0)
+        result = print_json(list, err);
+    json_decref(list);
+    return result;
+}
+
+static int eval_one(const struct request *request, const char *model, struct err *err)
+{
+    struct eval_result results;
+    json_t *object = NULL;
+    int result = eval(&results, &object, request, model, err);
+    if (result == 0)
+        result = print_json(object, err);
+    json_decref(object);
+    return result;
+}
+
+/* How the arguments fit together; NULL when they do. */
+static const char *contradiction(const struct request *request, bool comparing, int others)
+{
+    enum ablation ignored;
+    if (!comparing && others)
+        return "more than one model needs --compare";
+    if (comparing && !others)
+        return "--compare needs the folders of the other models behind it";
+    if (comparing && request->options.predictions)
+        return "--predictions is for one model";
+    if (request->ablation && ablation_parse(&ignored, request->ablation, NULL) < 0)
+        return "--ablate must be none, no_cpe, no_upe, no_grouping or no_lsum";
+    return NULL;
+}
+
+int command_eval(int argc, char **argv)
+{
+    const char *models[1 + MODELS_MAX] = {NULL}, *behaviors = NULL;
+    struct request request = {0};
+    bool comparing = false, quiet = false;
+    long max_bad = 0, limit = 0;
+    const struct option options[] = {
+        {"model", "DIR", "the model's folder", true, OPTION_TEXT, &models[0], 0, 0},
+        {"news", "FILE", "news.tsv", true, OPTION_TEXT, &request.inputs.news, 0, 0},
+        {"behaviors", "FILE", "behaviors.tsv, a file that can be read twice", true, OPTION_TEXT, &behaviors,
+            0, 0},
+        {"ablate", "NAME", "none, no_cpe, no_upe, no_grouping or no_lsum, in place of the model's own", false,
+            OPTION_TEXT, &request.ablation, 0, 0},
+        {"predictions", "FILE", "write MIND's prediction.txt; the candidates may then have no labels", false,
+            OPTION_TEXT, &request.options.predictions, 0, 0},
+        {"compare", NULL, "evaluate the models named behind it, too: a table on stderr, a list on stdout",
+            false, OPTION_FLAG, &comparing, 0, 0},
+        {"limit", "N", "the first N impressions; 0, all of them, unless given", false, OPTION_NUMBER, &limit,
+            0, 1000000000},
+        {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &request.options.threads, 0,
+            1024},
+        {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER, &max_bad, 0,
+            1000000000},
+        {"quiet", NULL, "nothing on stderr but errors", false, OPTION_FLAG, &quiet, 0, 0},
+    };
+    const struct command command = {"eval --model DIR --news FILE --behaviors FILE [--ablate NAME] "
+                                    "[--predictions FILE] [--compare DIR...]",
+        "Rank the candidates of every impression and print MIND's metrics as one JSON object. An impression\n"
+        "without a positive or without a negative is counted as skipped and is in no mean. Memory grows "
+        "with\n"
+        "the contents that occur (8 n d bytes each), not with the impressions, but for 4 bytes a candidate\n"
+        "for auc_pooled.",
+        options, sizeof options / sizeof *options, models + 1, MODELS_MAX};
+    const int parsed = options_parse(&command, argc, argv);
+    if (parsed < 0)
+        return -1 - parsed;
+    const char *wrong = contradiction(&request, comparing, parsed);
+    if (wrong) {
+        fprintf(stderr, "embsum eval: %s\n", wrong);
+        return EXIT_USAGE;
+    }
+    request.inputs.max_bad = max_bad;
+    request.inputs.quiet = request.options.quiet = quiet;
+    request.options.impressions = (struct impressions_options){.path = behaviors,
+        .max_bad = (size_t)max_bad,
+        .limit = (size_t)limit,
+        .label_needed = !request.options.predictions,
+        .quiet = quiet};
+    struct err err = ERR_INIT;
+    stop_on_signals();
+    const int result =
+        comparing ? compare(&request, models, 1 + (size_t)parsed, &err) : eval_one(&request, models[0], &err);
+    return result < 0 ? command_failed("eval", &err) : EXIT_DONE;
+}

@@ -1,0 +1,146 @@
+#include "batch/commands.h"
+#include "batch/progress.h"
+#include "batch/stop.h"
+#include "batch/train_job.h"
+#include "core/file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct train_args {
+    struct workspace_options inputs;
+    const char *summaries;
+    const char *rate, *head_factor, *lambda, *dropout, *warmup, *clip, *decay; /* numbers with a point */
+    long batch, epochs, negatives, threads, steps, every, seed;
+    struct train_options options;
+};
+
+/* A decimal number of an option; the usage message names it. */
+static bool number(const char *name, const char *text, double min, double max, double *out)
+{
+    char *end;
+    const double value = strtod(text, &end);
+    if (end != text && !*end && value >= min && value <= max) {
+        *out = value;
+        return true;
+    }
+    fprintf(stderr, "embsum: --%s must be a number between %g and %g, not %s\n", name, min, max, text);
+    return false;
+}
+
+static bool set_options(struct train_args *a)
+{
+    struct train_options *o = &a->options;
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    o->adam = (struct optimizer_config)OPTIMIZER_CONFIG_INIT;
+    o->batch = (size_t)a->batch;
+    o->epochs = (size_t)a->epochs;
+    o->negatives = (size_t)a->negatives;
+    o->threads = (size_t)(a->threads > 0 ? a->threads : cores > 0 ? cores : 1);
+    o->max_steps = (size_t)a->steps;
+    o->checkpoint_every = (size_t)a->every;
+    o->seed = (uint64_t)a->seed;
+    o->quiet = a->inputs.quiet;
+    return number("rate", a->rate, 0, 1, &o->adam.rate) &&
+           number("head-factor", a->head_factor, 0, 1e6, &o->adam.head_factor) &&
+           number("lambda", a->lambda, 0, 1e6, &o->lambda) &&
+           number("warmup", a->warmup, 0, 1, &o->adam.warmup) &&
+           number("clip", a->clip, 0, 1e9, &o->adam.clip) &&
+           number("weight-decay", a->decay, 0, 1, &o->adam.weight_decay) &&
+           (!a->dropout || number("dropout", a->dropout, 0, 0.9, &o->dropout));
+}
+
+/* The vocabulary travels with the model. */
+static int copy_vocab(const char *model, const char *out, struct err *err)
+{
+    char from[4096], to[4096];
+    int result = file_path(from, model, "spiece.model", err);
+    if (result == 0)
+        result = file_path(to, out, "spiece.model", err);
+    return result < 0 ? result : file_copy(from, to, err);
+}
+
+static int train(struct train_args *a, struct err *err)
+{
+    struct workspace workspace;
+    struct train_set set;
+    int result = workspace_open(&workspace, &a->inputs, err);
+    if (result < 0)
+        return result;
+    if (!a->dropout)
+        a->options.dropout = workspace.model->config.dropout_rate;
+    result = train_set_open(
+        &set, &workspace, a->inputs.behaviors, a->summaries, a->inputs.max_bad, a->inputs.quiet, err);
+    if (result == 0) {
+        result = file_make_dir(a->options.out, err);
+        if (result == 0)
+            result = copy_vocab(a->inputs.model, a->options.out, err);
+        if (result == 0)
+            result = train_job(&workspace, &set, &a->options, err);
+        train_set_close(&set);
+    }
+    workspace_close(&workspace);
+    return result;
+}
+
+int command_train(int argc, char **argv)
+{
+    struct train_args a = {.rate = "2e-5",
+        .head_factor = "5",
+        .lambda = "0.05",
+        .warmup = "0.1",
+        .clip = "1",
+        .decay = "0",
+        .batch = 128,
+        .epochs = 10,
+        .negatives = 4,
+        .every = 500,
+        .seed = 1};
+    const struct option options[] = {
+        {"model", "DIR", "the model to start from", true, OPTION_TEXT, &a.inputs.model, 0, 0},
+        {"news", "FILE", "news.tsv", true, OPTION_TEXT, &a.inputs.news, 0, 0},
+        {"behaviors", "FILE", "behaviors.tsv with labelled impressions", true, OPTION_TEXT,
+            &a.inputs.behaviors, 0, 0},
+        {"summaries", "FILE", "JSON lines of users' summaries", false, OPTION_TEXT, &a.summaries, 0, 0},
+        {"out", "DIR", "folder of the trained model, made if it is missing", true, OPTION_TEXT,
+            &a.options.out, 0, 0},
+        {"epochs", "N", "10 unless given", false, OPTION_NUMBER, &a.epochs, 1, 100000},
+        {"steps", "N", "at most so many steps; 0: as the epochs ask", false, OPTION_NUMBER, &a.steps, 0,
+            2000000000},
+        {"batch", "N", "examples a step; 128 unless given", false, OPTION_NUMBER, &a.batch, 1, 1000000},
+        {"negatives", "N", "a positive; 4 unless given", false, OPTION_NUMBER, &a.negatives, 1, 10000},
+        {"rate", "X", "peak rate of T5's tensors; 2e-5 unless given", false, OPTION_TEXT, &a.rate, 0, 0},
+        {"head-factor", "X", "times the rate for EmbSum's own; 5 unless given", false, OPTION_TEXT,
+            &a.head_factor, 0, 0},
+        {"lambda", "X", "weight of the summary loss; 0.05 unless given", false, OPTION_TEXT, &a.lambda, 0, 0},
+        {"dropout", "X", "instead of the config's dropout_rate", false, OPTION_TEXT, &a.dropout, 0, 0},
+        {"warmup", "X", "share of the steps; 0.1 unless given", false, OPTION_TEXT, &a.warmup, 0, 0},
+        {"clip", "X", "largest norm of the gradient; 1 unless given, 0: none", false, OPTION_TEXT, &a.clip, 0,
+            0},
+        {"weight-decay", "X", "decoupled; 0 unless given", false, OPTION_TEXT, &a.decay, 0, 0},
+        {"checkpoint-every", "N", "steps; 500 unless given", false, OPTION_NUMBER, &a.every, 1, 2000000000},
+        {"resume", NULL, "go on from the checkpoint in --out, if there is one", false, OPTION_FLAG,
+            &a.options.resume, 0, 0},
+        {"seed", "N", "1 unless given", false, OPTION_NUMBER, &a.seed, 0, 2147483647},
+        {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &a.threads, 0, 1024},
+        {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER,
+            &a.inputs.max_bad, 0, 1000000000},
+        {"quiet", NULL, "nothing on stderr but errors", false, OPTION_FLAG, &a.inputs.quiet, 0, 0},
+    };
+    const struct command command = {
+        "train --model DIR --news FILE --behaviors FILE --out DIR [--summaries FILE]",
+        "Train a model on labelled impressions: L_NCE with negatives of the same impression, and L_sum where "
+        "a user has a\n"
+        "summary. Writes OUT/ as a model, train.safetensors to go on from, and train.jsonl, a line a step.",
+        options, sizeof options / sizeof *options, NULL, 0};
+    const int parsed = options_parse(&command, argc, argv);
+    if (parsed < 0)
+        return -1 - parsed;
+    if (!set_options(&a))
+        return EXIT_USAGE;
+    struct err err = ERR_INIT;
+    stop_on_signals();
+    return train(&a, &err) < 0 ? command_failed("train", &err) : EXIT_DONE;
+}

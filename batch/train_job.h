@@ -1,0 +1,26 @@
+/* The training loop: batches over threads, one step of Adam for each, progress, checkpoints. */
+#ifndef EMBSUM_BATCH_TRAIN_JOB_H
+#define EMBSUM_BATCH_TRAIN_JOB_H
+
+#include "batch/train_set.h"
+#include "core/optimizer.h"
+
+struct train_options {
+    struct optimizer_config adam; /* steps is filled in by the job */
+    size_t batch, epochs, negatives, threads;
+    size_t max_steps;        /* 0: as the epochs ask */
+    size_t checkpoint_every; /* steps */
+    double lambda, dropout;
+    uint64_t seed;
+    const char *out; /* the folder of the trained model */
+    bool resume, quiet;
+};
+
+/* Train the workspace's model in place. Every checkpoint and the end write OUT/model.safetensors, OUT/config.json and
+ * OUT/train.safetensors; OUT/train.jsonl gets a line a step. SIGINT and SIGTERM end after the step in hand, with a
+ * checkpoint, and ERR_UNAVAILABLE. The same seed and the same number of threads give the same model, bit for bit, however
+ * often the run was stopped and resumed. */
+int train_job(struct workspace *workspace, const struct train_set *set, const struct train_options *options,
+    struct err *err);
+
+#endif

@@ -1,0 +1,172 @@
+/* MIND's metrics against tests/golden/metrics.py (1,200 random impressions, most with ties) and where they are at
+ * their edges. */
+#include "core/metrics.h"
+#include "core/rng.h"
+#include "tests/lib/scratch.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST = 64 };
+static const double bound = 1e-12;
+
+static void assert_near(double got, double expected)
+{
+    if (!(fabs(got - expected) <= bound))
+        fail_msg("%.17g instead of %.17g", got, expected);
+}
+
+/* The metrics of a few candidates, in one call. */
+static bool judge(struct metrics *out, const float *scores, const uint8_t *labels, size_t count)
+{
+    uint32_t order[MOST];
+    metrics_order(order, scores, count);
+    return metrics_impression(out, scores, labels, order, count);
+}
+
+static void check_line(char *line, struct metrics_set *set)
+{
+    float scores[MOST];
+    uint8_t labels[MOST];
+    uint32_t order[MOST];
+    size_t count = 0;
+    double expected[5];
+    char *at = strchr(line, '\t');
+    assert_non_null(at);
+    for (int used; sscanf(at, " %f:%hhu%n", &scores[count], &labels[count], &used) == 2; at += used)
+        assert_true(++count < MOST);
+    struct metrics got = {-1, -1, -1, -1, -1};
+    if (line[0] == '-' && line[1] == '\t') {
+        assert_false(judge(&got, scores, labels, count));
+        assert_true(got.auc == -1 && got.mrr_first == -1); /* untouched */
+    } else {
+        assert_int_equal(sscanf(line, "%lf %lf %lf %lf %lf", &expected[0], &expected[1], &expected[2],
+                             &expected[3], &expected[4]),
+            5);
+        assert_true(judge(&got, scores, labels, count));
+        assert_near(got.auc, expected[0]);
+        assert_near(got.mrr, expected[1]);
+        assert_near(got.ndcg5, expected[2]);
+        assert_near(got.ndcg10, expected[3]);
+        assert_near(got.mrr_first, expected[4]);
+    }
+    metrics_order(order, scores, count);
+    assert_int_equal(metrics_set_add(set, scores, labels, order, count, NULL), 0);
+}
+
+static void test_golden(void **state)
+{
+    (void)state;
+    FILE *stream = fopen("tests/golden/metrics.txt", "re");
+    assert_non_null(stream);
+    char line[4096];
+    struct metrics_set set = {0};
+    size_t impressions = 0, skipped = 0;
+    double auc, mrr, ndcg5, ndcg10, first, pooled;
+    bool summed = false;
+    while (fgets(line, sizeof line, stream)) {
+        if (line[0] != '#') {
+            check_line(line, &set);
+            continue;
+        }
+        assert_int_equal(sscanf(line,
+                             "# impressions %zu skipped %zu auc %lf mrr %lf ndcg@5 %lf ndcg@10 %lf mrr_first "
+                             "%lf auc_pooled %lf",
+                             &impressions, &skipped, &auc, &mrr, &ndcg5, &ndcg10, &first, &pooled),
+            8);
+        summed = true;
+    }
+    fclose(stream);
+    assert_true(summed);
+    assert_true(set.counted >= 1000);
+    assert_int_equal(set.counted + set.skipped, impressions);
+    assert_int_equal(set.skipped, skipped);
+    const struct metrics mean = metrics_set_mean(&set);
+    assert_near(mean.auc, auc);
+    assert_near(mean.mrr, mrr);
+    assert_near(mean.ndcg5, ndcg5);
+    assert_near(mean.ndcg10, ndcg10);
+    assert_near(mean.mrr_first, first);
+    assert_near(metrics_set_auc_pooled(&set), pooled);
+    assert_near(metrics_set_auc_pooled(&set), pooled); /* sorted already */
+    metrics_set_done(&set);
+}
+
+static void test_order(void **state)
+{
+    (void)state;
+    struct rng rng = rng_seed(3, 0);
+    uint32_t order[300];
+    float scores[300];
+    for (size_t count = 0; count < 300; count++) {
+        bool seen[300] = {false};
+        for (size_t i = 0; i < count; i++) /* -0 and 0 are a tie */
+            scores[i] = (float)(rng_next(&rng) % (count / 3 + 1)) * (i % 2 ? -1.0f : 1.0f);
+        metrics_order(order, scores, count);
+        for (size_t k = 0; k < count; k++) {
+            assert_true(order[k] < count && !seen[order[k]]);
+            seen[order[k]] = true;
+            if (k)
+                assert_true(scores[order[k - 1]] > scores[order[k]] ||
+                            (scores[order[k - 1]] == scores[order[k]] && order[k - 1] < order[k]));
+        }
+    }
+}
+
+static void test_edges(void **state)
+{
+    (void)state;
+    struct metrics m;
+    const float tied[12] = {0}, two[] = {1, 2};
+    const uint8_t none[12] = {0}, all[] = {1, 1}, last[12] = {[11] = 1}, first[12] = {1}, lower[] = {1, 0};
+    assert_false(judge(&m, two, none, 1));
+    assert_false(judge(&m, two, all, 1));
+    assert_false(judge(&m, two, all, 2));
+    assert_false(judge(&m, two, none, 2));
+    assert_false(judge(&m, two, none, 0));
+    assert_true(judge(&m, tied, last, 12)); /* all ties: a half, and the place in the impression */
+    assert_near(m.auc, 0.5);
+    assert_near(m.mrr, 1.0 / 12);
+    assert_near(m.ndcg5, 0);
+    assert_near(m.ndcg10, 0);
+    assert_true(judge(&m, tied, first, 12));
+    assert_near(m.auc, 0.5);
+    assert_near(m.mrr, 1);
+    assert_near(m.ndcg5, 1);
+    assert_true(judge(&m, two, lower, 2));
+    assert_near(m.auc, 0);
+    assert_near(m.mrr, 0.5);
+    assert_near(m.mrr_first, 0.5);
+    assert_near(m.ndcg10, 1 / log2(3));
+}
+
+static void test_set(void **state)
+{
+    (void)state;
+    struct metrics_set set = {0};
+    assert_true(isnan(metrics_set_mean(&set).auc));
+    assert_true(isnan(metrics_set_auc_pooled(&set)));
+    /* Each impression alone means nothing; the pool of both has four pairs: won, tied, lost, won. */
+    const float high[] = {3, 1}, low[] = {1, 2};
+    const uint8_t positive[] = {1, 1}, negative[] = {0, 0};
+    const uint32_t order[] = {0, 1}, reverse[] = {1, 0};
+    assert_int_equal(metrics_set_add(&set, high, positive, order, 2, NULL), 0);
+    assert_true(isnan(metrics_set_auc_pooled(&set)));
+    assert_int_equal(metrics_set_add(&set, low, negative, reverse, 2, NULL), 0);
+    assert_int_equal(metrics_set_add(&set, low, NULL, reverse, 2, NULL), 0); /* no labels: not in the pool */
+    assert_int_equal(set.counted, 0);
+    assert_int_equal(set.skipped, 3);
+    assert_true(isnan(metrics_set_mean(&set).ndcg5));
+    assert_near(metrics_set_auc_pooled(&set), 2.5 / 4);
+    metrics_set_done(&set);
+    assert_null(set.scores[0]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden), cmocka_unit_test(test_order),
+        cmocka_unit_test(test_edges), cmocka_unit_test(test_set)};
+    return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);
+}
