@@ -3,26 +3,11 @@
 #include "batch/impressions.h"
 #include "batch/progress.h"
 #include "batch/summaries.h"
+#include "core/array.h"
 #include "core/rng.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* Room for `need` elements in an array that doubles. */
-static int grow(void *at, size_t *size, size_t need, size_t width, struct err *err)
-{
-    if (need <= *size)
-        return 0;
-    void *old;
-    memcpy(&old, at, sizeof old);
-    const size_t want = 2 * need + 256;
-    void *more = realloc(old, want * width);
-    if (!more)
-        return err_set(err, ERR_NOMEM, "out of memory");
-    memcpy(at, &more, sizeof more);
-    *size = want;
-    return 0;
-}
 
 /* The window of the history, then the positives, then the negatives. */
 static int add_row(struct train_set *set, const struct impression *in, struct err *err)
@@ -33,12 +18,12 @@ static int add_row(struct train_set *set, const struct impression *in, struct er
         positives += in->labels[i];
     if (positives == 0 || positives == in->candidate_count)
         return 0; /* nothing to tell apart */
-    int result = grow(&set->items, &set->item_size, set->item_count + in->history_count + in->candidate_count,
-        sizeof *set->items, err);
+    int result = array_grow(&set->items, &set->item_size,
+        set->item_count + in->history_count + in->candidate_count, sizeof *set->items, err);
     if (result == 0)
-        result = grow(&set->rows, &set->row_size, set->row_count + 1, sizeof *set->rows, err);
+        result = array_grow(&set->rows, &set->row_size, set->row_count + 1, sizeof *set->rows, err);
     if (result == 0)
-        result = grow(
+        result = array_grow(
             &set->examples, &set->example_size, set->example_count + positives, sizeof *set->examples, err);
     if (result < 0)
         return result;

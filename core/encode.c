@@ -1,5 +1,6 @@
 #include "core/encode.h"
 
+#include "core/array.h"
 #include "core/poly.h"
 #include "core/t5.h"
 
@@ -51,24 +52,8 @@ void encoder_free(struct encoder *encoder)
     free(encoder);
 }
 
-/* Room for `need` elements; what was there before is kept. */
-static int grow(void *at, size_t *size, size_t need, size_t width, struct err *err)
-{
-    if (need <= *size)
-        return 0;
-    void *old;
-    memcpy(&old, at, sizeof old);
-    const size_t want = need > 2 * *size ? need : 2 * *size;
-    void *more = want > SIZE_MAX / width ? NULL : realloc(old, want * width);
-    if (!more)
-        return err_set(err, ERR_NOMEM, "out of memory for %zu x %zu bytes", want, width);
-    memcpy(at, &more, sizeof more);
-    *size = want;
-    return 0;
-}
-
 #define GROW(encoder, member, need, err)                                                                     \
-    grow(&(encoder)->member, &(encoder)->member##_size, need, sizeof *(encoder)->member, err)
+    array_grow(&(encoder)->member, &(encoder)->member##_size, need, sizeof *(encoder)->member, err)
 
 /* out (count x k x d): poly-attention over packed rows, or the mean where the ablation says so. */
 static int attend(float *out, struct encoder *e, const float *z, const size_t *offsets, size_t count,

@@ -1,5 +1,6 @@
 #include "core/train.h"
 
+#include "core/array.h"
 #include "core/poly.h"
 #include "core/rng.h"
 #include "core/score_train.h"
@@ -75,20 +76,6 @@ struct work {
     const int32_t *targets;
 };
 
-static int fit(void *at, size_t *size, size_t need, size_t width, struct err *err)
-{
-    if (need <= *size)
-        return 0;
-    void *old;
-    memcpy(&old, at, sizeof old);
-    void *more = realloc(old, need * width);
-    if (!more)
-        return err_set(err, ERR_NOMEM, "out of memory");
-    memcpy(at, &more, sizeof more);
-    *size = need;
-    return 0;
-}
-
 static void put(struct trainer *t, size_t *used, const struct encode_item *item)
 {
     memcpy(t->ids + *used, item->ids, item->count * sizeof *t->ids);
@@ -112,9 +99,9 @@ static int pack(struct work *w, struct err *err)
         tokens += x->candidates[i].count;
     w->sessions = (count + session - 1) / session;
     w->sequences = w->sessions + x->candidate_count;
-    int result = fit(&t->ids, &t->ids_size, tokens + x->summary_count + 1, sizeof *t->ids, err);
+    int result = array_grow(&t->ids, &t->ids_size, tokens + x->summary_count + 1, sizeof *t->ids, err);
     if (result == 0)
-        result = fit(&t->offsets, &t->offsets_size, w->sequences + 1, sizeof *t->offsets, err);
+        result = array_grow(&t->offsets, &t->offsets_size, w->sequences + 1, sizeof *t->offsets, err);
     if (result < 0)
         return result;
     size_t used = 0;
@@ -228,7 +215,7 @@ static int reserve(struct work *w, size_t z_rows, struct err *err)
         if (result < 0)
             return result;
     }
-    return fit(&t->rows, &t->rows_size, w->sequences + candidates + 2, sizeof *t->rows, err);
+    return array_grow(&t->rows, &t->rows_size, w->sequences + candidates + 2, sizeof *t->rows, err);
 }
 
 /* From Z and the candidates' states to the scores, and all the way back to their gradients. */

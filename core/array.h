@@ -1,0 +1,13 @@
+/* Arrays that grow. */
+#ifndef EMBSUM_CORE_ARRAY_H
+#define EMBSUM_CORE_ARRAY_H
+
+#include "core/err.h"
+
+#include <stddef.h>
+
+/* Room for `need` elements of `width` bytes in the malloc'ed array at `array` (a pointer to the array's pointer; NULL is
+ * empty), which has room for *size. What is in it is kept; room at least doubles, so that adding one by one is cheap. */
+int array_grow(void *array, size_t *size, size_t need, size_t width, struct err *err);
+
+#endif
