@@ -56,25 +56,35 @@ size_t t5_bucket(long relative, bool bidirectional, size_t buckets, size_t max_d
     return base + (far < buckets ? far : buckets - 1);
 }
 
-void t5_bias_table(float *table, const float *bias, const struct model_config *config, bool bidirectional,
-    long first, size_t span)
+static size_t bucket_at(const struct t5_bias *bias, const struct model_config *config, size_t index)
 {
-    for (size_t i = 0; i < span; i++) {
-        const size_t bucket = t5_bucket(
-            first + (long)i, bidirectional, config->relative_buckets, config->relative_max_distance);
-        for (size_t h = 0; h < config->heads; h++)
-            table[h * span + i] = bias[bucket * config->heads + h];
-    }
+    return t5_bucket((long)index - (long)bias->zero, bias->bidirectional, config->relative_buckets,
+        config->relative_max_distance);
 }
 
-void t5_bias_table_backward(float *dbias, const float *dtable, const struct model_config *config,
-    bool bidirectional, long first, size_t span)
+int t5_bias_make(struct t5_bias *out, struct buffer *buffer, const float *weight,
+    const struct model_config *config, bool bidirectional, size_t longest, struct err *err)
 {
-    for (size_t i = 0; i < span; i++) {
-        const size_t bucket = t5_bucket(
-            first + (long)i, bidirectional, config->relative_buckets, config->relative_max_distance);
+    struct t5_bias bias = {NULL, bidirectional ? 2 * longest - 1 : longest, longest - 1, bidirectional};
+    const int result = t5_reserve(buffer, config->heads * bias.span, err);
+    if (result < 0)
+        return result;
+    bias.table = buffer->data;
+    for (size_t i = 0; i < bias.span; i++) {
+        const size_t bucket = bucket_at(&bias, config, i);
         for (size_t h = 0; h < config->heads; h++)
-            dbias[bucket * config->heads + h] += dtable[h * span + i];
+            bias.table[h * bias.span + i] = weight[bucket * config->heads + h];
+    }
+    *out = bias;
+    return 0;
+}
+
+void t5_bias_backward(float *dweight, const struct t5_bias *dbias, const struct model_config *config)
+{
+    for (size_t i = 0; i < dbias->span; i++) {
+        const size_t bucket = bucket_at(dbias, config, i);
+        for (size_t h = 0; h < config->heads; h++)
+            dweight[bucket * config->heads + h] += dbias->table[h * dbias->span + i];
     }
 }
 

@@ -18,7 +18,8 @@ struct decoding {
     const struct model *model;
     struct t5_summary *users;
     struct t5_scratch *scratch;
-    size_t positions;     /* the most that a user can be fed */
+    size_t positions; /* the most that a user can be fed */
+    struct t5_bias bias;
     size_t *cross_offset; /* of user u's keys and values in scratch->cross, for layer 0 */
     size_t cross_layer;   /* floats from one layer to the next there */
     size_t *active;       /* users still generating */
@@ -85,7 +86,7 @@ static void self_attention(struct decoding *g, float *hidden, size_t layer, size
         memcpy(values + position * inner, qkv + 2 * inner, inner * sizeof *values);
         for (size_t h = 0; h < c->heads; h++) /* key k is at relative position k - position */
             attend(s->context.data + r * inner + h * c->d_kv, qkv + h * c->d_kv, keys + h * c->d_kv * span,
-                span, values + h * c->d_kv, inner, s->bias.data + h * span + (span - 1 - position),
+                span, values + h * c->d_kv, inner, g->bias.table + h * g->bias.span + g->bias.zero - position,
                 position + 1, c->d_kv, s->scores.data);
     }
     gemm(GEMM_NT, hidden, s->context.data, self->o, rows, d, inner, 1); /* (U,I) (d,I)^T -> (U,d) */
@@ -198,7 +199,6 @@ static int reserve(struct decoding *g, size_t count, struct err *err)
         {&s->query, count * inner},
         {&s->context, count * inner},
         {&s->scores, longest},
-        {&s->bias, c->heads * g->positions},
         {&s->cache, count * c->decoder_layers * 2 * inner * g->positions},
         {&s->logits, count * LOGIT_ROWS},
         {&s->best, count},
@@ -229,11 +229,12 @@ int t5_generate(struct t5_summary *users, size_t count, const struct model *mode
     }
     result = reserve(&g, count, err);
     if (result == 0)
+        result = t5_bias_make(
+            &g.bias, &scratch->bias, model->decoder_bias, &model->config, false, g.positions, err);
+    if (result == 0)
         result = project_sources(&g, count, err);
     if (result < 0)
         goto done;
-    t5_bias_table(
-        scratch->bias.data, model->decoder_bias, &model->config, false, 1 - (long)g.positions, g.positions);
     g.active_count = count;
     for (size_t u = 0; u < count; u++) {
         g.active[u] = u;

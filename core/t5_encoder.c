@@ -2,26 +2,13 @@
 
 #include <string.h>
 
-/* The biases of all relative positions that the longest sequence has. */
-static int make_bias(
-    struct t5_bias *bias, struct buffer *buffer, const struct model *model, size_t longest, struct err *err)
-{
-    *bias = (struct t5_bias){NULL, 2 * longest - 1, longest - 1};
-    const int result = t5_reserve(buffer, model->config.heads * bias->span, err);
-    if (result < 0)
-        return result;
-    bias->table = buffer->data;
-    t5_bias_table(bias->table, model->encoder_bias, &model->config, true, -(long)bias->zero, bias->span);
-    return 0;
-}
-
 static int run(float *states, const struct model *model, const int32_t *ids,
     const struct t5_sequences *sequences, struct t5_tape *tape, struct t5_scratch *scratch, struct err *err)
 {
     const struct model_config *c = &model->config;
     const size_t tokens = sequences->offsets[sequences->count], d = c->d_model;
     struct t5_bias bias;
-    int result = make_bias(&bias, &scratch->bias, model, sequences->longest, err);
+    int result = t5_bias_make(&bias, &scratch->bias, model->encoder_bias, c, true, sequences->longest, err);
     if (result < 0)
         return result;
     t5_embed(states, model, ids, tokens);
@@ -68,9 +55,11 @@ int t5_encode_backward(float *grads, float *dstates, const struct t5_tape *tape,
     const struct model_config *c = &model->config;
     const size_t tokens = tape->tokens, d = c->d_model;
     struct t5_bias bias, dbias;
-    int result = make_bias(&bias, &scratch->bias, model, tape->sequences.longest, err);
+    int result =
+        t5_bias_make(&bias, &scratch->bias, model->encoder_bias, c, true, tape->sequences.longest, err);
     if (result == 0)
-        result = make_bias(&dbias, &scratch->d_bias, model, tape->sequences.longest, err);
+        result = t5_bias_make(
+            &dbias, &scratch->d_bias, model->encoder_bias, c, true, tape->sequences.longest, err);
     if (result == 0)
         result = t5_final_backward(grads, dstates, tape, model, model->encoder_norm, scratch, err);
     if (result < 0)
@@ -86,8 +75,7 @@ int t5_encode_backward(float *grads, float *dstates, const struct t5_tape *tape,
         if (result < 0)
             return result;
     }
-    t5_bias_table_backward(
-        t5_grad(grads, model, model->encoder_bias), dbias.table, c, true, -(long)dbias.zero, dbias.span);
+    t5_bias_backward(t5_grad(grads, model, model->encoder_bias), &dbias, c);
     vec_dropout(dstates, tokens * d, 0, &tape->embedded);
     t5_embed_backward(t5_grad(grads, model, model->shared), dstates, model, tape->ids, tokens);
     return 0;

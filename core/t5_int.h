@@ -26,12 +26,17 @@ void t5_embed(float *hidden, const struct model *model, const int32_t *ids, size
 void t5_embed_backward(
     float *dshared, const float *dhidden, const struct model *model, const int32_t *ids, size_t count);
 
-/* table (heads x span): bias of every head for the relative positions first, first + 1, ... */
-void t5_bias_table(float *table, const float *bias, const struct model_config *config, bool bidirectional,
-    long first, size_t span);
-/* dbias (buckets x heads) += the gradient of the table. */
-void t5_bias_table_backward(float *dbias, const float *dtable, const struct model_config *config,
-    bool bidirectional, long first, size_t span);
+/* Relative position biases of a stack: head h's for relative position r is table[h span + zero + r]. The encoder's reach
+ * from 1 - longest to longest - 1, the decoder's, which never looks ahead, to 0. */
+struct t5_bias {
+    float *table; /* lies in the buffer it was made in */
+    size_t span, zero;
+    bool bidirectional;
+};
+int t5_bias_make(struct t5_bias *bias, struct buffer *buffer, const float *weight,
+    const struct model_config *config, bool bidirectional, size_t longest, struct err *err);
+/* dweight (buckets x heads) += the gradient of a table of that shape. */
+void t5_bias_backward(float *dweight, const struct t5_bias *dbias, const struct model_config *config);
 
 /* ---- attention of one sequence and one head (core/t5_attention.c) ---- */
 
@@ -77,12 +82,6 @@ int t5_ffn_backward(float *dhidden, float *grads, const struct model *model, con
 struct t5_sequences {
     const size_t *offsets; /* sequence s is rows offsets[s] .. offsets[s + 1) - 1 */
     size_t count, longest;
-};
-
-/* Relative position biases: head h's for relative position r is table[h span + zero + r]. */
-struct t5_bias {
-    float *table;
-    size_t span, zero;
 };
 
 struct t5_self_tape {

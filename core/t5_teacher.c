@@ -4,19 +4,6 @@
 
 #include <string.h>
 
-/* The causal biases: relative positions 1 - longest .. 0. */
-static int make_bias(
-    struct t5_bias *bias, struct buffer *buffer, const struct model *model, size_t longest, struct err *err)
-{
-    *bias = (struct t5_bias){NULL, longest, longest - 1};
-    const int result = t5_reserve(buffer, model->config.heads * bias->span, err);
-    if (result < 0)
-        return result;
-    bias->table = buffer->data;
-    t5_bias_table(bias->table, model->decoder_bias, &model->config, false, -(long)bias->zero, bias->span);
-    return 0;
-}
-
 static size_t longest_source(const struct t5_teacher *teacher)
 {
     return t5_sequences(teacher->source_offsets, teacher->count).longest;
@@ -125,7 +112,8 @@ int t5_decode_forward(float *hidden, struct t5_tape *tape, const struct model *m
     int result = t5_tape_begin(tape, c, c->decoder_layers, teacher->ids, teacher->offsets, teacher->count,
         teacher->source_offsets[teacher->count], dropout, err);
     if (result == 0)
-        result = make_bias(&bias, &scratch->bias, model, tape->sequences.longest, err);
+        result =
+            t5_bias_make(&bias, &scratch->bias, model->decoder_bias, c, false, tape->sequences.longest, err);
     if (result < 0)
         return result;
     t5_embed(hidden, model, teacher->ids, tokens);
@@ -154,9 +142,11 @@ int t5_decode_backward(float *grads, float *dsource, float *dhidden, const struc
     const struct model_config *c = &model->config;
     const size_t tokens = tape->tokens, d = c->d_model;
     struct t5_bias bias, dbias;
-    int result = make_bias(&bias, &scratch->bias, model, tape->sequences.longest, err);
+    int result =
+        t5_bias_make(&bias, &scratch->bias, model->decoder_bias, c, false, tape->sequences.longest, err);
     if (result == 0)
-        result = make_bias(&dbias, &scratch->d_bias, model, tape->sequences.longest, err);
+        result = t5_bias_make(
+            &dbias, &scratch->d_bias, model->decoder_bias, c, false, tape->sequences.longest, err);
     if (result == 0)
         result = t5_final_backward(grads, dhidden, tape, model, model->decoder_norm, scratch, err);
     if (result < 0)
@@ -175,8 +165,7 @@ int t5_decode_backward(float *grads, float *dsource, float *dhidden, const struc
         if (result < 0)
             return result;
     }
-    t5_bias_table_backward(
-        t5_grad(grads, model, model->decoder_bias), dbias.table, c, false, -(long)dbias.zero, dbias.span);
+    t5_bias_backward(t5_grad(grads, model, model->decoder_bias), &dbias, c);
     vec_dropout(dhidden, tokens * d, 0, &tape->embedded);
     t5_embed_backward(t5_grad(grads, model, model->shared), dhidden, model, tape->ids, tokens);
     return 0;

@@ -73,7 +73,6 @@ struct work {
     size_t tape_first, tape_count; /* sequences whose activations are on the tape now */
     struct t5_teacher teacher;
     size_t teacher_offsets[2], source_offsets[2];
-    const int32_t *targets;
 };
 
 static void put(struct trainer *t, size_t *used, const struct encode_item *item)

@@ -115,7 +115,7 @@ static void drop_infinite(struct contents *contents, const float *scores, size_t
                 contents->status[contents->index[c]] = CONTENT_CORRUPT;
 }
 
-static int score_chunk(struct rank_result *result, struct worker *worker, size_t first, float *scores)
+static void score_chunk(struct rank_result *result, struct worker *worker, size_t first, float *scores)
 {
     const struct manifest *manifest = &result->generation->manifest;
     struct contents *contents = &worker->contents;
@@ -135,7 +135,6 @@ static int score_chunk(struct rank_result *result, struct worker *worker, size_t
         for (size_t c = 0; result->users[u].matrix && c < count; c++)
             if (contents->status[contents->index[c]] == CONTENT_HERE)
                 top_add(&result->tops[u], scores[u * count + c], (uint32_t)(first + contents->index[c]));
-    return 0;
 }
 
 static int rank_chunks(
