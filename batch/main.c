@@ -14,6 +14,7 @@ static const struct {
     {"init", "make a model with random weights, or from a T5 checkpoint", command_init},
     {"train", "train a model on labelled impressions", command_train},
     {"eval", "rank impressions and print MIND's metrics", command_eval},
+    {"summarize", "ask an LLM for users' interest summaries", command_summarize},
     {"encode", "texts to .npy matrices", command_encode},
     {"refresh", "texts to the store, and live: the cron job", command_refresh},
     {"import", ".npy matrices to the store, and live", command_import},
