@@ -49,6 +49,14 @@ static bool set_path(CURLU *url)
            curl_url_set(url, CURLUPART_PATH, path, 0) == CURLUE_OK;
 }
 
+/* Does what is sent to this host stay on this machine? */
+static bool is_loopback(const char *host)
+{
+    const bool numbers = host[strspn(host, "0123456789.")] == '\0';
+    return strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
+           (numbers && strncmp(host, "127.", 4) == 0);
+}
+
 static int take_url(struct chat_endpoint *out, CURLU *url, const char *text, struct err *err)
 {
     if (curl_url_set(url, CURLUPART_URL, text, 0) != CURLUE_OK)
@@ -65,8 +73,7 @@ static int take_url(struct chat_endpoint *out, CURLU *url, const char *text, str
     } else {
         const bool plain = strcmp(scheme, "http") == 0;
         endpoint.openai = !plain && strcasecmp(host, "api.openai.com") == 0;
-        endpoint.exposed = plain && strcasecmp(host, "localhost") != 0 && strncmp(host, "127.", 4) != 0 &&
-                           strcmp(host, "[::1]") != 0;
+        endpoint.exposed = plain && !is_loopback(host);
         char *whole = NULL;
         if (set_path(url) && curl_url_set(url, CURLUPART_FRAGMENT, NULL, 0) == CURLUE_OK)
             whole = part_of(url, CURLUPART_URL);

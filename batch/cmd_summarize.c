@@ -5,7 +5,6 @@
 #include "batch/summarize_job.h"
 #include "core/tokenizer.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,7 +167,7 @@ int command_summarize(int argc, char **argv)
         {"api-key-file", "FILE",
             "holds the API key; else EMBSUM_API_KEY; else, for https://api.openai.com, OPENAI_API_KEY", false,
             OPTION_TEXT, &a.key_file, 0, 0},
-        {"in-flight", "N", "requests at a time; 8 unless given", false, OPTION_NUMBER, &a.slots, 1, 1000},
+        {"in-flight", "N", "requests at a time; 8 unless given", false, OPTION_NUMBER, &a.slots, 1, 512},
         {"retries", "N", "of a request that fails, with growing pauses; 6 unless given", false, OPTION_NUMBER,
             &a.retries, 0, 100},
         {"timeout", "SECONDS", "of a request; 120 unless given", false, OPTION_NUMBER, &a.timeout, 1, 86400},
@@ -206,6 +205,10 @@ int command_summarize(int argc, char **argv)
             : !a.llm    ? "--llm"
                         : "--out",
             command.usage);
+        return EXIT_USAGE;
+    }
+    if (a.llm && (!*a.llm || !utf8_valid(a.llm, strlen(a.llm)))) {
+        fprintf(stderr, "embsum: --llm must be a name in UTF-8\n");
         return EXIT_USAGE;
     }
     a.inputs.limit = (size_t)a.limit;

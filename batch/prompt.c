@@ -248,23 +248,22 @@ static struct span column_of(const struct prompt_template *t, const struct text_
     return text;
 }
 
-/* Has this stretch of the item's line a placeholder with a text, or none at all (empty = false)? */
+/* Has one of the placeholders in this stretch of the item's line a text? *count = how many there are up to it. */
 static bool has_text(
-    const struct prompt_template *t, struct span line, const struct text_item *item, bool without)
+    size_t *count, const struct prompt_template *t, struct span line, const struct text_item *item)
 {
-    struct span piece;
-    bool any = false;
+    *count = 0;
     while (line.len) {
+        struct span piece, word, text;
         const enum piece kind = next_piece(&piece, &line);
-        struct span word, text;
         if (kind == PIECE_TEXT)
             continue;
-        any = true;
+        ++*count;
         text = column_of(t, item, kind);
         if (next_word(&word, &text))
             return true;
     }
-    return !any && without;
+    return false;
 }
 
 static void write_item(FILE *out, const struct prompt_template *t, const struct text_item *item)
@@ -273,7 +272,8 @@ static void write_item(FILE *out, const struct prompt_template *t, const struct 
     const char *between = "";
     while (line.len) {
         struct span part = next_part(&line);
-        if (!has_text(t, part, item, true))
+        size_t placeholders;
+        if (!has_text(&placeholders, t, part, item) && placeholders)
             continue;
         fputs(between, out);
         between = "; ";
@@ -298,7 +298,8 @@ static size_t write_history(
     size_t listed = 0;
     for (size_t i = history->count; i-- && listed < t->items;) {
         const struct text_item item = news_item(news, history->items[i]);
-        if (!has_text(t, t->section[SECTION_ITEM], &item, false))
+        size_t ignored;
+        if (!has_text(&ignored, t, t->section[SECTION_ITEM], &item))
             continue;
         listed++;
         if (!out)

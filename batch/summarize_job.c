@@ -29,6 +29,8 @@ struct job {
     size_t slot_count, busy; /* busy: not idle */
     size_t retries;
     size_t next; /* the first user of the set that no slot has had */
+    size_t asking;
+    double window; /* the most that may ask at a time: 1 ... slot_count */
     size_t failed_in_row;
     double paused_until; /* nobody asks before */
     struct rng rng;
@@ -65,25 +67,37 @@ static int ask(struct job *job, struct slot *slot, struct err *err)
     job->figures->requests++;
     slot->attempts++;
     slot->state = SLOT_ASKING;
+    job->asking++;
     return 0;
 }
 
-/* Let every slot ask that may, and give idle ones the next user. */
-static int ask_all(struct job *job, struct err *err)
+/* The slot that may ask now, or NULL: of those whose time has come the one that has waited for the longest, by its user. */
+static struct slot *first_due(const struct job *job)
 {
     const double now = progress_now();
-    int result = 0;
-    if (now < job->paused_until)
-        return 0;
-    for (size_t i = 0; result == 0 && i < job->slot_count; i++) {
+    struct slot *first = NULL;
+    if (now < job->paused_until || job->asking >= (size_t)job->window)
+        return NULL;
+    for (size_t i = 0; i < job->slot_count; i++) {
         struct slot *slot = &job->slots[i];
-        if (slot->state == SLOT_IDLE && job->next < job->set->count) {
-            *slot = (struct slot){.state = SLOT_WAITING, .user = job->next++};
-            job->busy++;
-        }
-        if (slot->state == SLOT_WAITING && slot->due <= now)
-            result = ask(job, slot, err);
+        if (slot->state == SLOT_WAITING && slot->due <= now && (!first || slot->user < first->user))
+            first = slot;
     }
+    return first;
+}
+
+/* Give idle slots the next users, and let all ask that may. */
+static int ask_all(struct job *job, struct err *err)
+{
+    int result = 0;
+    for (size_t i = 0; i < job->slot_count && job->next < job->set->count; i++) {
+        if (job->slots[i].state != SLOT_IDLE)
+            continue;
+        job->slots[i] = (struct slot){.state = SLOT_WAITING, .user = job->next++};
+        job->busy++;
+    }
+    for (struct slot *slot; result == 0 && (slot = first_due(job)) != NULL;)
+        result = ask(job, slot, err);
     return result;
 }
 
@@ -92,6 +106,8 @@ static int patience(const struct job *job)
 {
     const double now = progress_now();
     double until = now + 1e-3 * POLL_MS;
+    if (job->asking >= (size_t)job->window)
+        return POLL_MS;
     for (size_t i = 0; i < job->slot_count; i++) {
         const struct slot *slot = &job->slots[i];
         const double due = slot->due > job->paused_until ? slot->due : job->paused_until;
@@ -119,6 +135,9 @@ static int written(struct job *job, struct slot *slot, const struct chat_answer 
     job->figures->written++;
     job->figures->cut += answer->cut;
     job->failed_in_row = 0;
+    job->window += 1 / job->window;
+    if (job->window > (double)job->slot_count)
+        job->window = (double)job->slot_count;
     release(job, slot);
     return 0;
 }
@@ -149,8 +168,10 @@ static int try_again(struct job *job, struct slot *slot, const struct chat_answe
             "the endpoint wants a pause of %.0f s (%s); the same command goes on then", answer->wait,
             answer->why);
     const double now = progress_now(), wait = answer->wait > 0 ? answer->wait : back_off(job, slot->attempts);
-    if (answer->pause && now + wait > job->paused_until)
-        job->paused_until = now + wait;
+    if (answer->pause) {
+        job->paused_until = now + wait > job->paused_until ? now + wait : job->paused_until;
+        job->window = job->window > 2 ? job->window / 2 : 1;
+    }
     if (slot->attempts > job->retries)
         return give_up(job, slot, answer, err);
     slot->state = SLOT_WAITING;
@@ -160,6 +181,7 @@ static int try_again(struct job *job, struct slot *slot, const struct chat_answe
 
 static int take(struct job *job, struct slot *slot, const struct chat_answer *answer, struct err *err)
 {
+    job->asking--;
     job->figures->prompt_tokens += answer->prompt_tokens;
     job->figures->completion_tokens += answer->completion_tokens;
     switch (answer->verdict) {
@@ -197,6 +219,19 @@ static int run(struct job *job, struct err *err)
     return 0;
 }
 
+/* A run that ends early does not throw away what has been answered already. */
+static void keep_arrived(struct job *job)
+{
+    struct chat_answer answer;
+    size_t index;
+    int result = 0;
+    while (result == 0 && chat_wait(job->chat, &index, &answer, 0, NULL) > 0) {
+        if (answer.verdict == CHAT_ANSWERED)
+            result = take(job, &job->slots[index], &answer, NULL);
+        free(answer.text);
+    }
+}
+
 int summarize_job(struct summarize_figures *figures, const struct summarize_set *set, struct summary_log *log,
     const struct chat_options *options, size_t retries, bool quiet, struct err *err)
 {
@@ -204,6 +239,7 @@ int summarize_job(struct summarize_figures *figures, const struct summarize_set 
     struct job job = {.set = set,
         .log = log,
         .slot_count = options->slots,
+        .window = (double)options->slots,
         .retries = retries,
         .rng = rng_seed((uint64_t)(1e9 * progress_now()), (uint64_t)getpid()),
         .figures = figures};
@@ -214,6 +250,8 @@ int summarize_job(struct summarize_figures *figures, const struct summarize_set 
     if (result == 0) {
         progress_begin(&job.progress, "users", set->count, quiet);
         result = run(&job, err);
+        if (result < 0)
+            keep_arrived(&job);
         progress_end(&job.progress);
         chat_free(job.chat);
     }

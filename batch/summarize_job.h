@@ -1,11 +1,13 @@
 /* Ask an endpoint about every user of a set, several at a time, and append what it says to a log.
  *
- * Each conversation is in the hands of one slot until it has a summary or is given up: a failure that may pass is
- * followed by a pause of the slot that doubles from one to sixty seconds, less a random part of up to a half, and by
- * another attempt. When the endpoint says that it is asked too much (429, 503 with Retry-After), no slot asks before
- * the pause that it wants, or else before the slot's own, is over. So an endpoint in trouble sees at most as many
- * requests as there are slots, ever more slowly. Rejected: a queue of users to be tried again, which lets the rest of a
- * large set run against the wall in the meantime.
+ * Each user is in the hands of one slot until there is a summary or the user is given up: a failure that may pass is followed
+ * by a pause of the slot that doubles from one to sixty seconds, less a random part of up to a half, and by another attempt. So
+ * an endpoint in trouble sees at most as many requests as there are slots, ever more slowly. Rejected: a queue of users to be
+ * tried again, which lets the rest of a large set run against the wall in the meantime.
+ *
+ * Where the endpoint says that it is asked too much (429, 503 with Retry-After), nobody asks before the pause that it wants, or
+ * else the slot's own, is over; and half as many ask at a time from then on, one more whenever as many as that had an answer
+ * (TCP's rule), so that a run finds the pace of a rate limit instead of losing users to it.
  */
 #ifndef EMBSUM_BATCH_SUMMARIZE_JOB_H
 #define EMBSUM_BATCH_SUMMARIZE_JOB_H

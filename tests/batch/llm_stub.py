@@ -4,7 +4,7 @@
 
 listens on 127.0.0.1 at a port that the kernel chooses, written to DIR/port. DIR/plan says how it behaves: a line `USER BEHAVIOUR
 BEHAVIOUR ...` gives what the first, second, ... request about a user gets (`*` stands for the users that have no line);
-behind the last of them, and without a line, it is `ok`. Another plan begins to count anew. Whom a request is about is read from
+behind the last of them, and without a line, it is `ok`; `BEHAVIOUR...` stands for all that follow. Another plan begins to count anew. Whom a request is about is read from
 the words `marker-USER` in its prompt.
 
 DIR/log gets a line a request when it arrives: seconds, user, behaviour, path, Authorization header. DIR/body.USER is the
@@ -27,7 +27,7 @@ LOCK = threading.Lock()
 class Plan:
     """The behaviours of each user, and how many of them they have had."""
 
-    written, wishes, asked = None, {}, {}
+    written, wishes, asked, served = None, {}, {}, {}
 
     def next(self, user):
         written = os.stat(f"{DIR}/plan").st_mtime_ns
@@ -37,6 +37,8 @@ class Plan:
             self.written, self.asked = written, {}
         count = self.asked[user] = self.asked.get(user, 0) + 1
         wishes = self.wishes.get(user, self.wishes.get("*", []))
+        if wishes and wishes[-1].endswith("...") and count >= len(wishes):
+            return wishes[-1][:-3]
         return wishes[count - 1] if count <= len(wishes) else "ok"
 
 
@@ -117,6 +119,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def be_503(self, _, wait):
         self.send(503, "busy", "text/plain", Retry_After=wait)
+
+    def be_rate(self, user, argument):
+        """A rate limit: so many answers a second, 429 for the rest; with `rate:N:SECONDS` Retry-After, too."""
+        most, _, wait = argument.partition(":")
+        second = int(time.time())
+        with LOCK:
+            PLAN.served = {second: PLAN.served.get(second, 0) + 1}
+            served = PLAN.served[second]
+        if served <= int(most):
+            self.be_ok(user, "")
+        else:
+            self.be_429(user, wait)
 
     def be_quota(self, *_):
         self.send(429, {"error": {"message": "no money left", "code": "insufficient_quota"}})

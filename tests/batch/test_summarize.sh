@@ -72,6 +72,9 @@ check "a number" 2 "between 0 and 2" --temperature 3
 "$embsum" summarize --news a --behaviors b --llm c --out d 2>"$dir/err"
 [ $? = 2 ] && grep -q -- "missing: --endpoint" "$dir/err" || fail "without an endpoint: $(cat "$dir/err")"
 
+"$embsum" summarize --news a --behaviors b --endpoint http://h --llm "$(printf 'm\377')" --out d 2>"$dir/err"
+[ $? = 2 ] && grep -q -- "--llm must be a name" "$dir/err" || fail "a name that is no text: $(cat "$dir/err")"
+
 # ---- one answer of every kind, and the request itself ----
 fresh 40 'U1 429' 'U2 status:500 status:502' 'U3 drop' 'U4 half' 'U5 torn' 'U6 no_choices' 'U7 html' 'U8 null' 'U9 blank' \
     'U10 number' 'U11 nul' 'U12 surrogate' 'U13 latin1' 'U14 error' 'U15 huge' 'U16 endless' 'U17 garbage' 'U18 slow' \
@@ -114,6 +117,11 @@ pause "429 with seconds" 429:2 2 1
 pause "429 with a date" 429:date 1.9 4
 pause "503 with seconds" 503:1 1 4
 pause "429 without" 429 0.5 1
+# A rate limit far below what the slots could do slows the run down; it costs nobody a summary.
+fresh 40 '* rate:8...'
+check "a rate limit" 0 '"written":40,"failed":0' --in-flight 32 --retries 5
+everybody 40 "a rate limit"
+[ "$(wc -l <"$dir/llm/log")" -le 105 ] || fail "a rate limit: $(wc -l <"$dir/llm/log") requests for 40 users"
 fresh 3 'U1 429:7200'
 check "a pause of hours" 1 "wants a pause of 7200 s" --in-flight 1
 
