@@ -57,39 +57,39 @@ static bool is_loopback(const char *host)
            (numbers && strncmp(host, "127.", 4) == 0);
 }
 
+/* What is wrong with the address as it was given; NULL: nothing. */
+static const char *complaint(const char *scheme, const char *host, bool with_user)
+{
+    if (!scheme || !host || (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0))
+        return "the endpoint must be a URL, http://... or https://...";
+    return with_user
+               ? "the endpoint's URL holds a user or a password, which everybody on this machine can read"
+               : NULL;
+}
+
 static int take_url(struct chat_endpoint *out, CURLU *url, const char *text, struct err *err)
 {
     if (curl_url_set(url, CURLUPART_URL, text, 0) != CURLUE_OK)
-        return err_set(err, ERR_INVALID, "the endpoint must be a URL, http://... or https://...");
+        return err_set(err, ERR_INVALID, "%s", complaint(NULL, NULL, false));
     char *scheme = part_of(url, CURLUPART_SCHEME), *host = part_of(url, CURLUPART_HOST);
-    char *user = part_of(url, CURLUPART_USER), *password = part_of(url, CURLUPART_PASSWORD);
-    struct chat_endpoint endpoint = {0};
-    int result = 0;
-    if (!scheme || !host || (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)) {
-        result = err_set(err, ERR_INVALID, "the endpoint must be a URL, http://... or https://...");
-    } else if (user || password) {
-        result = err_set(err, ERR_INVALID,
-            "the endpoint's URL holds a user or a password, which everybody on this machine can read");
-    } else {
+    char *user = part_of(url, CURLUPART_USER), *password = part_of(url, CURLUPART_PASSWORD), *whole = NULL;
+    const char *wrong = complaint(scheme, host, user || password);
+    if (!wrong && set_path(url) && curl_url_set(url, CURLUPART_FRAGMENT, NULL, 0) == CURLUE_OK)
+        whole = part_of(url, CURLUPART_URL);
+    if (!wrong && (!whole || strlen(whole) >= sizeof out->url))
+        wrong = "the endpoint's URL is too long";
+    if (!wrong) {
         const bool plain = strcmp(scheme, "http") == 0;
-        endpoint.openai = !plain && strcasecmp(host, "api.openai.com") == 0;
-        endpoint.exposed = plain && !is_loopback(host);
-        char *whole = NULL;
-        if (set_path(url) && curl_url_set(url, CURLUPART_FRAGMENT, NULL, 0) == CURLUE_OK)
-            whole = part_of(url, CURLUPART_URL);
-        if (whole && strlen(whole) < sizeof endpoint.url)
-            strcpy(endpoint.url, whole);
-        else
-            result = err_set(err, ERR_INVALID, "the endpoint's URL is too long");
-        curl_free(whole);
+        out->openai = !plain && strcasecmp(host, "api.openai.com") == 0;
+        out->exposed = plain && !is_loopback(host);
+        strcpy(out->url, whole);
     }
     curl_free(scheme);
     curl_free(host);
     curl_free(user);
     curl_free(password);
-    if (result == 0)
-        *out = endpoint;
-    return result;
+    curl_free(whole);
+    return wrong ? err_set(err, ERR_INVALID, "%s", wrong) : 0;
 }
 
 int chat_endpoint_parse(struct chat_endpoint *out, const char *text, struct err *err)

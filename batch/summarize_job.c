@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FAILED_IN_ROW_MAX = 50, PAUSE_MAX_S = 3600, BACK_OFF_MAX_S = 60, POLL_MS = 250 };
+enum { FAILED_IN_ROW_MAX = 50, PAUSE_MAX_S = 3600, BACK_OFF_MAX_S = 60, PAUSE_TOLD_S = 1, POLL_MS = 250 };
 
 enum slot_state { SLOT_IDLE, SLOT_ASKING, SLOT_WAITING };
 
@@ -71,7 +71,7 @@ static int ask(struct job *job, struct slot *slot, struct err *err)
     return 0;
 }
 
-/* The slot that may ask now, or NULL: of those whose time has come the one that has waited for the longest, by its user. */
+/* The slot that may ask now, or NULL: of those whose time has come the one with the earliest user. */
 static struct slot *first_due(const struct job *job)
 {
     const double now = progress_now();
@@ -161,6 +161,18 @@ static double back_off(struct job *job, size_t attempts)
     return longest * (1 - 0.5 * rng_uniform(&job->rng));
 }
 
+/* The endpoint is asked too much: nobody asks before `until`, and fewer at a time then. Told where a person would wonder, and
+ * once for the answers that come together. */
+static void pause_all(struct job *job, double until, const struct chat_answer *answer)
+{
+    const double now = progress_now();
+    job->window = job->window > 2 ? job->window / 2 : 1;
+    if (!job->progress.quiet && until > now + PAUSE_TOLD_S && until > job->paused_until + 1)
+        tell(job, "waiting for %.0f s: %s", until - now, answer->why);
+    if (until > job->paused_until)
+        job->paused_until = until;
+}
+
 static int try_again(struct job *job, struct slot *slot, const struct chat_answer *answer, struct err *err)
 {
     if (answer->wait > PAUSE_MAX_S)
@@ -168,10 +180,8 @@ static int try_again(struct job *job, struct slot *slot, const struct chat_answe
             "the endpoint wants a pause of %.0f s (%s); the same command goes on then", answer->wait,
             answer->why);
     const double now = progress_now(), wait = answer->wait > 0 ? answer->wait : back_off(job, slot->attempts);
-    if (answer->pause) {
-        job->paused_until = now + wait > job->paused_until ? now + wait : job->paused_until;
-        job->window = job->window > 2 ? job->window / 2 : 1;
-    }
+    if (answer->pause)
+        pause_all(job, now + wait, answer);
     if (slot->attempts > job->retries)
         return give_up(job, slot, answer, err);
     slot->state = SLOT_WAITING;

@@ -7,7 +7,7 @@ BEHAVIOUR ...` gives what the first, second, ... request about a user gets (`*` 
 behind the last of them, and without a line, it is `ok`; `BEHAVIOUR...` stands for all that follow. Another plan begins to count anew. Whom a request is about is read from
 the words `marker-USER` in its prompt.
 
-DIR/log gets a line a request when it arrives: seconds, user, behaviour, path, Authorization header. DIR/body.USER is the
+Where there is DIR/tls.pem, a key and a certificate, it speaks HTTPS. DIR/log gets a line a request when it arrives: seconds, user, behaviour, path, Authorization header. DIR/body.USER is the
 request's body. Ends when DIR/port is removed.
 """
 
@@ -16,6 +16,7 @@ import http.server
 import json
 import os
 import re
+import ssl
 import sys
 import threading
 import time
@@ -238,6 +239,10 @@ class Server(http.server.ThreadingHTTPServer):
 
 def main():
     server = Server(("127.0.0.1", 0), Handler)
+    if os.path.exists(f"{DIR}/tls.pem"):
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(f"{DIR}/tls.pem")
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with open(f"{DIR}/port.new", "w") as out:
         out.write(str(server.server_address[1]))

@@ -114,6 +114,7 @@ pause() { # NAME PLAN-WORD SECONDS SLOTS
         at && $1 >= at + least { after++ } END { exit !(at && after && !early) }' "$dir/llm/log" || fail "$1: $(cat "$dir/llm/log")"
 }
 pause "429 with seconds" 429:2 2 1
+grep -q "^waiting for 2 s: HTTP 429: slow down" "$dir/err" || fail "the pause is not told: $(cat "$dir/err")"
 pause "429 with a date" 429:date 1.9 4
 pause "503 with seconds" 503:1 1 4
 pause "429 without" 429 0.5 1
@@ -154,6 +155,17 @@ check "a redirect" 1 "a redirect, which is not followed, to http://127.0.0.1:$el
 there=$llm llm=9
 check "nobody listens" 1 "U1: no summary after 2 requests: .*onnect" --retries 1
 llm=$there
+
+# Whom nobody vouches for does not learn the key.
+if openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 -days 1 \
+    -keyout "$dir/private.pem" -out "$dir/certificate.pem" 2>"$dir/err"; then
+    mkdir "$dir/tls" && cat "$dir/private.pem" "$dir/certificate.pem" >"$dir/tls/tls.pem"
+    start_stub tls
+    "$embsum" summarize --news "$dir/news.tsv" --behaviors "$dir/behaviors.tsv" --endpoint "https://127.0.0.1:$port" --llm m \
+        --out "$dir/out.jsonl" --api-key-file "$dir/key" --quiet >"$dir/out" 2>"$dir/err" && fail "a certificate of nobody's"
+    grep -q "stopped, for it would be the same with every user: .*certificate" "$dir/err" || fail "TLS: $(cat "$dir/err")"
+    [ -s "$dir/tls/log" ] && fail "a request went to whom nobody vouches for"
+fi
 
 # ---- the key ----
 fresh 2 '* echo:500' 'U2 echo:401'

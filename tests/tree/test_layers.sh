@@ -61,6 +61,15 @@ door 'curl/.*' 1 'batch/chat\.c'
 door 'nettle/.*' 9 'batch/.*\.c'
 door 'syslog\.h' 9 '(server|batch)/.*\.c'
 
+# ---- what the daemon loads ---------------------------------------------------------------------------------
+
+# The network reaches it: it loads nothing that it does not use.
+loaded=$(objdump -p "$BUILD/embsumd" 2>/dev/null | awk '$1 == "NEEDED" { print $2 }')
+[ "$loaded" ] || fail "$BUILD/embsumd is not built"
+for library in libcurl libsentencepiece libnettle; do
+    case $loaded in *"$library"*) fail "embsumd loads $library, which is for embsum alone" ;; esac
+done
+
 # ---- what the libraries among the parts reference ----------------------------------------------------------
 
 # fprintf is no sin where its stream is a file of our own, and stdout and stderr cannot be one.
