@@ -32,7 +32,7 @@ static int print_prompts(
 {
     size_t total = 0, most = 0;
     int result = 0;
-    for (size_t i = 0; result == 0 && i < set->count && !stop_asked(); i++) {
+    for (size_t i = 0; result == 0 && i < set->count && !stop_asked() && !ferror(stdout); i++) {
         struct prompt prompt;
         size_t system = 0, user = 0;
         result = summarize_set_prompt(&prompt, set, i, err);

@@ -184,6 +184,9 @@ static int try_again(struct job *job, struct slot *slot, const struct chat_answe
         pause_all(job, now + wait, answer);
     if (slot->attempts > job->retries)
         return give_up(job, slot, answer, err);
+    /* Retries are not told, but for the very first answer: a mistyped address shows at once. */
+    if (job->figures->requests - job->asking == 1 && !job->progress.quiet)
+        tell(job, "the first request failed, and is repeated: %s", answer->why);
     slot->state = SLOT_WAITING;
     slot->due = now + wait;
     return 0;

@@ -1,4 +1,5 @@
-/* The file of summaries while it grows (DESIGN, "Files"): a line is there whole or not at all, whenever the program dies.
+/* The file of summaries while it grows (DESIGN, "Files"): a line is there whole or not at
+ * all, whenever the program dies.
  *
  * One writer at a time holds the file's lock. A line is one write at the end of the file; what a writer left of a line
  * when it was killed is cut off by the next one. Summaries survive a kill as soon as they are appended, and a loss of
