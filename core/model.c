@@ -109,7 +109,10 @@ static void add_all(struct builder *b)
     const double state = c->initializer_factor * pow((double)d, -0.25);
     const bool no_decoder = c->ablation == ABLATION_NO_LSUM;
 
-    model->shared = add(b, matrix(c->vocab_size, d, c->initializer_factor, false), "shared.weight");
+    /* A step of Adam moves a weight by about the rate, whatever its size: small embeddings learn sooner, and the norms
+     * behind them take their scale off anyway. */
+    const double embedding = 0.2 * c->initializer_factor;
+    model->shared = add(b, matrix(c->vocab_size, d, embedding, false), "shared.weight");
     for (size_t i = 0; i < c->encoder_layers; i++) {
         struct model_block *block = &model->encoder[i];
         add_attention(
@@ -126,8 +129,7 @@ static void add_all(struct builder *b)
     }
     model->decoder_norm = add(b, norm(d, state, no_decoder), "decoder.final_layer_norm.weight");
     model->lm_head =
-        c->tied ? model->shared
-                : add(b, matrix(c->vocab_size, d, c->initializer_factor, no_decoder), "lm_head.weight");
+        c->tied ? model->shared : add(b, matrix(c->vocab_size, d, embedding, no_decoder), "lm_head.weight");
 
     const bool no_upe = c->ablation == ABLATION_NO_UPE, no_cpe = c->ablation == ABLATION_NO_CPE;
     const double code = pow((double)p, -0.5);

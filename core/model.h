@@ -71,9 +71,9 @@ struct model_load_options {
 int model_load(
     struct model **out, const char *dir, const struct model_load_options *options, struct err *err);
 
-/* Random weights, as Hugging Face initialises T5, but for two choices that EmbSum needs from scratch: the final norms
- * begin at d^-1/4, and the row of [SOS] at a tenth, so that the state that stands for an item is made of the item and not
- * of [SOS]. The same seed gives the same model everywhere. */
+/* Random weights, as Hugging Face initialises T5, but for three choices that help EmbSum from scratch: embeddings have a
+ * fifth of T5's deviation, [SOS]'s row half of that, so that the state that stands for an item is made of the item and not
+ * of [SOS], and the final norms begin at d^-1/4. The same seed gives the same model everywhere. */
 int model_init(struct model **out, const char *config_path, unsigned long seed, struct err *err);
 
 /* Write dir/config.json and dir/model.safetensors, each replaced in one step. The folder must exist. */

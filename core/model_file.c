@@ -44,7 +44,7 @@ int model_init(struct model **out, const char *config_path, unsigned long seed, 
     const size_t d = model->config.d_model;
     float *sos = model->params + (model->shared - model->params) + (size_t)model->config.sos_id * d;
     for (size_t i = 0; i < d; i++)
-        sos[i] *= 0.1f;
+        sos[i] *= 0.5f;
     *out = model;
     return 0;
 }
