@@ -93,6 +93,22 @@ static uint64_t relu_pieces(void *ctx)
     return differences_zeros(c->y, ALL);
 }
 
+static void tanh_forward(void *ctx, double *y)
+{
+    struct vec_case *c = ctx;
+    memcpy(c->y, c->x, ALL * sizeof *c->y);
+    vec_tanh(c->y, ALL);
+    widen(y, c->y, ALL);
+}
+
+static void tanh_backward(void *ctx, const double *dy)
+{
+    struct vec_case *c = ctx;
+    narrow(c->work, dy, ALL);
+    vec_tanh_backward(c->work, c->y, ALL);
+    vec_add(c->dx, c->work, ALL);
+}
+
 static void gated_gelu_forward(void *ctx, double *y)
 {
     struct vec_case *c = ctx;
@@ -147,6 +163,7 @@ static void test_vec(void **state)
         {"rms_norm", &c, ALL, 2, both, rms_norm_forward, rms_norm_backward, NULL},
         {"softmax", &c, ALL, 2, both, softmax_forward, softmax_backward, NULL},
         {"relu", &c, ALL, 1, both, relu_forward, relu_backward, relu_pieces},
+        {"tanh", &c, ALL, 1, both, tanh_forward, tanh_backward, NULL},
         {"gated_gelu", &c, ALL, 1, wide, gated_gelu_forward, gated_gelu_backward, NULL},
         {"dropout", &c, ALL, 1, both, dropout_forward, dropout_backward, NULL},
     };

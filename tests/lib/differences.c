@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLE = 160 }; /* elements of a tensor that are moved: all, or so many of them at random */
+enum { SAMPLE = 100 }; /* elements of a tensor that are moved: all, or so many of them at random */
 
 void differences_draw(float *x, size_t count, double deviation, struct rng *rng)
 {
