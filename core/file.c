@@ -1,10 +1,13 @@
 #include "core/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -67,13 +70,63 @@ int file_make_dir(const char *path, struct err *err)
     return err_errno(err, "make the folder %s", path);
 }
 
+/* A temporary is locked by its writer, and the lock goes with the writer: one that can be locked has been left behind.
+ * Best effort: where the file system knows no locks, they stay. */
+#define UNFINISHED ".unfinished-"
+
+static bool is_temporary_of(const char *entry, const char *name)
+{
+    const size_t len = strlen(name);
+    return strncmp(entry, name, len) == 0 && strncmp(entry + len, UNFINISHED, strlen(UNFINISHED)) == 0;
+}
+
+static void remove_left_behind(const char *path)
+{
+    char folder[4096], name[4096];
+    strcpy(folder, path);
+    strcpy(name, path);
+    const char *last = basename(name);
+    DIR *entries = opendir(dirname(folder));
+    for (const struct dirent *entry; entries && (entry = readdir(entries));) {
+        if (!is_temporary_of(entry->d_name, last))
+            continue;
+        const int fd = openat(dirfd(entries), entry->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            unlinkat(dirfd(entries), entry->d_name, 0);
+        close(fd);
+    }
+    if (entries)
+        closedir(entries);
+}
+
+/* Create and lock a temporary. Between the two it looks left behind: when another writer has removed it, take another. */
+static int create_temporary(struct file_replacement *file)
+{
+    for (int tries = 0; tries < 100; tries++) {
+        struct stat status;
+        snprintf(file->temporary, sizeof file->temporary, "%s" UNFINISHED "XXXXXX", file->path);
+        const int fd = mkostemp(file->temporary, O_CLOEXEC);
+        if (fd < 0)
+            return fd;
+        const bool lost = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+        if (!lost && fstat(fd, &status) == 0 && status.st_nlink > 0)
+            return fd;
+        unlink(file->temporary);
+        close(fd);
+    }
+    errno = EBUSY;
+    return -1;
+}
+
 int file_replace_begin(struct file_replacement *file, const char *path, struct err *err)
 {
     if (strlen(path) >= sizeof file->path)
         return err_set(err, ERR_INVALID, "the path %.64s... is too long", path);
     strcpy(file->path, path);
-    snprintf(file->temporary, sizeof file->temporary, "%s.XXXXXX", path);
-    const int fd = mkostemp(file->temporary, O_CLOEXEC);
+    remove_left_behind(path);
+    const int fd = create_temporary(file);
     if (fd < 0)
         return err_errno(err, "create %s", file->temporary);
     const mode_t mask = umask(0);
