@@ -70,35 +70,34 @@ int file_make_dir(const char *path, struct err *err)
     return err_errno(err, "make the folder %s", path);
 }
 
-/* A temporary is locked by its writer, and the lock goes with the writer: one that can be locked has been left behind.
- * Best effort: where the file system knows no locks, they stay. */
+/* A temporary is locked by its writer, and the lock goes with the writer: one that can be locked has been left behind, by
+ * whatever file's writer of this folder. Best effort: where the file system knows no locks, they stay. */
 #define UNFINISHED ".unfinished-"
+#define RANDOM "XXXXXX"
 
-static bool is_temporary_of(const char *entry, const char *name)
+static bool is_temporary(const char *name)
 {
-    const size_t len = strlen(name);
-    return strncmp(entry, name, len) == 0 && strncmp(entry + len, UNFINISHED, strlen(UNFINISHED)) == 0;
+    const char *at = strstr(name, UNFINISHED);
+    return at && strlen(at) == strlen(UNFINISHED RANDOM);
 }
 
 static void remove_left_behind(const char *path)
 {
-    char folder[4096], name[4096];
-    strcpy(folder, path);
-    strcpy(name, path);
-    const char *last = basename(name);
-    DIR *entries = opendir(dirname(folder));
-    for (const struct dirent *entry; entries && (entry = readdir(entries));) {
-        if (!is_temporary_of(entry->d_name, last))
+    char copy[4096];
+    strcpy(copy, path);
+    DIR *folder = opendir(dirname(copy));
+    for (const struct dirent *entry; folder && (entry = readdir(folder));) {
+        if (!is_temporary(entry->d_name))
             continue;
-        const int fd = openat(dirfd(entries), entry->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        const int fd = openat(dirfd(folder), entry->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
         if (fd < 0)
             continue;
         if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-            unlinkat(dirfd(entries), entry->d_name, 0);
+            unlinkat(dirfd(folder), entry->d_name, 0);
         close(fd);
     }
-    if (entries)
-        closedir(entries);
+    if (folder)
+        closedir(folder);
 }
 
 /* Create and lock a temporary. Between the two it looks left behind: when another writer has removed it, take another. */
@@ -106,7 +105,7 @@ static int create_temporary(struct file_replacement *file)
 {
     for (int tries = 0; tries < 100; tries++) {
         struct stat status;
-        snprintf(file->temporary, sizeof file->temporary, "%s" UNFINISHED "XXXXXX", file->path);
+        snprintf(file->temporary, sizeof file->temporary, "%s" UNFINISHED RANDOM, file->path);
         const int fd = mkostemp(file->temporary, O_CLOEXEC);
         if (fd < 0)
             return fd;

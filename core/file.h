@@ -11,7 +11,7 @@
 int file_read(char **data, size_t *len, const char *path, size_t max, struct err *err);
 
 /* A file being written beside its place, as PATH.unfinished-XXXXXX: it takes the place in one step, with all its bytes on
- * the disk, or never. Close it with exactly one of the two. What a writer of the same file left when it was killed is
+ * the disk, or never. Close it with exactly one of the two. What writers in the same folder left when they were killed is
  * removed at the beginning, so that a job which is killed again and again does not fill the disk. */
 struct file_replacement {
     FILE *stream;

@@ -63,7 +63,7 @@ unfinished() {
 kills=0 torn=0
 for pause in $(awk -v seed="$EMBSUM_SEED" -v took="$took" 'BEGIN {
     srand(seed)
-    for (i = 0; i < 10; i++) printf "%.3f\n", rand() * took / 4000 }'); do
+    for (i = 0; i < 10; i++) printf "%.3f\n", rand() * took / 3000 }'); do
     unfinished "$dir/killed"
     before=$found
     (become "$dir/killed") &
@@ -95,6 +95,7 @@ while kill -0 "$pid" 2>/dev/null && [ "$(cat "$dir/part/train.jsonl" 2>/dev/null
 kill -9 "$pid"
 wait "$pid" 2>/dev/null
 pid=''
+rm -f "$dir"/part/*.unfinished-* # else a full disk would get room when the next run removes them
 [ -e "$dir/part/train.safetensors" ] && [ "$(wc -l <"$dir/part/train.jsonl")" -lt 20 ] || fail "no run to go on from"
 
 # refused OUT LIMIT NAME WHY: it cannot go on, says which file it could not write, and the last checkpoint stays as it was

@@ -56,13 +56,16 @@ static void test_replace(void **state)
     assert_int_equal(entries(), 1);
 }
 
-/* A child that begins and is killed, with half of its file written. */
+/* A child that begins another file and is killed, with half of it written. */
 static void leave_behind(void)
 {
     const pid_t child = fork();
     if (child == 0) {
         struct file_replacement file;
-        begin(&file, "half");
+        char other[300];
+        snprintf(other, sizeof other, "%s/other", dir);
+        if (file_replace_begin(&file, other, NULL) == 0)
+            fputs("half", file.stream);
         raise(SIGKILL);
     }
     int status;
@@ -87,11 +90,12 @@ static void test_killed_writers(void **state)
     assert_int_equal(entries(), 1);
 }
 
-/* Names that only begin alike are somebody's. */
+/* Names that only look alike are somebody's. */
 static void test_other_files(void **state)
 {
     (void)state;
-    static const char *const names[] = {"file.backup", "file.old", "file2", "fil", "file2.unfinished-ABCDEF"};
+    static const char *const names[] = {
+        "file.backup", "file.old", "file2", "fil", "file.unfinished-", "file.unfinished-draft"};
     struct file_replacement file;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         scratch_write(dir, names[i], "mine", 4);
