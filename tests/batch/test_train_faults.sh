@@ -24,10 +24,10 @@ echo "EMBSUM_SEED=$EMBSUM_SEED"
 "$embsum" init --quiet --config "$demo/config.json" --vocab "$demo/spiece.model" --out "$dir/model" --seed 2 || exit 1
 head -n 20 "$demo/behaviors.tsv" >"$dir/behaviors.tsv"
 
-# become OUT: 20 steps of 4 examples, a checkpoint after each, in place of this shell, so that a signal reaches the program
+# become OUT: 24 steps of 4 examples, a checkpoint after each, in place of this shell, so that a signal reaches the program
 become() {
     exec "$embsum" train --resume --model "$dir/model" --news "$demo/news.tsv" --behaviors "$dir/behaviors.tsv" \
-        --summaries "$demo/summaries.jsonl" --out "$1" --epochs 20 --steps 20 --batch 4 --rate 2e-3 --seed 5 --threads 2 \
+        --summaries "$demo/summaries.jsonl" --out "$1" --epochs 20 --steps 24 --batch 4 --rate 2e-3 --seed 5 --threads 2 \
         --quiet --checkpoint-every 1
 }
 # same OUT: it ended as the undisturbed run did, and left nothing else
@@ -44,12 +44,12 @@ loads() {
     [ ! -e "$1/model.safetensors" ] || "$embsum" eval --quiet --model "$1" --news "$demo/news.tsv" \
         --behaviors "$dir/behaviors.tsv" --limit 1 >"$dir/log" 2>&1 || fail "$1 is no model: $(cat "$dir/log")"
 }
-milliseconds() { echo $(($(date +%s%N) / 1000000)); }
+steps() {
+    [ ! -e "$1/train.jsonl" ] && echo 0 || wc -l <"$1/train.jsonl"
+}
 
-start=$(milliseconds)
 (become "$dir/whole") || fail "train: exit $?"
-took=$(($(milliseconds) - start))
-[ "$(wc -l <"$dir/whole/train.jsonl")" = 20 ] || fail "the undisturbed run has not 20 steps"
+[ "$(steps "$dir/whole")" = 24 ] || fail "the undisturbed run has not 24 steps"
 
 # ---- kill -9 ----
 # unfinished OUT: $found = what is being written there, or has been left by a writer that was killed
@@ -59,15 +59,19 @@ unfinished() {
         [ ! -e "$name" ] || found="$found $name"
     done
 }
-# Every second kill waits until a model or checkpoint is being written that was not left by the kills before.
+# Each kill comes 0 to 2 steps after the one before and a random moment later, up to 0.15 s, in which the program may just
+# be starting; every second one waits until a model or checkpoint is being written that was not left by a kill before.
 kills=0 torn=0
-for pause in $(awk -v seed="$EMBSUM_SEED" -v took="$took" 'BEGIN {
+awk -v seed="$EMBSUM_SEED" 'BEGIN {
     srand(seed)
-    for (i = 0; i < 10; i++) printf "%.3f\n", rand() * took / 3000 }'); do
+    for (i = 0; i < 8; i++) print int(3 * rand()), 0.15 * rand() }' >"$dir/moments"
+while read -r more pause <&3; do
     unfinished "$dir/killed"
     before=$found
-    (become "$dir/killed") &
+    goal=$(($(steps "$dir/killed") + more))
+    (become "$dir/killed") 3<&- &
     pid=$!
+    while kill -0 "$pid" 2>/dev/null && [ "$(steps "$dir/killed")" -lt "$goal" ]; do sleep 0.01; done
     sleep "$pause"
     if [ $((kills % 2)) = 1 ]; then
         while kill -0 "$pid" 2>/dev/null; do
@@ -82,21 +86,21 @@ for pause in $(awk -v seed="$EMBSUM_SEED" -v took="$took" 'BEGIN {
     unfinished "$dir/killed"
     [ -z "$found" ] || [ "$found" = "$before" ] || torn=$((torn + 1))
     loads "$dir/killed"
-done
-echo "killed $kills times, $torn times in the middle of a checkpoint, at last after step $(wc -l <"$dir/killed/train.jsonl")"
-[ "$kills" -ge 5 ] && [ "$torn" -ge 2 ] || fail "too few of these kills show anything"
+done 3<"$dir/moments"
+echo "killed $kills times, $torn times in the middle of a checkpoint, at last after step $(steps "$dir/killed") of 24"
+[ "$kills" = 8 ] && [ "$torn" -ge 3 ] || fail "too few of these kills show anything"
 (become "$dir/killed") || fail "resume: exit $?"
 same "$dir/killed"
 
 # ---- no room ----
 (become "$dir/part") &
 pid=$!
-while kill -0 "$pid" 2>/dev/null && [ "$(cat "$dir/part/train.jsonl" 2>/dev/null | wc -l)" -lt 8 ]; do sleep 0.05; done
+while kill -0 "$pid" 2>/dev/null && [ "$(steps "$dir/part")" -lt 8 ]; do sleep 0.05; done
 kill -9 "$pid"
 wait "$pid" 2>/dev/null
 pid=''
 rm -f "$dir"/part/*.unfinished-* # else a full disk would get room when the next run removes them
-[ -e "$dir/part/train.safetensors" ] && [ "$(wc -l <"$dir/part/train.jsonl")" -lt 20 ] || fail "no run to go on from"
+[ -e "$dir/part/train.safetensors" ] && [ "$(steps "$dir/part")" -lt 24 ] || fail "no run to go on from"
 
 # refused OUT LIMIT NAME WHY: it cannot go on, says which file it could not write, and the last checkpoint stays as it was
 refused() {
