@@ -60,7 +60,7 @@ unfinished() {
     done
 }
 # Each kill comes 0 to 2 steps after the one before and a random moment later, up to 0.15 s, in which the program may just
-# be starting; every second one waits until a model or checkpoint is being written that was not left by a kill before.
+# be starting; two of three then wait until a model or checkpoint is being written that was not left by a kill before.
 kills=0 torn=0
 awk -v seed="$EMBSUM_SEED" 'BEGIN {
     srand(seed)
@@ -73,7 +73,7 @@ while read -r more pause <&3; do
     pid=$!
     while kill -0 "$pid" 2>/dev/null && [ "$(steps "$dir/killed")" -lt "$goal" ]; do sleep 0.01; done
     sleep "$pause"
-    if [ $((kills % 2)) = 1 ]; then
+    if [ $((kills % 3)) != 0 ]; then
         while kill -0 "$pid" 2>/dev/null; do
             unfinished "$dir/killed"
             case ${found#"$before"} in *safetensors*) break ;; esac
@@ -88,7 +88,7 @@ while read -r more pause <&3; do
     loads "$dir/killed"
 done 3<"$dir/moments"
 echo "killed $kills times, $torn times in the middle of a checkpoint, at last after step $(steps "$dir/killed") of 24"
-[ "$kills" = 8 ] && [ "$torn" -ge 3 ] || fail "too few of these kills show anything"
+[ "$kills" = 8 ] && [ "$torn" -ge 2 ] || fail "too few of these kills show anything"
 (become "$dir/killed") || fail "resume: exit $?"
 same "$dir/killed"
 
@@ -102,7 +102,8 @@ pid=''
 rm -f "$dir"/part/*.unfinished-* # else a full disk would get room when the next run removes them
 [ -e "$dir/part/train.safetensors" ] && [ "$(steps "$dir/part")" -lt 24 ] || fail "no run to go on from"
 
-# refused OUT LIMIT NAME WHY: it cannot go on, says which file it could not write, and the last checkpoint stays as it was
+# refused OUT LIMIT NAME WHY: with files of at most LIMIT blocks of 512 bytes it cannot go on, says which file it could not
+# write, and the last checkpoint stays as it was
 refused() {
     cp "$1/train.safetensors" "$dir/old"
     (
@@ -118,10 +119,12 @@ refused() {
     loads "$1"
 }
 
-# A limit of 1 MB stops the model's 2 MB, one of 4 MB the checkpoint's 6 MB (in blocks of 512 bytes).
+# Half the model's size stops the model; two thirds of the checkpoint's, which holds three times as much, only that.
+model_room=$(($(stat -c %s "$dir/part/model.safetensors") / 2))
+checkpoint_room=$(($(stat -c %s "$dir/part/train.safetensors") * 2 / 3))
 cp -r "$dir/part" "$dir/limited"
-refused "$dir/limited" 2000 model.safetensors "File too large"
-refused "$dir/limited" 8000 train.safetensors "File too large"
+refused "$dir/limited" $((model_room / 512)) model.safetensors "File too large"
+refused "$dir/limited" $((checkpoint_room / 512)) train.safetensors "File too large"
 (become "$dir/limited") || fail "resume without the limit: exit $?"
 same "$dir/limited"
 
@@ -129,15 +132,15 @@ if [ -n "${EMBSUM_OWN_MOUNTS:-}" ]; then
     # fill BYTES: the disk, but for so many
     fill() { head -c $(($(df -B1 --output=avail "$dir/disk" | tail -n 1) - $1)) /dev/zero >"$dir/disk/filler"; }
     mkdir "$dir/disk"
-    mount -t tmpfs -o size=32m none "$dir/disk"
+    mount -t tmpfs -o size=48m none "$dir/disk"
     cp -r "$dir/part" "$dir/disk/run"
     fill 0
     refused "$dir/disk/run" unlimited spiece.model "No space left on device"
     rm "$dir/disk/filler"
-    fill 1000000
+    fill $model_room
     refused "$dir/disk/run" unlimited model.safetensors "No space left on device"
     rm "$dir/disk/filler"
-    fill 4000000
+    fill $checkpoint_room
     refused "$dir/disk/run" unlimited train.safetensors "No space left on device"
     rm "$dir/disk/filler"
     (become "$dir/disk/run") || fail "resume with space again: exit $?"
