@@ -8,7 +8,7 @@
 struct train_step_options {
     double lambda, dropout;
     size_t micro_batch; /* examples whose activations are in memory at once, in each thread */
-    size_t negatives, threads;
+    size_t negatives, shared_negatives, threads;
     uint64_t seed;
 };
 
