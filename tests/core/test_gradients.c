@@ -236,24 +236,41 @@ static void test_poly(void **state)
 
 /* ---- the score and L_NCE ---- */
 
-enum { M = 4, N = 3, CANDIDATES = 5 };
+enum { M = 4, N = 3, CONTENTS = 6, USERS = 2, CANDIDATES = 4 };
+
+/* Two users whose candidates overlap; one content is nobody's, and one stands twice among a user's. */
+static const uint32_t which[USERS][CANDIDATES] = {{3, 0, 1, 4}, {1, 4, 0, 1}};
 
 struct score_case {
-    float a[M * WIDTH], b[CANDIDATES * N * WIDTH], proj[WIDTH * WIDTH], scores[CANDIDATES];
-    float da[M * WIDTH], db[CANDIDATES * N * WIDTH], dproj[WIDTH * WIDTH], dscores[CANDIDATES];
+    float a[USERS * M * WIDTH], b[CONTENTS * N * WIDTH], proj[WIDTH * WIDTH], scores[CANDIDATES];
+    float da[USERS * M * WIDTH], db[CONTENTS * N * WIDTH], dproj[WIDTH * WIDTH], dscores[CANDIDATES];
     struct score_tape *tape;
 };
 
+/* Forward and, with dy, backward, user by user. */
+static void run_scores(struct score_case *c, double *y, const double *dy)
+{
+    assert_int_equal(score_contents(c->tape, c->b, c->proj, N, WIDTH, CONTENTS, NULL), 0);
+    for (size_t u = 0; u < USERS; u++) {
+        const size_t at = u * CANDIDATES;
+        assert_int_equal(
+            score_forward(y + at, c->tape, c->a + u * M * WIDTH, M, which[u], CANDIDATES, NULL), 0);
+        if (dy)
+            score_backward(c->da + u * M * WIDTH, dy + at, c->tape);
+    }
+    if (dy)
+        score_contents_backward(c->db, c->dproj, c->tape);
+}
+
 static void scores_forward(void *ctx, double *y)
 {
-    struct score_case *c = ctx;
-    assert_int_equal(score_forward(y, c->tape, c->a, c->b, c->proj, M, N, WIDTH, CANDIDATES, NULL), 0);
+    run_scores(ctx, y, NULL);
 }
 
 static void scores_backward(void *ctx, const double *dy)
 {
-    struct score_case *c = ctx;
-    score_backward(c->da, c->db, c->dproj, dy, c->tape);
+    double y[USERS * CANDIDATES];
+    run_scores(ctx, y, dy);
 }
 
 /* L_NCE is a function of scores; here they are the tensor. */
@@ -288,8 +305,8 @@ static void test_score(void **state)
     const struct differences_tensor tensors[] = {{"A", c.a, c.da, COUNT(c.a)}, {"B", c.b, c.db, COUNT(c.b)},
         {"W_s", c.proj, c.dproj, COUNT(c.proj)}},
                                     scores[] = {{"scores", c.scores, c.dscores, CANDIDATES}};
-    differences_check(
-        &(struct differences){"score", &c, CANDIDATES, 3, tensors, scores_forward, scores_backward, NULL});
+    differences_check(&(struct differences){
+        "score", &c, USERS * CANDIDATES, 3, tensors, scores_forward, scores_backward, NULL});
     differences_check(&(struct differences){"score_nce", &c, 1, 1, scores, nce_forward, nce_backward, NULL});
     score_tape_free(c.tape);
 }
