@@ -48,6 +48,7 @@ int main(int argc, char **argv)
 {
     struct err err = ERR_INIT;
     signal(SIGPIPE, SIG_IGN); /* a store that hangs up is an error to report, not a death */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a file that outgrows its limit */
     if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;
