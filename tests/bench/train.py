@@ -83,8 +83,8 @@ def cpu_seconds(pid):
 
 
 def run(command, env, log, what):
-    """Run a program that writes a JSON line a step into the file `log`. Each line gets the wall clock and the CPU time at
-    its appearance (before it is waited for, so that /proc still has the process); with them comes the peak memory of the whole process in MiB."""
+    """Run a program that writes a JSON line a step into the file `log`. Gives the lines, the wall clock and the CPU time at
+    each one's appearance (read before the process is waited for: /proc still has it), and its peak memory in MiB."""
     errors = log.with_suffix(".err")
     with open(log, "w") as out, open(errors, "w") as err:
         process = subprocess.Popen(command, env=env, stdout=out, stderr=err)
@@ -125,15 +125,15 @@ class Bench:
         wall, cpu = (marks[len(lines) - 1][i] - marks[0][i] for i in (0, 1))
         return {"speed": tokens / wall, "cpu_speed": tokens / cpu if cpu else 0, "memory": memory, "lines": lines}
 
-    def ours(self, threads, kernel, steps, dropout):
+    def ours(self, threads, setting, steps, dropout):
         out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
         command = [BUILD / "embsum", "train", *self.inputs, "--out", out, "--batch", self.size["examples"]]
         command += ["--epochs", steps, "--rate", RATE, "--head-factor", HEAD_FACTOR, "--lambda", LAMBDA, "--warmup", 0]
         command += ["--clip", CLIP, "--dropout", dropout, "--threads", threads, "--quiet"]
-        result = run(list(map(str, command)), environment(KERNELS[kernel]), out / "train.jsonl", "embsum train")
-        return self.figures(*result)
+        command += ["--micro-batch", setting["micro"]]
+        return self.figures(*run(list(map(str, command)), environment({}), out / "train.jsonl", "embsum train"))
 
     def peer(self, threads, setting, steps, dropout):
         limits = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
@@ -143,17 +143,16 @@ class Bench:
         command += ["--micro", setting["micro"], "--foreach", setting["foreach"], "--bucket", setting["bucket"]]
         return self.figures(*run(list(map(str, command)), environment(env), self.folder / "peer.jsonl", "the peer"))
 
-    # -- the peer's best setting: one dimension after the other
+    # -- the best setting of a side: one dimension after the other
 
-    def tune(self, threads, setting, dimensions, dropout):
+    def tune(self, side, threads, setting, dimensions, dropout):
         tried = {}
 
         def speed(candidate):
-            key = json.dumps(candidate, sort_keys=True)
+            key = json.dumps(candidate)
             if key not in tried:
-                tried[key] = self.peer(threads, candidate, 2, dropout)
-                result = tried[key]
-                say(f"  peer, {threads} threads, {key}: {result['speed']:.0f} tokens/s, {result['memory']:.0f} MiB")
+                tried[key] = result = getattr(self, side)(threads, candidate, 2, dropout)
+                say(f"  {side}, {key}: {result['speed']:.0f} tokens/s, {result['memory']:.0f} MiB")
             # with one thread the CPU time tells the same as the clock, and less of what else the machine does
             return tried[key]["cpu_speed" if threads == 1 else "speed"]
 
@@ -176,12 +175,12 @@ def spread(values):
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def measure(bench, threads, setting, rounds, dropout):
+def measure(bench, threads, settings, rounds, dropout):
     steps = bench.size["steps"] + 1
     pairs = []
     for turn in range(rounds):
-        ours = bench.ours(threads, "as set", steps, dropout)
-        peer = bench.peer(threads, setting, steps, dropout)
+        ours = bench.ours(threads, settings["ours"], steps, dropout)
+        peer = bench.peer(threads, settings["peer"], steps, dropout)
         pairs.append((ours, peer))
         say(f"  round {turn + 1}: ours {ours['speed']:.0f}, peer {peer['speed']:.0f} tokens/s")
     first, later = compare(*pairs[0])
@@ -189,7 +188,7 @@ def measure(bench, threads, setting, rounds, dropout):
         "size": bench.name,
         "threads": threads,
         "dropout": dropout,
-        "setting": setting,
+        "settings": dict(settings),
         "tokens": pairs[0][0]["lines"][0]["tokens"],
         "examples": bench.size["examples"],
         "difference": first,
@@ -210,7 +209,8 @@ def measure(bench, threads, setting, rounds, dropout):
 
 def show(rows):
     what = {"speed": "tokens/s", "cpu_speed": "tokens/CPU s", "memory": "peak MiB"}
-    print(f"\n{'size':9} {'threads':7} {'dropout':7} {'':13} {'ours':>8} {'(min - max)':>17} {'PyTorch':>8} {'(min - max)':>17} {'ratio':>6}")
+    sides = " ".join(f"{side:>8} {'(min - max)':>17}" for side in ("ours", "PyTorch"))
+    print(f"\n{'size':9} {'threads':7} {'dropout':7} {'':13} {sides} {'ratio':>6}")
     for row in rows:
         for key, name in what.items():
             cells = []
@@ -224,9 +224,17 @@ def show(rows):
         print(
             f"{'':25} {row['examples']} examples, {row['tokens']} tokens a step; first losses and norm differ by "
             f"{row['difference']:.1e}{'' if row['same'] else ' WRONG'}, later by {row['difference_later']:.1e}; "
-            f"PyTorch at {json.dumps(row['setting'])}"
+            f"ours at {json.dumps(row['settings']['ours'])}, PyTorch at {json.dumps(row['settings']['peer'])}"
         )
     print(f"\ngoals: tokens/s at least {SPEED_GOAL} x PyTorch's, peak memory at most {MEMORY_GOAL} x")
+
+
+def dimensions_of(side, first, threads, examples):
+    """What is tried to find a side's best setting; with more threads only what may depend on their number."""
+    if side == "ours":
+        return {"micro": [micro for micro in (1, 2, 4, 8) if micro * threads <= examples]}
+    dimensions = {"kernel": list(KERNELS), "micro": [1, 2, 4], "foreach": [0, 1]} if first else {}
+    return {**dimensions, "waiting": list(WAITING)} if threads > 1 else dimensions
 
 
 def main():
@@ -234,25 +242,30 @@ def main():
     parser.add_argument("--size", action="append", choices=SIZES)
     parser.add_argument("--threads", action="append", type=int)
     parser.add_argument("--dropout", type=float, default=0, help="in both; the losses are then not compared")
+    parser.add_argument("--quick", action="store_true", help="at the usual best settings, without looking for them")
     parser.add_argument("--json", default=BUILD / "bench/train.json")
     args = parser.parse_args()
     start, rows = time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="bench-train.") as folder:
         for name in args.size or SIZES:
             bench = Bench(name, pathlib.Path(folder))
-            setting = {"kernel": "as set", "waiting": "spin", "micro": 2, "bucket": 1024, "foreach": 0}
+            settings = {
+                "ours": {"micro": 1},
+                "peer": {"kernel": "SkylakeX", "waiting": "sleep", "micro": 2, "bucket": 1024, "foreach": 0},
+            }
             for index, threads in enumerate(args.threads or [1, 2]):
                 say(f"{name}, {threads} threads")
-                dimensions = {"kernel": KERNELS, "micro": [1, 2, 4], "foreach": [0, 1]} if index == 0 else {}
-                if threads > 1:
-                    dimensions["waiting"] = WAITING
-                setting = bench.tune(threads, setting, dimensions, args.dropout)
-                rows.append(measure(bench, threads, setting, ROUNDS, args.dropout))
+                for side, setting in settings.items():
+                    dimensions = dimensions_of(side, index == 0, threads, bench.size["examples"])
+                    if not args.quick:
+                        settings[side] = bench.tune(side, threads, setting, dimensions, args.dropout)
+                rows.append(measure(bench, threads, settings, ROUNDS, args.dropout))
     show(rows)
     path = pathlib.Path(args.json)
     path.parent.mkdir(parents=True, exist_ok=True)
     kernel = os.environ.get("OPENBLAS_CORETYPE") or "not set"
-    path.write_text(json.dumps({"rounds": ROUNDS, "openblas_coretype": kernel, "vocabulary": VOCAB.name, "rows": rows}, indent=1) + "\n")
+    result = {"rounds": ROUNDS, "openblas_coretype": kernel, "vocabulary": VOCAB.name, "rows": rows}
+    path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"OPENBLAS_CORETYPE {kernel}, {ROUNDS} rounds, {time.monotonic() - start:.0f} s; {path}")
     return 0 if all(row["same"] and row["speed_holds"] and row["memory_holds"] for row in rows) else 1
 
