@@ -1,5 +1,6 @@
 #include "batch/train_step.h"
 
+#include "core/array.h"
 #include "core/rng.h"
 #include "core/vec.h"
 
@@ -156,7 +157,7 @@ int train_step_run(struct train_step *s, const uint32_t *examples, size_t count,
 static int worker_init(struct worker *w, struct err *err)
 {
     const struct train_step *s = w->step;
-    w->grads = malloc(s->model->param_count * sizeof *w->grads);
+    w->grads = array_floats(s->model->param_count, false);
     w->items = calloc(s->options.micro_batch, sizeof *w->items);
     w->examples = calloc(s->options.micro_batch, sizeof *w->examples);
     if (!w->grads || !w->items || !w->examples)

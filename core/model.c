@@ -1,4 +1,5 @@
 /* The table of parameters, and the pointers into them. */
+#include "core/array.h"
 #include "core/model_int.h"
 
 #include <math.h>
@@ -163,7 +164,7 @@ int model_build(struct model **out, const char *config_text, size_t config_len, 
     if (count.params > SIZE_MAX / sizeof *model->params)
         goto fail;
     model->tensors = calloc(count.tensors, sizeof *model->tensors);
-    model->params = calloc(count.params, sizeof *model->params);
+    model->params = array_floats(count.params, true);
     if (!model->tensors || !model->params)
         goto fail;
     model->tensor_count = count.tensors;

@@ -1,5 +1,7 @@
 #include "core/optimizer.h"
 
+#include "core/array.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -7,8 +9,8 @@ int optimizer_init(struct optimizer *optimizer, const struct model *model,
     const struct optimizer_config *config, struct err *err)
 {
     struct optimizer fresh = {.config = *config};
-    fresh.first = calloc(model->param_count, sizeof *fresh.first);
-    fresh.second = calloc(model->param_count, sizeof *fresh.second);
+    fresh.first = array_floats(model->param_count, true);
+    fresh.second = array_floats(model->param_count, true);
     if (!fresh.first || !fresh.second) {
         optimizer_done(&fresh);
         return err_set(err, ERR_NOMEM, "out of memory for the optimizer");

@@ -1,4 +1,5 @@
 /* What encoder and decoder have in common. */
+#include "core/array.h"
 #include "core/t5_int.h"
 
 #include <math.h>
@@ -29,8 +30,8 @@ int t5_reserve(struct buffer *buffer, size_t need, struct err *err)
         return 0;
     free(buffer->data);
     *buffer = (struct buffer){0};
-    if (need > SIZE_MAX / sizeof(float) ||
-        posix_memalign((void **)&buffer->data, 64, need * sizeof(float)) != 0)
+    buffer->data = array_floats(need, false);
+    if (!buffer->data)
         return err_set(err, ERR_NOMEM, "out of memory for %zu floats", need);
     buffer->size = need;
     return 0;

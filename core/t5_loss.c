@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { ROWS = 64 };
+enum { ROWS = 64 }; /* at most */
 
 /* Row becomes scale x (softmax(row) - onehot(target)); returns -log softmax(row)[target]. Without a target both are 0. */
 static double entropy_row(float *row, size_t vocab, int32_t target, double scale)
@@ -38,8 +38,9 @@ int t5_cross_entropy(double *loss, float *grads, float *dhidden, const float *hi
     if (result < 0)
         return result;
     float *logits = scratch->logits.data, *scaled = scratch->norm.data, *dscaled = scaled + ROWS * d;
-    for (size_t at = 0; at < rows; at += ROWS) {
-        const size_t some = rows - at < ROWS ? rows - at : ROWS;
+    const size_t blocks = (rows + ROWS - 1) / ROWS, each = blocks ? (rows + blocks - 1) / blocks : 0;
+    for (size_t at = 0; at < rows; at += each) { /* of even size: a product of a few rows is a slow one */
+        const size_t some = rows - at < each ? rows - at : each;
         for (size_t i = 0; i < some * d; i++)
             scaled[i] = hidden[at * d + i] * factor;
         gemm(GEMM_NT, logits, scaled, model->lm_head, some, vocab, d, 0); /* (R,d) (V,d)^T -> (R,V) */

@@ -34,31 +34,37 @@ DISPATCHED void vec_add_scaled(float *y, float alpha, const float *x, size_t cou
         y[i] += alpha * x[i];
 }
 
-DISPATCHED void vec_softmax(float *x, const float *bias, size_t count)
+/* The largest of x + bias, which is left in x. */
+static inline float add_and_max(float *x, const float *bias, size_t count)
 {
-    float lane[LANES], top = -INFINITY, sum = 0;
+    float lane[LANES], top = -INFINITY;
     for (size_t k = 0; k < LANES; k++)
         lane[k] = -INFINITY;
-    if (bias)
-        for (size_t i = 0; i < count; i++)
-            x[i] += bias[i];
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (size_t k = 0; k < LANES; k++) {
+            x[i + k] += bias ? bias[i + k] : 0;
+            lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
+        }
+    for (; i < count; i++) {
+        x[i] += bias ? bias[i] : 0;
+        top = x[i] > top ? x[i] : top;
+    }
+    for (size_t k = 0; k < LANES; k++)
+        top = lane[k] > top ? lane[k] : top;
+    return top;
+}
+
+DISPATCHED void vec_softmax(float *x, const float *bias, size_t count)
+{
+    const float top = bias ? add_and_max(x, bias, count) : add_and_max(x, NULL, count);
+    float lane[LANES] = {0}, sum = 0;
     size_t i = 0;
     for (; i + LANES <= count; i += LANES)
         for (size_t k = 0; k < LANES; k++)
-            lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
+            lane[k] += x[i + k] = exp_negative(x[i + k] - top);
     for (; i < count; i++)
-        top = x[i] > top ? x[i] : top;
-    for (size_t k = 0; k < LANES; k++) {
-        top = lane[k] > top ? lane[k] : top;
-        lane[k] = 0;
-    }
-    for (i = 0; i < count; i++)
-        x[i] = exp_negative(x[i] - top);
-    for (i = 0; i + LANES <= count; i += LANES)
-        for (size_t k = 0; k < LANES; k++)
-            lane[k] += x[i + k];
-    for (; i < count; i++)
-        sum += x[i];
+        sum += x[i] = exp_negative(x[i] - top);
     for (size_t k = 0; k < LANES; k++)
         sum += lane[k];
     const float scale = 1.0f / sum;
@@ -116,11 +122,21 @@ DISPATCHED void vec_gated_gelu(float *dst, const float *src, size_t rows, size_t
     }
 }
 
-size_t vec_argmax(const float *x, size_t count)
+DISPATCHED size_t vec_argmax(const float *x, size_t count)
 {
-    size_t best = 0;
-    for (size_t i = 1; i < count; i++)
-        if (x[i] > x[best])
-            best = i;
-    return best;
+    float lane[LANES], top = -INFINITY;
+    for (size_t k = 0; k < LANES; k++)
+        lane[k] = -INFINITY;
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (size_t k = 0; k < LANES; k++)
+            lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
+    for (; i < count; i++)
+        top = x[i] > top ? x[i] : top;
+    for (size_t k = 0; k < LANES; k++)
+        top = lane[k] > top ? lane[k] : top;
+    for (i = 0; i < count; i++) /* which one it was is found sooner than carried along */
+        if (x[i] == top)
+            return i;
+    return 0;
 }
