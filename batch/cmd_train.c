@@ -13,7 +13,7 @@ struct train_args {
     struct workspace_options inputs;
     const char *summaries;
     const char *rate, *head_factor, *lambda, *dropout, *warmup, *clip, *decay; /* numbers with a point */
-    long batch, epochs, negatives, threads, steps, every, seed;
+    long batch, micro, epochs, negatives, threads, steps, every, seed;
     struct train_options options;
 };
 
@@ -36,20 +36,21 @@ static bool set_options(struct train_args *a)
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     o->adam = (struct optimizer_config)OPTIMIZER_CONFIG_INIT;
     o->batch = (size_t)a->batch;
+    o->step.micro_batch = (size_t)a->micro;
     o->epochs = (size_t)a->epochs;
-    o->negatives = (size_t)a->negatives;
-    o->threads = (size_t)(a->threads > 0 ? a->threads : cores > 0 ? cores : 1);
+    o->step.negatives = (size_t)a->negatives;
+    o->step.threads = (size_t)(a->threads > 0 ? a->threads : cores > 0 ? cores : 1);
     o->max_steps = (size_t)a->steps;
     o->checkpoint_every = (size_t)a->every;
-    o->seed = (uint64_t)a->seed;
+    o->step.seed = (uint64_t)a->seed;
     o->quiet = a->inputs.quiet;
     return number("rate", a->rate, 0, 1, &o->adam.rate) &&
            number("head-factor", a->head_factor, 0, 1e6, &o->adam.head_factor) &&
-           number("lambda", a->lambda, 0, 1e6, &o->lambda) &&
+           number("lambda", a->lambda, 0, 1e6, &o->step.lambda) &&
            number("warmup", a->warmup, 0, 1, &o->adam.warmup) &&
            number("clip", a->clip, 0, 1e9, &o->adam.clip) &&
            number("weight-decay", a->decay, 0, 1, &o->adam.weight_decay) &&
-           (!a->dropout || number("dropout", a->dropout, 0, 0.9, &o->dropout));
+           (!a->dropout || number("dropout", a->dropout, 0, 0.9, &o->step.dropout));
 }
 
 /* The vocabulary travels with the model. */
@@ -70,7 +71,7 @@ static int train(struct train_args *a, struct err *err)
     if (result < 0)
         return result;
     if (!a->dropout)
-        a->options.dropout = workspace.model->config.dropout_rate;
+        a->options.step.dropout = workspace.model->config.dropout_rate;
     result = train_set_open(
         &set, &workspace, a->inputs.behaviors, a->summaries, a->inputs.max_bad, a->inputs.quiet, err);
     if (result == 0) {
@@ -94,6 +95,7 @@ int command_train(int argc, char **argv)
         .clip = "1",
         .decay = "0",
         .batch = 128,
+        .micro = 8,
         .epochs = 10,
         .negatives = 4,
         .every = 500,
@@ -110,6 +112,8 @@ int command_train(int argc, char **argv)
         {"steps", "N", "at most so many steps; 0: as the epochs ask", false, OPTION_NUMBER, &a.steps, 0,
             2000000000},
         {"batch", "N", "examples a step; 128 unless given", false, OPTION_NUMBER, &a.batch, 1, 1000000},
+        {"micro-batch", "N", "examples in memory at once in each thread; 8 unless given", false,
+            OPTION_NUMBER, &a.micro, 1, 1000000},
         {"negatives", "N", "a positive; 4 unless given", false, OPTION_NUMBER, &a.negatives, 1, 10000},
         {"rate", "X", "peak rate of T5's tensors; 2e-5 unless given", false, OPTION_TEXT, &a.rate, 0, 0},
         {"head-factor", "X", "times the rate for EmbSum's own; 5 unless given", false, OPTION_TEXT,

@@ -5,6 +5,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct {
@@ -32,6 +33,16 @@ static void print_help(FILE *out)
         "Exit codes: 0 done, 1 failed, 2 usage, 3 another writer holds the lock.\n");
 }
 
+/* The encoder's products are most of the work; EMBSUM_ONEDNN=0 leaves them to OpenBLAS. */
+static int prepare_products(struct err *err)
+{
+    const char *wish = getenv("EMBSUM_ONEDNN");
+    const int result = gemm_init(err);
+    if (result == 0 && !(wish && strcmp(wish, "0") == 0) && gemm_use_onednn(err) == -ERR_CORRUPT)
+        fprintf(stderr, "embsum: %s; going on with %s\n", err->message, gemm_kernel());
+    return result;
+}
+
 int main(int argc, char **argv)
 {
     struct err err = ERR_INIT;
@@ -51,7 +62,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < COMMANDS; i++) {
         if (strcmp(argv[1], commands[i].name) != 0)
             continue;
-        if (gemm_init(&err) < 0)
+        if (prepare_products(&err) < 0)
             return command_failed(commands[i].name, &err);
         return commands[i].run(argc - 1, argv + 1);
     }

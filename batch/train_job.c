@@ -4,102 +4,25 @@
 #include "batch/progress.h"
 #include "batch/stop.h"
 #include "core/file.h"
-#include "core/rng.h"
 
-#include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <xxhash.h>
-
-struct job;
-
-struct worker {
-    struct job *job;
-    size_t index;
-    pthread_t thread;
-    struct trainer *trainer;
-    struct train_items items;
-    float *grads;
-    struct train_loss loss;
-    int result;
-    struct err err;
-};
 
 struct job {
     struct model *model;
     const struct train_set *set;
     const struct train_options *options;
     struct optimizer optimizer;
+    struct train_step *step;
     struct checkpoint at;
     uint32_t *order;
-    struct worker *workers;
-    size_t batch_first, batch_count; /* of the order: the examples of the step in hand */
     struct progress progress;
     double started;
     size_t tokens; /* since this process started */
     FILE *log;
 };
-
-static uint64_t mix(uint64_t seed, uint64_t a, uint64_t b)
-{
-    struct rng rng = rng_seed(seed ^ a * 0x9E3779B97F4A7C15u, b);
-    return rng_next(&rng);
-}
-
-/* A worker takes every T-th example of the batch: who computes what, and in which order it is summed, is fixed. */
-static void *work(void *argument)
-{
-    struct worker *w = argument;
-    const struct job *job = w->job;
-    const struct train_options *o = job->options;
-    memset(w->grads, 0, job->model->param_count * sizeof *w->grads);
-    w->loss = (struct train_loss){0};
-    w->result = 0;
-    for (size_t i = w->index; w->result == 0 && i < job->batch_count; i += o->threads) {
-        const size_t index = job->order[job->batch_first + i];
-        struct train_example example;
-        w->result = train_set_get(&example, job->set, index, o->negatives,
-            mix(o->seed, job->at.epoch, 2 * index), &w->items, &w->err);
-        const struct t5_dropout dropout = {(float)o->dropout, mix(o->seed, job->at.epoch, 2 * index + 1)};
-        if (w->result == 0)
-            w->result = train_example(w->trainer, w->grads, &w->loss, &example, o->lambda,
-                1.0 / (double)job->batch_count, dropout, &w->err);
-    }
-    return NULL;
-}
-
-/* The gradient of the batch in the first worker's grads, its loss in *loss. */
-static int run_batch(struct job *job, struct train_loss *loss, struct err *err)
-{
-    const size_t threads = job->options->threads;
-    size_t started = 1;
-    while (started < threads &&
-           pthread_create(&job->workers[started].thread, NULL, work, &job->workers[started]) == 0)
-        started++;
-    work(&job->workers[0]);
-    for (size_t t = 1; t < started; t++)
-        pthread_join(job->workers[t].thread, NULL);
-    for (size_t t = started; t < threads; t++)
-        work(&job->workers[t]); /* no thread could be had: slower, the same result */
-    *loss = (struct train_loss){0};
-    for (size_t t = 0; t < threads; t++) {
-        struct worker *w = &job->workers[t];
-        if (w->result < 0) {
-            if (err)
-                *err = w->err;
-            return w->result;
-        }
-        loss->nce += w->loss.nce;
-        loss->sum += w->loss.sum;
-        loss->tokens += w->loss.tokens;
-        loss->summary_tokens += w->loss.summary_tokens;
-        for (size_t i = 0; t && i < job->model->param_count; i++)
-            job->workers[0].grads[i] += w->grads[i];
-    }
-    return 0;
-}
 
 static int save(struct job *job, struct err *err)
 {
@@ -114,29 +37,25 @@ static int write_line(const struct job *job, const struct train_loss *loss, doub
     const double elapsed = progress_now() - job->started;
     fprintf(job->log,
         "{\"step\":%zu,\"epoch\":%zu,\"loss\":%.9g,\"nce\":%.9g,\"sum\":%.9g,\"norm\":%.6g,\"rate\":%.6g,"
-        "\"tokens\":%zu,\"tokens_per_second\":%.1f}\n",
-        job->at.step, job->at.epoch, loss->nce + job->options->lambda * loss->sum, loss->nce, loss->sum, norm,
-        job->options->adam.rate * optimizer_schedule(&job->optimizer.config, job->at.step), loss->tokens,
-        (double)job->tokens / elapsed);
+        "\"tokens\":%zu,\"encoded\":%zu,\"tokens_per_second\":%.1f}\n",
+        job->at.step, job->at.epoch, loss->nce + job->options->step.lambda * loss->sum, loss->nce, loss->sum,
+        norm, job->options->adam.rate * optimizer_schedule(&job->optimizer.config, job->at.step),
+        loss->tokens, loss->encoded, (double)job->tokens / elapsed);
     return fflush(job->log) == 0 ? 0 : err_errno(err, "write train.jsonl");
 }
 
 static int step(struct job *job, struct err *err)
 {
     const size_t left = job->set->example_count - job->at.next;
+    const size_t count = left < job->options->batch ? left : job->options->batch;
     struct train_loss loss;
-    job->batch_first = job->at.next;
-    job->batch_count = left < job->options->batch ? left : job->options->batch;
-    int result = run_batch(job, &loss, err);
+    double norm;
+    int result =
+        train_step_run(job->step, job->order + job->at.next, count, job->at.epoch, &loss, &norm, err);
     if (result < 0)
         return result;
-    const double norm = optimizer_step(&job->optimizer, job->model, job->workers[0].grads);
-    if (!isfinite(norm))
-        return err_set(err, ERR_CORRUPT,
-            "step %zu: the gradient is not finite (L_NCE %g, L_sum %g); a lower rate may help",
-            job->at.step + 1, loss.nce, loss.sum);
     job->at.step++;
-    job->at.next += job->batch_count;
+    job->at.next += count;
     job->tokens += loss.tokens;
     result = write_line(job, &loss, norm, err);
     progress_add(&job->progress, 1);
@@ -150,8 +69,9 @@ static int run(struct job *job, struct err *err)
     int result = 0;
     while (result == 0 && job->at.step < steps) {
         if (job->at.next == 0 || job->order[0] == UINT32_MAX)
-            train_set_shuffle(job->order, job->set, mix(o->seed, job->at.epoch, 0x5EED));
-        result = step(job, err);
+            result = train_set_shuffle(job->order, job->set, o->step.seed, job->at.epoch, err);
+        if (result == 0)
+            result = step(job, err);
         if (result < 0)
             break;
         if (job->at.next >= job->set->example_count) {
@@ -177,9 +97,9 @@ static void identify(struct job *job)
     const struct train_options *o = job->options;
     const struct train_set *set = job->set;
     const double numbers[] = {o->adam.rate, o->adam.head_factor, o->adam.weight_decay, o->adam.clip,
-        o->adam.warmup, (double)job->optimizer.config.steps, (double)o->batch, (double)o->negatives,
-        (double)o->threads, o->lambda, o->dropout, (double)o->seed, (double)set->example_count,
-        (double)set->summarised};
+        o->adam.warmup, (double)job->optimizer.config.steps, (double)o->batch, (double)o->step.micro_batch,
+        (double)o->step.negatives, (double)o->step.threads, o->step.lambda, o->step.dropout,
+        (double)o->step.seed, (double)set->example_count, (double)set->summarised};
     uint64_t hash = XXH3_64bits_withSeed(numbers, sizeof numbers, set->workspace->model_hash);
     hash = XXH3_64bits_withSeed(set->items, set->item_count * sizeof *set->items, hash);
     snprintf(job->at.run, sizeof job->at.run, "%016llx", (unsigned long long)hash);
@@ -216,17 +136,10 @@ static int prepare(struct job *job, struct err *err)
         return result;
     identify(job);
     job->order = malloc((count + 1) * sizeof *job->order);
-    job->workers = calloc(o->threads, sizeof *job->workers);
-    if (!job->order || !job->workers)
+    if (!job->order)
         return err_set(err, ERR_NOMEM, "out of memory");
     job->order[0] = UINT32_MAX; /* not drawn yet */
-    for (size_t t = 0; result == 0 && t < o->threads; t++) {
-        struct worker *w = &job->workers[t];
-        *w = (struct worker){.job = job, .index = t};
-        w->grads = malloc(job->model->param_count * sizeof *w->grads);
-        result =
-            w->grads ? trainer_new(&w->trainer, job->model, err) : err_set(err, ERR_NOMEM, "out of memory");
-    }
+    result = train_step_new(&job->step, job->model, job->set, &job->optimizer, &o->step, err);
     if (result == 0 && o->resume) {
         result = checkpoint_load(o->out, &job->at, job->model, &job->optimizer, err);
         if (result == -ERR_NOT_FOUND)
@@ -248,14 +161,9 @@ int train_job(struct workspace *workspace, const struct train_set *set, const st
         if (result == 0)
             progress_end(&job.progress);
     }
-    for (size_t t = 0; job.workers && t < options->threads; t++) {
-        trainer_free(job.workers[t].trainer);
-        train_items_done(&job.workers[t].items);
-        free(job.workers[t].grads);
-    }
+    train_step_free(job.step);
     if (job.log)
         fclose(job.log);
-    free(job.workers);
     free(job.order);
     optimizer_done(&job.optimizer);
     return result;

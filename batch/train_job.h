@@ -2,17 +2,15 @@
 #ifndef EMBSUM_BATCH_TRAIN_JOB_H
 #define EMBSUM_BATCH_TRAIN_JOB_H
 
-#include "batch/train_set.h"
-#include "core/optimizer.h"
+#include "batch/train_step.h"
 
 struct train_options {
     struct optimizer_config adam; /* steps is filled in by the job */
-    size_t batch, epochs, negatives, threads;
+    struct train_step_options step;
+    size_t batch, epochs;
     size_t max_steps;        /* 0: as the epochs ask */
     size_t checkpoint_every; /* steps */
-    double lambda, dropout;
-    uint64_t seed;
-    const char *out; /* the folder of the trained model */
+    const char *out;         /* the folder of the trained model */
     bool resume, quiet;
 };
 

@@ -167,12 +167,44 @@ int train_set_get(struct train_example *out, const struct train_set *set, size_t
     return 0;
 }
 
-void train_set_shuffle(uint32_t *order, const struct train_set *set, uint64_t seed)
+static void shuffle(uint32_t *order, size_t count, struct rng *rng)
 {
-    struct rng rng = rng_seed(seed, 1);
-    for (size_t i = 0; i < set->example_count; i++) {
-        const size_t k = (size_t)(rng_next(&rng) % (i + 1));
+    for (size_t i = 0; i < count; i++) {
+        const size_t k = (size_t)(rng_next(rng) % (i + 1));
         order[i] = order[k];
         order[k] = (uint32_t)i;
     }
+}
+
+static uint32_t user_of(const struct train_set *set, uint32_t example)
+{
+    return set->rows[set->examples[example].row].user;
+}
+
+int train_set_shuffle(
+    uint32_t *order, const struct train_set *set, uint64_t seed, size_t epoch, struct err *err)
+{
+    const size_t count = set->example_count, users = set->users.count;
+    struct rng rng = rng_seed(seed, 1 + 2 * (uint64_t)epoch);
+    uint32_t *drawn = malloc((count + users) * sizeof *drawn), *user_order = drawn + count;
+    size_t *at = calloc(users, sizeof *at); /* where each user's next example goes */
+    if (!drawn || !at) {
+        free(drawn);
+        free(at);
+        return err_set(err, ERR_NOMEM, "out of memory");
+    }
+    shuffle(drawn, count, &rng);
+    shuffle(user_order, users, &rng);
+    for (size_t i = 0; i < count; i++)
+        at[user_of(set, drawn[i])]++;
+    for (size_t u = 0, next = 0; u < users; u++) {
+        const size_t own = at[user_order[u]];
+        at[user_order[u]] = next;
+        next += own;
+    }
+    for (size_t i = 0; i < count; i++)
+        order[at[user_of(set, drawn[i])]++] = drawn[i];
+    free(drawn);
+    free(at);
+    return 0;
 }

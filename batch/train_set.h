@@ -44,7 +44,9 @@ void train_items_done(struct train_items *items);
 int train_set_get(struct train_example *out, const struct train_set *set, size_t index, size_t negatives,
     uint64_t seed, struct train_items *memory, struct err *err);
 
-/* order[0 .. example_count) = a permutation drawn by the seed. */
-void train_set_shuffle(uint32_t *order, const struct train_set *set, uint64_t seed);
+/* order[0 .. example_count) = a permutation drawn by seed and epoch, in which a user's examples stay together: they share
+ * most of their history, and what a micro-batch shares is encoded once. */
+int train_set_shuffle(
+    uint32_t *order, const struct train_set *set, uint64_t seed, size_t epoch, struct err *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* Matrix products in float32, row-major: the one door to BLAS.
+/* Matrix products in float32, row-major: the one door to OpenBLAS, and to oneDNN where it is wanted and installed.
  *
  * Every caller threads by itself, so a product runs on the calling thread alone. Any number of threads may
  * multiply at once, as long as they are a fixed, small pool (OpenBLAS's buffer table is finite).
@@ -21,7 +21,11 @@ enum gemm_form {
  * multiplies. ERR_CORRUPT if the kernel that BLAS chose for this processor computes wrong results. */
 int gemm_init(struct err *err);
 
-/* BLAS's library and kernel, for the log: "OpenBLAS 0.3.21 Haswell". */
+/* From now on take oneDNN for float32 products. Call once, before any thread multiplies. ERR_NOT_FOUND where it is not
+ * installed or has nothing for this processor, ERR_CORRUPT if it computes wrong results: OpenBLAS goes on then. */
+int gemm_use_onednn(struct err *err);
+
+/* The libraries and OpenBLAS's kernel, for the log: "OpenBLAS 0.3.21 Haswell", "oneDNN 2.6.3, OpenBLAS ...". */
 const char *gemm_kernel(void);
 
 /* c = a b + beta c, contiguous rows. With beta 0 what c held before is not read. Sizes are below 2^31. */

@@ -6,11 +6,15 @@
 #include <math.h>
 #include <string.h>
 
-enum { ROWS = 16 };
+enum { ROWS = 64 };
 
-/* Row becomes scale x (softmax(row) - onehot(target)); returns -log softmax(row)[target]. */
+/* Row becomes scale x (softmax(row) - onehot(target)); returns -log softmax(row)[target]. Without a target both are 0. */
 static double entropy_row(float *row, size_t vocab, int32_t target, double scale)
 {
+    if (target < 0) {
+        memset(row, 0, vocab * sizeof *row);
+        return 0;
+    }
     const size_t best = vec_argmax(row, vocab);
     const double behind = (double)row[best] - (double)row[target];
     vec_softmax(row, NULL, vocab);

@@ -45,7 +45,7 @@ int t5_decode_backward(float *grads, float *dsource, float *dhidden, const struc
     const struct model *model, const struct t5_teacher *teacher, struct t5_scratch *scratch, struct err *err);
 
 /* *loss += scale x the sum over rows of -log softmax(hidden E^T)[target]; grads += and dhidden (rows x d) += its
- * gradients. The logits of a few rows are all that is ever in memory. */
+ * gradients. A row whose target is negative takes no part. The logits of a few rows are all that is ever in memory. */
 int t5_cross_entropy(double *loss, float *grads, float *dhidden, const float *hidden, const int32_t *targets,
     size_t rows, double scale, const struct model *model, struct t5_scratch *scratch, struct err *err);
 

@@ -53,6 +53,19 @@ static void test_against_plain(void **state)
     check(GEMM_NT, 70, 1600, 512, 0, 0, &rng);
 }
 
+/* oneDNN where it is installed (the test set installs it), held against the same judge. */
+static void test_onednn(void **state)
+{
+    struct err err = ERR_INIT;
+    const int result = gemm_use_onednn(&err);
+#if defined __x86_64__
+    if (__builtin_cpu_supports("avx2") && result < 0)
+        fail_msg("%s", err.message);
+#endif
+    print_message("%s\n", result == 0 ? gemm_kernel() : err.message);
+    test_against_plain(state);
+}
+
 static void test_f64(void **state)
 {
     (void)state;
@@ -82,6 +95,7 @@ static int init(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_plain), cmocka_unit_test(test_f64)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_plain), cmocka_unit_test(test_f64),
+        cmocka_unit_test(test_onednn)};
     return cmocka_run_group_tests_name("gemm", tests, init, NULL);
 }

@@ -43,22 +43,27 @@ static struct train_example example(struct case_memory *m, size_t user)
     return x;
 }
 
-static struct train_loss run(float *grads, struct t5_dropout dropout)
+/* All examples, `micro` at a time. */
+static struct train_loss run(float *grads, size_t micro, struct t5_dropout dropout)
 {
     struct trainer *trainer;
-    struct case_memory memory;
     struct train_loss loss = {0};
     struct err err = ERR_INIT;
     const size_t users = w.histories.users.count;
+    const struct train_objective objective = {LAMBDA, 1.0 / (double)users, dropout};
+    struct case_memory *memory = calloc(users, sizeof *memory);
+    struct train_example *examples = calloc(users, sizeof *examples);
     assert_int_equal(trainer_new(&trainer, w.model, &err), 0);
-    for (size_t u = 0; u < users; u++) {
-        const struct train_example x = example(&memory, u);
-        struct t5_dropout own = dropout;
-        own.seed += u;
-        if (train_example(trainer, grads, &loss, &x, LAMBDA, 1.0 / (double)users, own, &err) < 0)
+    for (size_t u = 0; u < users; u++)
+        examples[u] = example(&memory[u], u);
+    for (size_t at = 0; at < users; at += micro) {
+        const size_t some = users - at < micro ? users - at : micro;
+        if (train_examples(trainer, grads, &loss, examples + at, some, &objective, &err) < 0)
             fail_msg("%s", err.message);
     }
     trainer_free(trainer);
+    free(examples);
+    free(memory);
     return loss;
 }
 
@@ -92,7 +97,7 @@ static void test_gradients(void **state)
     (void)state;
     const struct model *model = w.model;
     float *grads = calloc(model->param_count, sizeof *grads), *want = load_gradients(model->param_count);
-    const struct train_loss loss = run(grads, (struct t5_dropout){0, 0});
+    const struct train_loss loss = run(grads, 4, (struct t5_dropout){0, 0});
     check_loss(&loss, 0, 1e-6);
 
     FILE *names = fopen(TINY "expected/names.txt", "r");
@@ -125,6 +130,28 @@ static void test_gradients(void **state)
     free(want);
 }
 
+/* What several examples have in common is encoded once: the gradient is that of the examples one by one. */
+static void test_shared_texts(void **state)
+{
+    (void)state;
+    const size_t count = w.model->param_count;
+    float *alone = calloc(count, sizeof *alone), *together = calloc(count, sizeof *together);
+    const struct train_loss one = run(alone, 1, (struct t5_dropout){0, 0}),
+                            all = run(together, SIZE_MAX, (struct t5_dropout){0, 0});
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < count; i++) {
+        difference += pow((double)alone[i] - (double)together[i], 2);
+        norm += pow((double)alone[i], 2);
+    }
+    print_message("%zu of %zu tokens encoded (one by one %zu); gradients differ by %.1e\n", all.encoded,
+        all.tokens, one.encoded, sqrt(difference / norm));
+    assert_true(all.tokens == one.tokens && all.encoded < one.encoded);
+    assert_true(sqrt(difference / norm) < 1e-5);
+    assert_true(fabs(all.nce - one.nce) < 1e-6 && fabs(all.sum - one.sum) < 1e-5 * one.sum);
+    free(alone);
+    free(together);
+}
+
 /* The same coins fall in the forward and in the backward pass: along the gradient itself, the loss must grow by what the
  * gradient promises. */
 static void test_dropout_gradient(void **state)
@@ -135,7 +162,8 @@ static void test_dropout_gradient(void **state)
     float *grads = calloc(model->param_count, sizeof *grads),
           *ignored = calloc(model->param_count, sizeof *grads);
     float *kept = malloc(model->param_count * sizeof *kept);
-    const struct train_loss middle = run(grads, dropout), plain = run(ignored, (struct t5_dropout){0, 0});
+    const struct train_loss middle = run(grads, 4, dropout),
+                            plain = run(ignored, 4, (struct t5_dropout){0, 0});
     assert_true(middle.nce != plain.nce && middle.sum != plain.sum);
     double norm = 0;
     for (size_t i = 0; i < model->param_count; i++)
@@ -146,7 +174,7 @@ static void test_dropout_gradient(void **state)
     for (int s = 0; s < 2; s++) {
         for (size_t i = 0; i < model->param_count; i++)
             w.model->params[i] = kept[i] + (float)((s ? 1 : -1) * step * (double)grads[i]);
-        const struct train_loss loss = run(ignored, dropout);
+        const struct train_loss loss = run(ignored, 4, dropout);
         side[s] = loss.nce + LAMBDA * loss.sum;
     }
     memcpy(w.model->params, kept, model->param_count * sizeof *kept);
@@ -171,7 +199,7 @@ static void test_ten_steps_of_adam(void **state)
     assert_int_equal(optimizer_init(&optimizer, w.model, &config, NULL), 0);
     for (size_t step = 0; step <= 10; step++) {
         memset(grads, 0, size);
-        const struct train_loss loss = run(grads, (struct t5_dropout){0, 0});
+        const struct train_loss loss = run(grads, 4, (struct t5_dropout){0, 0});
         check_loss(&loss, step, 1e-4);
         optimizer_step(&optimizer, w.model, grads);
     }
@@ -215,7 +243,7 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients), cmocka_unit_test(test_shared_texts),
         cmocka_unit_test(test_dropout_gradient), cmocka_unit_test(test_ten_steps_of_adam),
         cmocka_unit_test(test_schedule)};
     return cmocka_run_group_tests_name("train", tests, setup, teardown);
