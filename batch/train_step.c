@@ -17,6 +17,7 @@ struct worker {
     struct train_example *examples;
     float *grads;
     struct train_loss loss;
+    double square_sum; /* of this worker's slice of the gradient */
     int result;
     struct err err;
 };
@@ -81,15 +82,31 @@ static void run_workers(struct train_step *s, void *(*function)(void *))
         function(&s->workers[t]); /* no thread could be had: slower, the same result */
 }
 
-/* A worker's slice of all gradients, summed into the first worker's. */
+/* A worker's slice of the parameters. */
+static size_t slice_begin(const struct train_step *s, size_t worker)
+{
+    return s->model->param_count * worker / s->options.threads;
+}
+
+/* All gradients of the slice, summed into the first worker's. */
 static void *reduce(void *argument)
+{
+    struct worker *w = argument;
+    const struct train_step *s = w->step;
+    const size_t first = slice_begin(s, w->index), count = slice_begin(s, w->index + 1) - first;
+    float *sum = s->workers[0].grads + first;
+    for (size_t t = 1; t < s->options.threads; t++)
+        vec_add(sum, s->workers[t].grads + first, count);
+    w->square_sum = vec_square_sum(sum, count);
+    return NULL;
+}
+
+static void *update(void *argument)
 {
     const struct worker *w = argument;
     const struct train_step *s = w->step;
-    const size_t threads = s->options.threads, count = s->model->param_count;
-    const size_t first = count * w->index / threads, end = count * (w->index + 1) / threads;
-    for (size_t t = 1; t < threads; t++)
-        vec_add(s->workers[0].grads + first, s->workers[t].grads + first, end - first);
+    optimizer_apply(
+        s->optimizer, s->model, s->workers[0].grads, slice_begin(s, w->index), slice_begin(s, w->index + 1));
     return NULL;
 }
 
@@ -123,13 +140,16 @@ int train_step_run(struct train_step *s, const uint32_t *examples, size_t count,
     const int result = sum_losses(loss, s, err);
     if (result < 0)
         return result;
-    if (s->options.threads > 1)
-        run_workers(s, reduce);
-    *norm = optimizer_step(s->optimizer, s->model, s->workers[0].grads);
-    if (!isfinite(*norm))
+    run_workers(s, reduce);
+    double square_sum = 0;
+    for (size_t t = 0; t < s->options.threads; t++)
+        square_sum += s->workers[t].square_sum;
+    *norm = sqrt(square_sum);
+    if (optimizer_begin(s->optimizer, *norm, err) < 0)
         return err_set(err, ERR_CORRUPT,
             "step %zu: the gradient is not finite (L_NCE %g, L_sum %g); a lower rate may help",
             s->optimizer->step + 1, loss->nce, loss->sum);
+    run_workers(s, update);
     return 0;
 }
 

@@ -35,41 +35,47 @@ double optimizer_schedule(const struct optimizer_config *config, size_t step)
     return left <= 0 ? 0 : fmin(1, left / fall);
 }
 
-static double global_norm(const float *grads, size_t count)
-{
-    double sum = 0;
-    for (size_t i = 0; i < count; i++)
-        sum += (double)grads[i] * (double)grads[i];
-    return sqrt(sum);
-}
-
-static void step_tensor(struct optimizer *o, float *params, const float *grads,
-    const struct model_tensor *tensor, double share, double scale)
+int optimizer_begin(struct optimizer *o, double norm, struct err *err)
 {
     const struct optimizer_config *c = &o->config;
-    const double rate = c->rate * share * (tensor->head ? c->head_factor : 1);
-    const double decay = tensor->dims > 1 ? 1 - rate * c->weight_decay : 1;
-    const double unbias1 = 1 - pow(c->beta1, (double)o->step),
-                 unbias2 = sqrt(1 - pow(c->beta2, (double)o->step));
-    const float beta1 = (float)c->beta1, beta2 = (float)c->beta2, gain = (float)(rate / unbias1);
-    const float keep = (float)decay, shrink = (float)scale, widen = (float)(1 / unbias2),
-                epsilon = (float)c->epsilon;
-    for (size_t i = tensor->offset, end = i + tensor->rows * tensor->cols; i < end; i++) {
-        const float g = grads[i] * shrink;
-        o->first[i] = beta1 * o->first[i] + (1 - beta1) * g;
-        o->second[i] = beta2 * o->second[i] + (1 - beta2) * g * g;
-        params[i] = params[i] * keep - gain * o->first[i] / (sqrtf(o->second[i]) * widen + epsilon);
+    if (!isfinite(norm))
+        return err_set(err, ERR_CORRUPT, "the gradient is not finite");
+    const double share = optimizer_schedule(c, ++o->step);
+    const double unbias1 = 1 - pow(c->beta1, (double)o->step), unbias2 = 1 - pow(c->beta2, (double)o->step);
+    o->rate = c->rate * share;
+    o->adam = (struct vec_adam){.beta1 = (float)c->beta1,
+        .beta2 = (float)c->beta2,
+        .epsilon = (float)c->epsilon,
+        .shrink = (float)(c->clip > 0 && norm > c->clip ? c->clip / norm : 1),
+        .unbias1 = (float)(1 / unbias1),
+        .unbias2 = (float)(1 / sqrt(unbias2))};
+    return 0;
+}
+
+void optimizer_apply(
+    const struct optimizer *o, struct model *model, const float *grads, size_t first, size_t end)
+{
+    for (size_t i = 0; i < model->tensor_count; i++) {
+        const struct model_tensor *tensor = &model->tensors[i];
+        const size_t tensor_end = tensor->offset + tensor->rows * tensor->cols;
+        const size_t from = tensor->offset > first ? tensor->offset : first,
+                     to = tensor_end < end ? tensor_end : end;
+        if (from >= to)
+            continue;
+        const double rate = o->rate * (tensor->head ? o->config.head_factor : 1);
+        struct vec_adam adam = o->adam;
+        adam.rate = (float)rate;
+        adam.keep = tensor->dims > 1 ? (float)(1 - rate * o->config.weight_decay) : 1.0f;
+        vec_adam(model->params + from, o->first + from, o->second + from, grads + from, to - from, &adam);
     }
 }
 
-double optimizer_step(struct optimizer *o, struct model *model, const float *grads)
+int optimizer_step(
+    struct optimizer *o, struct model *model, const float *grads, double *norm, struct err *err)
 {
-    const double norm = global_norm(grads, model->param_count);
-    if (!isfinite(norm))
-        return norm;
-    const double scale = o->config.clip > 0 && norm > o->config.clip ? o->config.clip / norm : 1;
-    const double share = optimizer_schedule(&o->config, ++o->step);
-    for (size_t i = 0; i < model->tensor_count; i++)
-        step_tensor(o, model->params, grads, &model->tensors[i], share, scale);
-    return norm;
+    *norm = sqrt(vec_square_sum(grads, model->param_count));
+    const int result = optimizer_begin(o, *norm, err);
+    if (result == 0)
+        optimizer_apply(o, model, grads, 0, model->param_count);
+    return result;
 }

@@ -5,6 +5,7 @@
 #define EMBSUM_CORE_OPTIMIZER_H
 
 #include "core/model.h"
+#include "core/vec.h"
 
 struct optimizer_config {
     double rate;        /* of T5's parameters at its peak */
@@ -25,6 +26,8 @@ struct optimizer {
     struct optimizer_config config;
     float *first, *second; /* moments, laid out like model->params */
     size_t step;           /* steps taken */
+    double rate;           /* of the step in hand, and its constants */
+    struct vec_adam adam;
 };
 
 int optimizer_init(struct optimizer *optimizer, const struct model *model,
@@ -34,8 +37,14 @@ void optimizer_done(struct optimizer *optimizer);
 /* The share of the peak rate at a step (the first is 1). */
 double optimizer_schedule(const struct optimizer_config *config, size_t step);
 
-/* One step on the model's parameters. Returns the gradient's norm before clipping; a gradient that is not finite is not
- * applied, and its norm is returned as it is. */
-double optimizer_step(struct optimizer *optimizer, struct model *model, const float *grads);
+/* One step: begin with the gradient's global norm (before clipping), then apply to the parameters first .. end - 1, in
+ * parts if several threads share the work. ERR_CORRUPT if the norm is not finite; no step is taken then. */
+int optimizer_begin(struct optimizer *optimizer, double norm, struct err *err);
+void optimizer_apply(
+    const struct optimizer *optimizer, struct model *model, const float *grads, size_t first, size_t end);
+
+/* The same on one thread, norm included. */
+int optimizer_step(
+    struct optimizer *optimizer, struct model *model, const float *grads, double *norm, struct err *err);
 
 #endif

@@ -3,8 +3,6 @@
 #include "core/gemm.h"
 #include "core/vec.h"
 
-#include <math.h>
-
 size_t poly_scratch(const size_t *offsets, size_t count, size_t k, size_t p)
 {
     size_t longest = 0;
@@ -17,8 +15,7 @@ size_t poly_scratch(const size_t *offsets, size_t count, size_t k, size_t p)
 static void make_keys(float *keys, const float *z, const float *proj, size_t total, size_t p, size_t d)
 {
     gemm(GEMM_NN, keys, z, proj, total, p, d, 0); /* (T,d) (d,p) -> (T,p) */
-    for (size_t i = 0; i < total * p; i++)
-        keys[i] = tanhf(keys[i]);
+    vec_tanh(keys, total * p);
 }
 
 /* weights (k x rows) = softmax_rows(C keys^T) */
@@ -66,8 +63,7 @@ void poly_attend_backward(float *dz, float *dcodes, float *dproj, const float *d
         gemm(GEMM_NN, dcodes, dweights, keys + at * p, k, p, rows, 1); /* (k,L) (L,p) -> (k,p) */
         gemm(GEMM_TN, dkeys + at * p, dweights, codes, rows, p, k, 0); /* (k,L)^T (k,p) -> (L,p) */
     }
-    for (size_t i = 0; i < total * p; i++)
-        dkeys[i] *= 1.0f - keys[i] * keys[i];
+    vec_tanh_backward(dkeys, keys, total * p);
     gemm(GEMM_TN, dproj, z, dkeys, d, p, total, 1); /* (T,d)^T (T,p) -> (d,p) */
     gemm(GEMM_NT, dz, dkeys, proj, total, d, p, 1); /* (T,p) (d,p)^T -> (T,d) */
 }

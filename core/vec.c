@@ -66,6 +66,35 @@ DISPATCHED void vec_softmax(float *x, const float *bias, size_t count)
         x[i] *= scale;
 }
 
+DISPATCHED void vec_tanh(float *x, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        /* (1 - e^-2|x|) / (1 + e^-2|x|), and where that cancels, the series up to x^9 */
+        const float a = fabsf(x[i]), s = a * a, e = exp_negative(-2.0f * a), far = (1.0f - e) / (1.0f + e);
+        const float near =
+            a + a * s * (-1.0f / 3 + s * (2.0f / 15 + s * (-17.0f / 315 + s * (62.0f / 2835))));
+        x[i] = copysignf(a < 0.25f ? near : far, x[i]);
+    }
+}
+
+DISPATCHED double vec_square_sum(const float *x, size_t count)
+{
+    double total = 0;
+    for (size_t at = 0; at < count;) {
+        const size_t end = count - at < 4096 ? count : at + 4096;
+        float lane[LANES] = {0}, sum = 0;
+        for (; at + LANES <= end; at += LANES)
+            for (size_t k = 0; k < LANES; k++)
+                lane[k] += x[at + k] * x[at + k];
+        for (; at < end; at++)
+            sum += x[at] * x[at];
+        for (size_t k = 0; k < LANES; k++)
+            sum += lane[k];
+        total += (double)sum;
+    }
+    return total;
+}
+
 DISPATCHED void vec_relu(float *x, size_t count)
 {
     for (size_t i = 0; i < count; i++)

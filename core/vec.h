@@ -19,6 +19,9 @@ void vec_add_scaled(float *y, float alpha, const float *x, size_t count);
 /* x = softmax(x + bias); bias may be NULL. */
 void vec_softmax(float *x, const float *bias, size_t count);
 
+/* x = tanh(x), to 2 ulp or so */
+void vec_tanh(float *x, size_t count);
+
 /* x = max(x, 0) */
 void vec_relu(float *x, size_t count);
 
@@ -34,6 +37,9 @@ struct vec_dropout {
 };
 void vec_dropout(float *x, size_t count, size_t first, const struct vec_dropout *dropout);
 
+/* The sum of squares, each block of 4,096 in float32 lanes, the blocks in float64: for a gradient's norm. */
+double vec_square_sum(const float *x, size_t count);
+
 /* ---- backward twins: d is the gradient of what follows ---- */
 
 /* dx += and dweight += for y = rms_norm(x) and dy. dx, x, dy are rows x d. */
@@ -43,11 +49,22 @@ void vec_rms_norm_backward(float *dx, float *dweight, const float *dy, const flo
 /* dy becomes dx, for y = softmax(x). */
 void vec_softmax_backward(float *dy, const float *y, size_t count);
 
+/* dy becomes dx, for y = tanh(x). */
+void vec_tanh_backward(float *dy, const float *y, size_t count);
+
 /* dy becomes dx, for y = relu(x). */
 void vec_relu_backward(float *dy, const float *y, size_t count);
 
 /* dx (rows x 2d) for y = gated_gelu(x) and dy (rows x d). */
 void vec_gated_gelu_backward(float *dx, const float *dy, const float *x, size_t rows, size_t d);
+
+/* One step of Adam: g = shrink grads; first and second are its moments' running means; params = keep params - rate x
+ * first unbias1 / (sqrt(second) unbias2 + epsilon). */
+struct vec_adam {
+    float rate, keep, beta1, beta2, epsilon, shrink, unbias1, unbias2;
+};
+void vec_adam(float *params, float *first, float *second, const float *grads, size_t count,
+    const struct vec_adam *adam);
 
 /* Index of the largest value, the first among equals. */
 size_t vec_argmax(const float *x, size_t count);

@@ -1,4 +1,4 @@
-/* Dropout, and the backward twins of core/vec.c. */
+/* What only training needs: dropout, the backward twins of core/vec.c, and Adam's step. */
 #include "core/vec_int.h"
 
 #include <math.h>
@@ -67,6 +67,12 @@ DISPATCHED void vec_softmax_backward(float *dy, const float *y, size_t count)
         dy[i] = y[i] * (dy[i] - dot);
 }
 
+DISPATCHED void vec_tanh_backward(float *dy, const float *y, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        dy[i] *= 1.0f - y[i] * y[i];
+}
+
 DISPATCHED void vec_relu_backward(float *dy, const float *y, size_t count)
 {
     for (size_t i = 0; i < count; i++)
@@ -87,5 +93,20 @@ DISPATCHED void vec_gated_gelu_backward(float *dx, const float *dy, const float 
             dlinear[i] = dyr[i] * g * s;
             dgate[i] = dyr[i] * linear[i] * (s + g * s * (1.0f - s) * du);
         }
+    }
+}
+
+DISPATCHED void vec_adam(
+    float *params, float *first, float *second, const float *grads, size_t count, const struct vec_adam *adam)
+{
+    const struct vec_adam c = *adam;
+    const float gain = c.rate * c.unbias1;
+    for (size_t i = 0; i < count; i++) {
+        const float g = grads[i] * c.shrink;
+        const float one = c.beta1 * first[i] + (1 - c.beta1) * g,
+                    two = c.beta2 * second[i] + (1 - c.beta2) * g * g;
+        first[i] = one;
+        second[i] = two;
+        params[i] = params[i] * c.keep - gain * one / (sqrtf(two) * c.unbias2 + c.epsilon);
     }
 }

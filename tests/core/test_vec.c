@@ -64,6 +64,36 @@ static void test_rms_norm(void **state)
     }
 }
 
+static void test_tanh(void **state)
+{
+    (void)state;
+    struct rng rng = rng_seed(5, 0);
+    float x[MOST], got[MOST];
+    for (int i = 0; i < 500; i++) {
+        fill(&rng, x, MOST, pow(10, rng_uniform(&rng) * 6 - 4));
+        x[0] = 0.25f;
+        x[1] = 0.0f;
+        memcpy(got, x, sizeof got);
+        vec_tanh(got, MOST);
+        for (size_t k = 0; k < MOST; k++)
+            assert_true(fabs((double)got[k] - tanh((double)x[k])) <= 3e-7 * fabs(tanh((double)x[k])));
+    }
+}
+
+static void test_square_sum(void **state)
+{
+    (void)state;
+    struct rng rng = rng_seed(6, 0);
+    float x[9000];
+    for (size_t count = 0; count < 9000; count += 997) {
+        double want = 0;
+        fill(&rng, x, count, 3);
+        for (size_t i = 0; i < count; i++)
+            want += (double)x[i] * (double)x[i];
+        assert_true(fabs(vec_square_sum(x, count) - want) <= 1e-6 * want);
+    }
+}
+
 static void test_gated_gelu(void **state)
 {
     (void)state;
@@ -99,6 +129,7 @@ static void test_small_ones(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_softmax), cmocka_unit_test(test_rms_norm),
-        cmocka_unit_test(test_gated_gelu), cmocka_unit_test(test_small_ones)};
+        cmocka_unit_test(test_tanh), cmocka_unit_test(test_square_sum), cmocka_unit_test(test_gated_gelu),
+        cmocka_unit_test(test_small_ones)};
     return cmocka_run_group_tests_name("vec", tests, NULL, NULL);
 }
