@@ -275,6 +275,34 @@ int ranks_agree(struct ranks *ranks, int result, struct err *err)
     return worst.result;
 }
 
+int ranks_any(struct ranks *ranks, bool own, bool *any, struct err *err)
+{
+    double count = own;
+    const int result = ranks_sum_f64(ranks, &count, 1, err);
+    if (result == 0)
+        *any = count > 0;
+    return result;
+}
+
+int ranks_number(struct ranks *ranks, size_t own, size_t *first, size_t *total, struct err *err)
+{
+    double *counts = calloc(ranks->size, sizeof *counts);
+    int result = ranks_agree(ranks, counts ? 0 : err_set(err, ERR_NOMEM, "out of memory"), err);
+    if (result == 0) {
+        counts[ranks->rank] = (double)own;
+        result = ranks_sum_f64(ranks, counts, ranks->size, err);
+    }
+    if (result == 0) {
+        *first = *total = 0;
+        for (size_t r = 0; r < ranks->size; r++) {
+            *first += r < ranks->rank ? (size_t)counts[r] : 0;
+            *total += (size_t)counts[r];
+        }
+    }
+    free(counts);
+    return result;
+}
+
 int ranks_same(struct ranks *ranks, uint64_t value, const char *what, struct err *err)
 {
     uint64_t first = value;

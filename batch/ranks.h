@@ -47,6 +47,12 @@ int ranks_agree(struct ranks *ranks, int result, struct err *err);
 int ranks_sum_f32(struct ranks *ranks, float *values, size_t count, struct err *err);
 int ranks_sum_f64(struct ranks *ranks, double *values, size_t count, struct err *err);
 
+/* *any = does any rank pass true? */
+int ranks_any(struct ranks *ranks, bool own, bool *any, struct err *err);
+
+/* Number the workers of all ranks, of which this one has `own`: from *first on here, *total in all. */
+int ranks_number(struct ranks *ranks, size_t own, size_t *first, size_t *total, struct err *err);
+
 /* Rank 0's bytes on all of them. */
 int ranks_share(struct ranks *ranks, void *bytes, size_t size, struct err *err);
 

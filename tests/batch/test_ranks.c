@@ -93,6 +93,27 @@ static void agrees(void **state)
     assert_int_equal(ranks_agree(&ranks, ranks.rank + 1 == ranks.size ? -ERR_IO : 0, NULL), -ERR_IO);
 }
 
+static void numbers_workers(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    size_t first = 99, total = 99;
+    assert_int_equal(ranks_number(&ranks, ranks.rank + 1, &first, &total, &err), 0);
+    assert_int_equal(first, ranks.rank * (ranks.rank + 1) / 2);
+    assert_int_equal(total, ranks.size * (ranks.size + 1) / 2);
+}
+
+static void hears_of_one(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    bool any = true;
+    assert_int_equal(ranks_any(&ranks, false, &any, &err), 0);
+    assert_false(any);
+    assert_int_equal(ranks_any(&ranks, ranks.rank + 1 == ranks.size, &any, &err), 0);
+    assert_true(any);
+}
+
 static void shares(void **state)
 {
     (void)state;
@@ -130,6 +151,8 @@ int main(void)
         cmocka_unit_test(sums),
         cmocka_unit_test(sums_are_the_same_bits),
         cmocka_unit_test(agrees),
+        cmocka_unit_test(numbers_workers),
+        cmocka_unit_test(hears_of_one),
         cmocka_unit_test(shares),
         cmocka_unit_test(compares),
     };
