@@ -12,7 +12,7 @@ struct train_args {
     struct workspace_options inputs;
     const char *summaries;
     const char *rate, *head_factor, *lambda, *dropout, *warmup, *clip, *decay; /* numbers with a point */
-    long batch, micro, epochs, negatives, threads, steps, every, seed;
+    long batch, micro, shared, epochs, negatives, threads, steps, every, seed;
     struct train_options options;
 };
 
@@ -37,6 +37,7 @@ static bool set_options(struct train_args *a)
     o->step.micro_batch = (size_t)a->micro;
     o->epochs = (size_t)a->epochs;
     o->step.negatives = (size_t)a->negatives;
+    o->step.shared_negatives = (size_t)a->shared;
     o->step.threads = (size_t)a->threads;
     o->max_steps = (size_t)a->steps;
     o->checkpoint_every = (size_t)a->every;
@@ -128,6 +129,8 @@ int command_train(int argc, char **argv)
         {"micro-batch", "N", "examples in memory at once in each thread; 8 unless given", false,
             OPTION_NUMBER, &a.micro, 1, 1000000},
         {"negatives", "N", "a positive; 4 unless given", false, OPTION_NUMBER, &a.negatives, 1, 10000},
+        {"shared-negatives", "N", "at most so many more from the micro-batch's other users; 0 unless given",
+            false, OPTION_NUMBER, &a.shared, 0, 1000000},
         {"rate", "X", "peak rate of T5's tensors; 2e-5 unless given", false, OPTION_TEXT, &a.rate, 0, 0},
         {"head-factor", "X", "times the rate for EmbSum's own; 5 unless given", false, OPTION_TEXT,
             &a.head_factor, 0, 0},

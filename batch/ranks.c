@@ -96,13 +96,12 @@ static int check(struct ranks *ranks, int code, const char *call, struct err *er
 }
 
 /* A launcher that is not Open MPI's starts processes that do not find each other. */
-static int check_size(struct ranks *ranks, int size, struct err *err)
+static int check_size(int size, struct err *err)
 {
     const char *const said = getenv("PMI_SIZE");
     const long expected = said ? strtol(said, NULL, 10) : 0;
     if (size > 1 || expected <= 1)
         return 0;
-    ranks->broken = true;
     return err_set(err, ERR_UNAVAILABLE,
         "%ld processes were started, but Open MPI knows of one: start them by Open MPI's mpirun", expected);
 }
@@ -119,7 +118,7 @@ static int look_around(struct ranks *ranks, struct err *err)
     if (result == 0)
         result = check(ranks, mpi->rank(mpi->world, &rank), "MPI_Comm_rank", err);
     if (result == 0)
-        result = check_size(ranks, size, err);
+        result = check_size(size, err);
     if (result == 0)
         result = check(ranks, mpi->split_type(mpi->world, MPI_COMM_TYPE_SHARED, 0, mpi->no_info, &machine),
             "MPI_Comm_split_type", err);

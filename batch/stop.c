@@ -16,6 +16,7 @@ void stop_on_signals(void)
         .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND}; /* a second one kills */
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
 }
 
 bool stop_asked(void)

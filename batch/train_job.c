@@ -116,8 +116,8 @@ static uint64_t identify(struct job *job)
     const struct train_set *set = job->set;
     const double numbers[] = {o->adam.rate, o->adam.head_factor, o->adam.weight_decay, o->adam.clip,
         o->adam.warmup, (double)job->optimizer.config.steps, (double)o->batch, (double)o->step.micro_batch,
-        (double)o->step.negatives, o->step.lambda, o->step.dropout, (double)o->step.seed,
-        (double)set->example_count, (double)set->summarised};
+        (double)o->step.negatives, (double)o->step.shared_negatives, o->step.lambda, o->step.dropout,
+        (double)o->step.seed, (double)set->example_count, (double)set->summarised};
     uint64_t hash = XXH3_64bits_withSeed(numbers, sizeof numbers, set->workspace->model_hash);
     hash = XXH3_64bits_withSeed(set->items, set->item_count * sizeof *set->items, hash);
     snprintf(job->at.run, sizeof job->at.run, "%016llx", (unsigned long long)hash);

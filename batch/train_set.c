@@ -153,7 +153,8 @@ int train_set_get(struct train_example *out, const struct train_set *set, size_t
     struct encode_item *items = memory->items;
     for (size_t i = 0; i < row->history_count; i++)
         *items++ = workspace_item(set->workspace, set->items[row->history + i]);
-    struct train_example example = {.history = memory->items,
+    struct train_example example = {.user = row->user,
+        .history = memory->items,
         .history_count = row->history_count,
         .candidates = items,
         .candidate_count = 1 + count};

@@ -44,7 +44,7 @@ static int run_micro_batch(struct worker *w, size_t first, size_t count)
     const struct train_step *s = w->step;
     const struct train_step_options *o = &s->options;
     const struct train_objective objective = {o->lambda, 1.0 / (double)s->batch_count,
-        {(float)o->dropout, mix(o->seed, s->epoch, 2 * (uint64_t)s->batch[first] + 1)}};
+        {(float)o->dropout, mix(o->seed, s->epoch, 2 * (uint64_t)s->batch[first] + 1)}, o->shared_negatives};
     for (size_t i = 0; i < count; i++) {
         const size_t example = s->batch[first + i];
         const int result = train_set_get(&w->examples[i], s->set, example, o->negatives,

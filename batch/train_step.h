@@ -9,7 +9,7 @@
 struct train_step_options {
     double lambda, dropout;
     size_t micro_batch; /* examples whose activations are in memory at once, in each thread */
-    size_t negatives;
+    size_t negatives, shared_negatives;
     size_t threads;               /* this rank's workers */
     size_t first_worker, workers; /* the place of these among the workers of all ranks */
     uint64_t seed;

@@ -16,7 +16,7 @@ struct model_tensor {
     size_t rows, cols; /* a norm's weight has rows 1 and one dimension in the file */
     size_t dims;
     size_t offset;    /* of the first element in model.params */
-    double deviation; /* of a seeded random start; 0: all ones (a norm) */
+    double deviation; /* of a seeded random start; 0: all initializer_factor (a norm) */
     bool head;        /* one of EmbSum's own, absent from a plain T5 checkpoint */
     bool optional;    /* not used under the model's ablation: may be absent, and is zero then */
 };

@@ -30,7 +30,8 @@ static void draw(struct model *model, size_t index, unsigned long seed)
     float *data = model->params + tensor->offset;
     struct rng rng = rng_seed(seed, index);
     for (size_t i = 0; i < tensor->rows * tensor->cols; i++)
-        data[i] = tensor->deviation > 0 ? (float)(tensor->deviation * rng_normal(&rng)) : 1.0f;
+        data[i] = tensor->deviation > 0 ? (float)(tensor->deviation * rng_normal(&rng))
+                                        : (float)model->config.initializer_factor;
 }
 
 int model_init(struct model **out, const char *config_path, unsigned long seed, struct err *err)

@@ -16,6 +16,7 @@
 /* One impression. Items that share their ids (the same pointer) are the same text: what several examples of a
  * micro-batch have in common is encoded once. */
 struct train_example {
+    size_t user;                       /* examples of one user lend each other no negatives */
     const struct encode_item *history; /* from text_window_start on, oldest first */
     size_t history_count;
     const struct encode_item *candidates; /* the positive first, then its negatives */
@@ -28,6 +29,8 @@ struct train_objective {
     double lambda;
     double scale;              /* of each example's L: 1 / the batch's size for a mean */
     struct t5_dropout dropout; /* rate 0: none */
+    size_t
+        shared_negatives; /* at most so many candidates of a micro-batch's other users, beside the example's own */
 };
 
 struct train_loss {

@@ -24,14 +24,28 @@ static bool same(const struct train_pack_sequence *a, const struct encode_item *
     return true;
 }
 
+/* The slot of the sequence in the table, or the free one where it would be. */
+static size_t find(const struct train_pack *p, const struct encode_item *items, size_t count)
+{
+    size_t slot = hash(items, count) & (p->table_size - 1);
+    while (p->table[slot] && !same(&p->sequences[p->table[slot] - 1], items, count))
+        slot = (slot + 1) & (p->table_size - 1);
+    return slot;
+}
+
+ptrdiff_t train_pack_content(const struct train_pack *p, const struct encode_item *item)
+{
+    const size_t index = p->table[find(p, item, 1)];
+    return index && index <= p->content_count ? (ptrdiff_t)index - 1 : -1;
+}
+
 /* Index of the sequence, added if it is new. The arrays have room. */
 static uint32_t add(struct train_pack *p, const struct encode_item *items, size_t count)
 {
-    size_t slot = hash(items, count) & (p->table_size - 1);
+    const size_t slot = find(p, items, count);
     size_t tokens = p->offsets[p->count];
-    for (; p->table[slot]; slot = (slot + 1) & (p->table_size - 1))
-        if (same(&p->sequences[p->table[slot] - 1], items, count))
-            return p->table[slot] - 1;
+    if (p->table[slot])
+        return p->table[slot] - 1;
     for (size_t i = 0; i < count; i++) {
         memcpy(p->ids + tokens, items[i].ids, items[i].count * sizeof *p->ids);
         tokens += items[i].count;

@@ -31,6 +31,8 @@ struct train_pack {
 
 int train_pack(struct train_pack *pack, const struct model_config *config,
     const struct train_example *examples, size_t count, struct err *err);
+/* Index of the content, or -1 if the item is no candidate of any example. */
+ptrdiff_t train_pack_content(const struct train_pack *pack, const struct encode_item *item);
 void train_pack_done(struct train_pack *pack);
 
 #endif
