@@ -1,5 +1,5 @@
 /* SIGINT, SIGTERM and SIGUSR1 ask a job to stop: it finishes the batch in hand, cleans up and ends. SIGUSR1 is what mpirun
- * hands on and waits for; at SIGTERM it kills its processes within two seconds. */
+ * hands on and then waits; told to end itself by SIGTERM, it kills its processes a second after they have had theirs. */
 #ifndef EMBSUM_BATCH_STOP_H
 #define EMBSUM_BATCH_STOP_H
 

@@ -184,6 +184,17 @@ static int resume(struct job *job, struct err *err)
     return result;
 }
 
+/* Who works; a worker that never has a micro-batch was a mistake in the numbers asked for. */
+static void tell_workers(const struct job *job, size_t workers)
+{
+    const struct train_options *o = job->options;
+    const size_t parts = (o->batch + o->step.micro_batch - 1) / o->step.micro_batch;
+    if (job->ranks->size > 1)
+        progress_say(o->quiet, "%zu ranks, %zu workers", job->ranks->size, workers);
+    if (parts < workers)
+        progress_say(o->quiet, "a batch has %zu micro-batches: %zu workers are idle", parts, workers - parts);
+}
+
 static int prepare(struct job *job, struct err *err)
 {
     const struct train_options *o = job->options;
@@ -198,6 +209,7 @@ static int prepare(struct job *job, struct err *err)
         job->ranks, XXH3_64bits(course, sizeof course), "run: its model, data or settings are others", err);
     if (result == 0 && o->resume)
         result = resume(job, err);
+    tell_workers(job, step.workers);
     if (job->at.workers && job->at.workers != step.workers)
         progress_say(o->quiet, "%zu workers, not the %zu of the checkpoint: sums will round differently",
             step.workers, job->at.workers);
