@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+/* Call once, before the program makes threads that compute: they must not take signals (stop.c says why). */
 void stop_on_signals(void);
 bool stop_asked(void);
 
