@@ -152,7 +152,7 @@ near alone ended
 
 # ---- what one rank meets ends all ----
 sed '17s/\t/ /g' $demo/news.tsv >"$dir/bad.tsv"
-good=$(command x) bad=$(command x | sed "s,$demo/news.tsv,$dir/bad.tsv,")
+good=$(command x) full=$(command full) bad=$(command x | sed "s,$demo/news.tsv,$dir/bad.tsv,")
 none=$(command x | sed "s,$dir/behaviors.tsv,$dir/none.tsv,")
 # shellcheck disable=SC2086 # words of a command
 {
@@ -161,6 +161,6 @@ none=$(command x | sed "s,$dir/behaviors.tsv,$dir/none.tsv,")
     refused "another rate on a rank" "rank 1: not rank 0's run" -n 1 $good : -n 1 $good --weight-decay 0.1
     refused "resume on one rank alone" "rank 1: not rank 0's run" -n 1 $good : -n 1 $good --resume
     mkdir "$dir/full" && ln -s /dev/full "$dir/full/train.jsonl"
-    refused "rank 0 cannot write" "train.jsonl" -n 1 $(command full) : -n 1 $(command full)
+    refused "rank 0 cannot write" "train.jsonl" -n 1 $full : -n 1 $full
 }
 exit "$failed"
