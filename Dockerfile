@@ -18,6 +18,7 @@ RUN sh /tmp/deploy/install-packages run && rm -rf /var/lib/apt/lists/* /tmp/depl
 COPY --from=build /out/ /usr/local/bin/
 COPY --chmod=755 deploy/healthcheck /usr/local/bin/embsum-healthcheck
 COPY config/embsum.json /etc/embsum/embsum.json
+COPY config/prompts/ /etc/embsum/prompts/
 
 # Inside a container the loopback address would be seen by nobody.
 ENV EMBSUM_SERVER_LISTEN=0.0.0.0:8080

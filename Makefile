@@ -37,7 +37,7 @@ $(error MODE=$(MODE): use release, debug, asan or tsan)
 endif
 
 CPPFLAGS += -I. -D_GNU_SOURCE -DEMBSUM_VERSION='"$(VERSION)"' -MMD -MP \
-            $(shell $(PKG_CONFIG) --cflags libmicrohttpd jansson openblas hiredis libxxhash nettle sentencepiece)
+            $(shell $(PKG_CONFIG) --cflags libmicrohttpd jansson openblas hiredis libxxhash nettle sentencepiece libcurl)
 CFLAGS += -std=c11 -g $(OPT_$(MODE)) $(WARN) $(WARN_C) $(HARDEN) -pthread
 CXXFLAGS += -std=c++17 -g $(OPT_$(MODE)) $(WARN) $(HARDEN) -pthread
 LDFLAGS += $(HARDEN_LD) $(LD_$(MODE)) -pthread
@@ -54,7 +54,7 @@ LIBS_core := -lopenblas -ljansson -lxxhash -lm
 LIBS_text := -lsentencepiece -lstdc++
 LIBS_store := -lhiredis -llmdb -ljansson -lxxhash
 LIBS_server := -lmicrohttpd
-LIBS_batch := -lnettle
+LIBS_batch := -lnettle $(shell $(PKG_CONFIG) --libs libcurl)
 
 DIRS := core store config server batch
 $(foreach d,$(DIRS),$(eval SRC_$(d) := $(filter-out %/main.c,$(wildcard $(d)/*.c $(d)/*.cc))))
@@ -99,6 +99,9 @@ $(foreach d,$(DIRS),$(eval $(call archive,$(d))))
 $(BUILD)/obj/%.o: %.c Makefile
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_$(firstword $(subst /, ,$*))) -c -o $@ $<
+
+# The templates are in it.
+$(BUILD)/obj/batch/prompt_shipped.o: config/prompts/news.txt config/prompts/books.txt
 
 $(BUILD)/obj/%.o: %.cc Makefile
 	$(call say,CXX,$<)

@@ -9,6 +9,7 @@ int command_init(int argc, char **argv);
 int command_train(int argc, char **argv);
 int command_tokenize(int argc, char **argv);
 int command_eval(int argc, char **argv);
+int command_summarize(int argc, char **argv);
 int command_encode(int argc, char **argv);
 int command_refresh(int argc, char **argv);
 int command_import(int argc, char **argv);

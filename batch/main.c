@@ -15,6 +15,7 @@ static const struct {
     {"init", "make a model with random weights, or from a T5 checkpoint", command_init},
     {"train", "train a model on labelled impressions", command_train},
     {"eval", "rank impressions and print MIND's metrics", command_eval},
+    {"summarize", "ask an LLM for users' interest summaries", command_summarize},
     {"encode", "texts to .npy matrices", command_encode},
     {"refresh", "texts to the store, and live: the cron job", command_refresh},
     {"import", ".npy matrices to the store, and live", command_import},
@@ -47,6 +48,7 @@ int main(int argc, char **argv)
 {
     struct err err = ERR_INIT;
     signal(SIGPIPE, SIG_IGN); /* a store that hangs up is an error to report, not a death */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a file that outgrows its limit */
     if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;

@@ -1,6 +1,7 @@
 #include "batch/summaries.h"
 
 #include <jansson.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,11 @@ static int take_line(const char *line, size_t len, summaries_fn *fn, void *ctx, 
 
 int summaries_read(const char *path, summaries_fn *fn, void *ctx, struct err *err)
 {
+    return summaries_read_part(path, SIZE_MAX, fn, ctx, err);
+}
+
+int summaries_read_part(const char *path, size_t bytes, summaries_fn *fn, void *ctx, struct err *err)
+{
     FILE *stream = fopen(path, "rbe");
     if (!stream)
         return err_errno(err, "open %s", path);
@@ -28,8 +34,9 @@ int summaries_read(const char *path, summaries_fn *fn, void *ctx, struct err *er
     size_t size = 0, number = 0;
     ssize_t got;
     int result = 0;
-    while (result == 0 && (got = getline(&line, &size, stream)) >= 0) {
+    while (result == 0 && bytes && (got = getline(&line, &size, stream)) >= 0) {
         number++;
+        bytes -= (size_t)got < bytes ? (size_t)got : bytes;
         if (strspn(line, " \t\r\n") == (size_t)got)
             continue;
         result = take_line(line, (size_t)got, fn, ctx, err);

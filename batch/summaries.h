@@ -11,4 +11,7 @@ typedef int summaries_fn(void *ctx, const char *user, size_t user_len, const cha
 
 int summaries_read(const char *path, summaries_fn *fn, void *ctx, struct err *err);
 
+/* The lines in the first `bytes` of the file alone: of one that is being written, say. */
+int summaries_read_part(const char *path, size_t bytes, summaries_fn *fn, void *ctx, struct err *err);
+
 #endif

@@ -1,10 +1,13 @@
 #include "core/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -67,13 +70,62 @@ int file_make_dir(const char *path, struct err *err)
     return err_errno(err, "make the folder %s", path);
 }
 
+/* A temporary is locked by its writer, and the lock goes with the writer: one that can be locked has been left behind, by
+ * whatever file's writer of this folder. Best effort: where the file system knows no locks, they stay. */
+#define UNFINISHED ".unfinished-"
+#define RANDOM "XXXXXX"
+
+static bool is_temporary(const char *name)
+{
+    const char *at = strstr(name, UNFINISHED);
+    return at && strlen(at) == strlen(UNFINISHED RANDOM);
+}
+
+static void remove_left_behind(const char *path)
+{
+    char copy[4096];
+    strcpy(copy, path);
+    DIR *folder = opendir(dirname(copy));
+    for (const struct dirent *entry; folder && (entry = readdir(folder));) {
+        if (!is_temporary(entry->d_name))
+            continue;
+        const int fd = openat(dirfd(folder), entry->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            unlinkat(dirfd(folder), entry->d_name, 0);
+        close(fd);
+    }
+    if (folder)
+        closedir(folder);
+}
+
+/* Create and lock a temporary. Between the two it looks left behind: when another writer has removed it, take another. */
+static int create_temporary(struct file_replacement *file)
+{
+    for (int tries = 0; tries < 100; tries++) {
+        struct stat status;
+        snprintf(file->temporary, sizeof file->temporary, "%s" UNFINISHED RANDOM, file->path);
+        const int fd = mkostemp(file->temporary, O_CLOEXEC);
+        if (fd < 0)
+            return fd;
+        const bool lost = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+        if (!lost && fstat(fd, &status) == 0 && status.st_nlink > 0)
+            return fd;
+        unlink(file->temporary);
+        close(fd);
+    }
+    errno = EBUSY;
+    return -1;
+}
+
 int file_replace_begin(struct file_replacement *file, const char *path, struct err *err)
 {
     if (strlen(path) >= sizeof file->path)
         return err_set(err, ERR_INVALID, "the path %.64s... is too long", path);
     strcpy(file->path, path);
-    snprintf(file->temporary, sizeof file->temporary, "%s.XXXXXX", path);
-    const int fd = mkostemp(file->temporary, O_CLOEXEC);
+    remove_left_behind(path);
+    const int fd = create_temporary(file);
     if (fd < 0)
         return err_errno(err, "create %s", file->temporary);
     const mode_t mask = umask(0);

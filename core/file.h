@@ -10,11 +10,12 @@
 /* Read a file of at most max bytes into a malloc'ed buffer with a NUL behind its end. */
 int file_read(char **data, size_t *len, const char *path, size_t max, struct err *err);
 
-/* A file being written beside its place: it takes the place in one step, with all its bytes on the disk, or
- * never. Close it with exactly one of the two. */
+/* A file being written beside its place, as PATH.unfinished-XXXXXX: it takes the place in one step, with all its bytes on
+ * the disk, or never. Close it with exactly one of the two. What writers in the same folder left when they were killed is
+ * removed at the beginning, so that a job which is killed again and again does not fill the disk. */
 struct file_replacement {
     FILE *stream;
-    char path[4096], temporary[4096 + 16];
+    char path[4096], temporary[4096 + 32];
 };
 int file_replace_begin(struct file_replacement *file, const char *path, struct err *err);
 int file_replace_commit(

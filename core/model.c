@@ -16,7 +16,7 @@ struct builder {
 
 struct shape {
     size_t rows, cols, dims;
-    double deviation;
+    double mean, deviation;
     bool head, optional;
 };
 
@@ -31,6 +31,7 @@ static const float *add(struct builder *b, struct shape shape, const char *forma
             .cols = shape.cols,
             .dims = shape.dims,
             .offset = b->params,
+            .mean = shape.mean,
             .deviation = shape.deviation,
             .head = shape.head,
             .optional = shape.optional};
@@ -44,19 +45,19 @@ static const float *add(struct builder *b, struct shape shape, const char *forma
     return at;
 }
 
-static struct shape norm(size_t d, bool optional)
+static struct shape norm(size_t d, double start, bool optional)
 {
-    return (struct shape){1, d, 1, 0, false, optional};
+    return (struct shape){1, d, 1, start, 0, false, optional};
 }
 
 static struct shape matrix(size_t rows, size_t cols, double deviation, bool optional)
 {
-    return (struct shape){rows, cols, 2, deviation, false, optional};
+    return (struct shape){rows, cols, 2, 0, deviation, false, optional};
 }
 
 static struct shape head(size_t rows, size_t cols, double deviation, bool optional)
 {
-    return (struct shape){rows, cols, 2, deviation, true, optional};
+    return (struct shape){rows, cols, 2, 0, deviation, true, optional};
 }
 
 static void add_attention(struct builder *b, struct model_attention *attention, const float **bias,
@@ -75,7 +76,7 @@ static void add_attention(struct builder *b, struct model_attention *attention, 
             NAME("relative_attention_bias"));
 #undef NAME
     attention->norm =
-        add(b, norm(d, optional), "%s.block.%zu.layer.%zu.layer_norm.weight", stack, block, layer);
+        add(b, norm(d, f, optional), "%s.block.%zu.layer.%zu.layer_norm.weight", stack, block, layer);
 }
 
 static void add_ffn(
@@ -93,7 +94,7 @@ static void add_ffn(
         ffn->wi = add(b, matrix(c->d_ff, d, in, optional), NAME("DenseReluDense.wi"));
     }
     ffn->wo = add(b, matrix(d, c->d_ff, out, optional), NAME("DenseReluDense.wo"));
-    ffn->norm = add(b, norm(d, optional), NAME("layer_norm"));
+    ffn->norm = add(b, norm(d, c->initializer_factor, optional), NAME("layer_norm"));
 #undef NAME
 }
 
@@ -103,16 +104,22 @@ static void add_all(struct builder *b)
     const struct model_config *c = &model->config;
     const size_t d = c->d_model, p = c->code_dim;
     const double small = pow((double)d, -0.5);
+    /* Both sides of a score are means of states: with this gain the product of two of them begins with deviation 1, and
+     * the softmax of L_NCE where it can learn. */
+    const double state = c->initializer_factor * pow((double)d, -0.25);
     const bool no_decoder = c->ablation == ABLATION_NO_LSUM;
 
-    model->shared = add(b, matrix(c->vocab_size, d, c->initializer_factor, false), "shared.weight");
+    /* A step of Adam moves a weight by about the rate, whatever its size: small embeddings learn sooner, and the norms
+     * behind them take their scale off anyway. */
+    const double embedding = 0.2 * c->initializer_factor;
+    model->shared = add(b, matrix(c->vocab_size, d, embedding, false), "shared.weight");
     for (size_t i = 0; i < c->encoder_layers; i++) {
         struct model_block *block = &model->encoder[i];
         add_attention(
             b, &block->self, i ? NULL : &model->encoder_bias, "encoder", i, 0, "SelfAttention", false);
         add_ffn(b, &block->ffn, "encoder", i, 1, false);
     }
-    model->encoder_norm = add(b, norm(d, false), "encoder.final_layer_norm.weight");
+    model->encoder_norm = add(b, norm(d, state, false), "encoder.final_layer_norm.weight");
     for (size_t i = 0; i < c->decoder_layers; i++) {
         struct model_block *block = &model->decoder[i];
         add_attention(
@@ -120,10 +127,9 @@ static void add_all(struct builder *b)
         add_attention(b, &block->cross, NULL, "decoder", i, 1, "EncDecAttention", no_decoder);
         add_ffn(b, &block->ffn, "decoder", i, 2, no_decoder);
     }
-    model->decoder_norm = add(b, norm(d, no_decoder), "decoder.final_layer_norm.weight");
+    model->decoder_norm = add(b, norm(d, state, no_decoder), "decoder.final_layer_norm.weight");
     model->lm_head =
-        c->tied ? model->shared
-                : add(b, matrix(c->vocab_size, d, c->initializer_factor, no_decoder), "lm_head.weight");
+        c->tied ? model->shared : add(b, matrix(c->vocab_size, d, embedding, no_decoder), "lm_head.weight");
 
     const bool no_upe = c->ablation == ABLATION_NO_UPE, no_cpe = c->ablation == ABLATION_NO_CPE;
     const double code = pow((double)p, -0.5);

@@ -15,10 +15,10 @@ struct model_tensor {
     char name[88];
     size_t rows, cols; /* a norm's weight has rows 1 and one dimension in the file */
     size_t dims;
-    size_t offset;    /* of the first element in model.params */
-    double deviation; /* of a seeded random start; 0: all initializer_factor (a norm) */
-    bool head;        /* one of EmbSum's own, absent from a plain T5 checkpoint */
-    bool optional;    /* not used under the model's ablation: may be absent, and is zero then */
+    size_t offset;          /* of the first element in model.params */
+    double mean, deviation; /* of a seeded random start */
+    bool head;              /* one of EmbSum's own, absent from a plain T5 checkpoint */
+    bool optional;          /* not used under the model's ablation: may be absent, and is zero then */
 };
 
 /* q, k and v lie one behind the other, so that one product gives all three (or k and v of the
@@ -71,7 +71,9 @@ struct model_load_options {
 int model_load(
     struct model **out, const char *dir, const struct model_load_options *options, struct err *err);
 
-/* Random weights, as Hugging Face initialises T5. The same seed gives the same model everywhere. */
+/* Random weights, as Hugging Face initialises T5, but for three choices that help EmbSum from scratch: embeddings have a
+ * fifth of T5's deviation, [SOS]'s row half of that, so that the state that stands for an item is made of the item and not
+ * of [SOS], and the final norms begin at d^-1/4. The same seed gives the same model everywhere. */
 int model_init(struct model **out, const char *config_path, unsigned long seed, struct err *err);
 
 /* Write dir/config.json and dir/model.safetensors, each replaced in one step. The folder must exist. */

@@ -30,8 +30,7 @@ static void draw(struct model *model, size_t index, unsigned long seed)
     float *data = model->params + tensor->offset;
     struct rng rng = rng_seed(seed, index);
     for (size_t i = 0; i < tensor->rows * tensor->cols; i++)
-        data[i] = tensor->deviation > 0 ? (float)(tensor->deviation * rng_normal(&rng))
-                                        : (float)model->config.initializer_factor;
+        data[i] = (float)(tensor->mean + (tensor->deviation > 0 ? tensor->deviation * rng_normal(&rng) : 0));
 }
 
 int model_init(struct model **out, const char *config_path, unsigned long seed, struct err *err)
@@ -42,6 +41,10 @@ int model_init(struct model **out, const char *config_path, unsigned long seed, 
         return result;
     for (size_t i = 0; i < model->tensor_count; i++)
         draw(model, i, seed);
+    const size_t d = model->config.d_model;
+    float *sos = model->params + (model->shared - model->params) + (size_t)model->config.sos_id * d;
+    for (size_t i = 0; i < d; i++)
+        sos[i] *= 0.5f;
     *out = model;
     return 0;
 }

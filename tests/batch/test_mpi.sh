@@ -96,7 +96,8 @@ done
 
 # ---- the same curve ----
 $embsum init --quiet --config $demo/config.json --vocab $demo/spiece.model --out "$dir/model" --seed 2 || exit 1
-head -n 16 $demo/behaviors.tsv >"$dir/behaviors.tsv"
+# Short histories: a step is to take a moment, not seconds, under the sanitizers too.
+awk -F '\t' 'split($4, h, " ") <= 6 && n++ < 16' $demo/behaviors.tsv >"$dir/behaviors.tsv"
 # shellcheck disable=SC2046 # words of a command
 $(command alone) --quiet || fail "without mpirun: exit $?"
 for n in 1 2 4; do

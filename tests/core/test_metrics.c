@@ -1,5 +1,5 @@
-/* MIND's metrics against tests/golden/metrics.py (1,200 random impressions, most with ties) and where they are at
- * their edges. */
+/* MIND's metrics against tests/golden/metrics.py (1,800 random impressions, of which more than 1,000 have a tie between a
+ * positive and a negative), against an example worked by hand, and where they are at their edges. */
 #include "core/metrics.h"
 #include "core/rng.h"
 #include "tests/lib/scratch.h"
@@ -26,7 +26,40 @@ static bool judge(struct metrics *out, const float *scores, const uint8_t *label
     return metrics_impression(out, scores, labels, order, count);
 }
 
-static void check_line(char *line, struct metrics_set *set)
+/* How much the golden impressions can show. */
+struct power {
+    size_t tied;     /* a positive and a negative have the same score: auc counts halves */
+    size_t reversed; /* and a ranked metric would be another, were ties broken from the other end */
+    size_t cut;      /* a positive has a rank beyond 10: ndcg@10 must not see it */
+};
+
+static void count_power(struct power *power, const float *scores, const uint8_t *labels, size_t count)
+{
+    struct metrics forward, backward;
+    float mirrored_scores[MOST];
+    uint8_t mirrored_labels[MOST];
+    uint32_t order[MOST];
+    bool tied = false, cut = false;
+    metrics_order(order, scores, count);
+    for (size_t i = 0; i < count; i++) {
+        mirrored_scores[count - 1 - i] = scores[i];
+        mirrored_labels[count - 1 - i] = labels[i];
+        cut |= i >= 10 && labels[order[i]];
+        for (size_t j = 0; j < i; j++)
+            tied |= scores[i] == scores[j] && labels[i] != labels[j];
+    }
+    if (!judge(&forward, scores, labels, count) || !judge(&backward, mirrored_scores, mirrored_labels, count))
+        return;
+    assert_near(backward.auc, forward.auc);
+    power->tied += tied;
+    power->reversed += fabs(forward.mrr - backward.mrr) > bound ||
+                       fabs(forward.ndcg5 - backward.ndcg5) > bound ||
+                       fabs(forward.ndcg10 - backward.ndcg10) > bound ||
+                       fabs(forward.mrr_first - backward.mrr_first) > bound;
+    power->cut += cut;
+}
+
+static void check_line(char *line, struct metrics_set *set, struct power *power)
 {
     float scores[MOST];
     uint8_t labels[MOST];
@@ -52,6 +85,7 @@ static void check_line(char *line, struct metrics_set *set)
         assert_near(got.ndcg10, expected[3]);
         assert_near(got.mrr_first, expected[4]);
     }
+    count_power(power, scores, labels, count);
     metrics_order(order, scores, count);
     assert_int_equal(metrics_set_add(set, scores, labels, order, count, NULL), 0);
 }
@@ -63,12 +97,13 @@ static void test_golden(void **state)
     assert_non_null(stream);
     char line[4096];
     struct metrics_set set = {0};
+    struct power power = {0};
     size_t impressions = 0, skipped = 0;
     double auc, mrr, ndcg5, ndcg10, first, pooled;
     bool summed = false;
     while (fgets(line, sizeof line, stream)) {
         if (line[0] != '#') {
-            check_line(line, &set);
+            check_line(line, &set, &power);
             continue;
         }
         assert_int_equal(sscanf(line,
@@ -80,7 +115,11 @@ static void test_golden(void **state)
     }
     fclose(stream);
     assert_true(summed);
-    assert_true(set.counted >= 1000);
+    print_message(
+        "%zu impressions: %zu with a tie across labels, in %zu of them its order matters, %zu with positives "
+        "beyond rank 10\n",
+        impressions, power.tied, power.reversed, power.cut);
+    assert_true(power.tied >= 1000 && power.reversed >= 500 && power.cut >= 300);
     assert_int_equal(set.counted + set.skipped, impressions);
     assert_int_equal(set.skipped, skipped);
     const struct metrics mean = metrics_set_mean(&set);
@@ -142,6 +181,21 @@ static void test_edges(void **state)
     assert_near(m.ndcg10, 1 / log2(3));
 }
 
+/* Positives at ranks 2, 4 and 11 of 12: of the nine negatives they beat 8, 7 and 1; one more is tied with rank 2. */
+static void test_by_hand(void **state)
+{
+    (void)state;
+    struct metrics m;
+    const float scores[12] = {1, 7, 12, 11, 11, 9, 8, 6, 5, 4, 3, 2};
+    const uint8_t labels[12] = {[3] = 1, [5] = 1, [11] = 1};
+    assert_true(judge(&m, scores, labels, 12));
+    assert_near(m.auc, (7.5 + 7 + 1) / 27);
+    assert_near(m.mrr, (1.0 / 2 + 1.0 / 4 + 1.0 / 11) / 3);
+    assert_near(m.mrr_first, 0.5);
+    assert_near(m.ndcg5, (1 / log2(3) + 1 / log2(5)) / (1 + 1 / log2(3) + 0.5));
+    assert_near(m.ndcg10, m.ndcg5);
+}
+
 static void test_set(void **state)
 {
     (void)state;
@@ -167,6 +221,6 @@ static void test_set(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden), cmocka_unit_test(test_order),
-        cmocka_unit_test(test_edges), cmocka_unit_test(test_set)};
+        cmocka_unit_test(test_edges), cmocka_unit_test(test_by_hand), cmocka_unit_test(test_set)};
     return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);
 }

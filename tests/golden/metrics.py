@@ -67,13 +67,14 @@ def whole(rows):
 
 
 def make():
-    """Impressions of 1 to 24 candidates. Scores are quarters from a narrow range, so that most have ties, or all one
-    value, or spread: quarters up to 1e6 of both signs. A line: the five metrics or `-`, then score:label ..."""
+    """Impressions of 1 to 30 candidates. Scores are quarters from a narrow range, so that most have ties, or all one
+    value, or spread: quarters up to 1e6 of both signs. A line: the five metrics or `-`, then score:label ... At least
+    1,000 of them have a tie between a positive and a negative, where the order in the impression decides."""
     rng = random.Random(5)
     rows = []
-    for number in range(1200):
-        size = 1 if number % 60 == 0 else rng.randint(2, 24 if number % 10 == 0 else 9)
-        spread = rng.choice([0, 2, 6, 20, 4000000])
+    for number in range(1800):
+        size = 1 if number % 80 == 0 else rng.randint(2, 30 if number % 3 == 0 else 12)
+        spread = rng.choice([0, 2, 4, 6, 20, 4000000])
         values = [rng.randint(-spread, spread) / 4 for _ in range(size)]
         share = rng.choice([0.15, 0.3, 0.8])
         labels = [int(rng.random() < share) for _ in range(size)]

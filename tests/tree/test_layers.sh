@@ -57,9 +57,19 @@ door 'hiredis/.*' 9 'store/store_redis[a-z_]*\.[ch]'
 door 'hiredis\.h' 9 'store/store_redis[a-z_]*\.[ch]'
 door 'lmdb\.h' 9 'store/store_lmdb[a-z_]*\.[ch]'
 door 'sentencepiece.*' 1 'core/tokenizer\.cc'
-door '(curl|nettle)/.*' 9 'batch/.*\.c'
+door 'curl/.*' 1 'batch/chat\.c'
 door 'mpi\.h' 1 'batch/ranks\.c'
+door 'nettle/.*' 9 'batch/.*\.c'
 door 'syslog\.h' 9 '(server|batch)/.*\.c'
+
+# ---- what the daemon loads ---------------------------------------------------------------------------------
+
+# The network reaches it: it loads nothing that it does not use.
+loaded=$(objdump -p "$BUILD/embsumd" 2>/dev/null | awk '$1 == "NEEDED" { print $2 }')
+[ "$loaded" ] || fail "$BUILD/embsumd is not built"
+for library in libcurl libsentencepiece libnettle; do
+    case $loaded in *"$library"*) fail "embsumd loads $library, which is for embsum alone" ;; esac
+done
 
 # ---- what the libraries among the parts reference ----------------------------------------------------------
 
