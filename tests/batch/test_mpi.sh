@@ -8,7 +8,7 @@ command -v mpirun >/dev/null || { echo "SKIPPED: openmpi-bin is not installed, t
 [ "$MODE" = tsan ] && { echo "SKIPPED: Open MPI is not built for ThreadSanitizer"; exit 77; }
 embsum=$BUILD/embsum demo=deploy/demo
 dir=$(mktemp -d)
-pid='' limit='' transport=self,vader
+pid='' limit='' transport=self,vader count=10
 trap '[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null || :; rm -rf "$dir"' EXIT
 failed=0
 fail() {
@@ -23,10 +23,10 @@ mpi() {
     exec $limit mpirun --allow-run-as-root --oversubscribe --bind-to none --mca plm isolated --mca oob_tcp_if_include lo \
         --mca pml ob1 --mca btl $transport --mca btl_tcp_if_include lo --mca btl_vader_single_copy_mechanism none "$@"
 }
-# command OUT: what each rank runs, 10 steps of 8 examples, in $*
+# command OUT: prints what each rank runs, $count steps of 8 examples
 command() {
     echo "$embsum train --model $dir/model --news $demo/news.tsv --behaviors $dir/behaviors.tsv \
-        --summaries $demo/summaries.jsonl --out $dir/$1 --epochs 99 --steps 10 --batch 8 --micro-batch 1 --rate 2e-3 \
+        --summaries $demo/summaries.jsonl --out $dir/$1 --epochs 999 --steps $count --batch 8 --micro-batch 1 --rate 2e-3 \
         --seed 5 --threads 1 --checkpoint-every 3"
 }
 # become RANKS OUT OPTIONS...
@@ -139,17 +139,22 @@ stopped() {
 }
 started 4 2 stopped
 stopped USR1 stopped
+cp -r "$dir/stopped" "$dir/other"
 train 2 stopped --resume || fail "resume after SIGUSR1: exit $?, $(cat "$dir/log")"
 same ranks2 stopped
+# with other ranks it goes on as well, and says what that means
+train 4 other --resume || fail "resume on 4 ranks: exit $?, $(cat "$dir/log")"
+grep -q "4 workers, not the 2 of the checkpoint" "$dir/log" || fail "resume on 4 ranks: $(cat "$dir/log")"
+near alone other
 # mpirun waits so many seconds, hands SIGTERM on, waits again and kills: its one second may be short on a busy machine
 export OMPI_MCA_odls_base_sigkill_timeout=4
+count=100000
 started 2 2 ended
 stopped TERM ended
 unset OMPI_MCA_odls_base_sigkill_timeout
-# with other ranks it goes on as well, and says what that means
-train 4 ended --resume || fail "resume on 4 ranks: exit $?, $(cat "$dir/log")"
-grep -q "4 workers, not the 2 of the checkpoint" "$dir/log" || fail "resume on 4 ranks: $(cat "$dir/log")"
-near alone ended
+count=10
+head -c 400 "$dir/ended/train.safetensors" | grep -aq "\"step\":\"$(steps ended)\"" ||
+    fail "SIGTERM: no checkpoint of step $(steps ended)"
 
 # ---- what one rank meets ends all ----
 sed '17s/\t/ /g' $demo/news.tsv >"$dir/bad.tsv"
