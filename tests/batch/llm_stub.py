@@ -28,7 +28,7 @@ LOCK = threading.Lock()
 class Plan:
     """The behaviours of each user, and how many of them they have had."""
 
-    written, wishes, asked, served = None, {}, {}, {}
+    written, wishes, asked, inside = None, {}, {}, 0
 
     def next(self, user):
         written = os.stat(f"{DIR}/plan").st_mtime_ns
@@ -121,17 +121,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def be_503(self, _, wait):
         self.send(503, "busy", "text/plain", Retry_After=wait)
 
-    def be_rate(self, user, argument):
-        """A rate limit: so many answers a second, 429 for the rest; with `rate:N:SECONDS` Retry-After, too."""
-        most, _, wait = argument.partition(":")
-        second = int(time.time())
+    def be_crowd(self, user, most):
+        """Takes so many at a time, for a tenth of a second each; 429 for the rest."""
         with LOCK:
-            PLAN.served = {second: PLAN.served.get(second, 0) + 1}
-            served = PLAN.served[second]
-        if served <= int(most):
-            self.be_ok(user, "")
-        else:
-            self.be_429(user, wait)
+            room = PLAN.inside < int(most)
+            PLAN.inside += room
+        if not room:
+            self.be_429(user, "")
+            return
+        time.sleep(0.1)
+        with LOCK:
+            PLAN.inside -= 1
+        self.be_ok(user, "")
 
     def be_quota(self, *_):
         self.send(429, {"error": {"message": "no money left", "code": "insufficient_quota"}})

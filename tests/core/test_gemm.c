@@ -95,7 +95,7 @@ static int init(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_plain), cmocka_unit_test(test_f64),
-        cmocka_unit_test(test_onednn)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_against_plain), cmocka_unit_test(test_f64), cmocka_unit_test(test_onednn)};
     return cmocka_run_group_tests_name("gemm", tests, init, NULL);
 }
