@@ -193,6 +193,9 @@ static void tell_workers(const struct job *job, size_t workers)
         progress_say(o->quiet, "%zu ranks, %zu workers", job->ranks->size, workers);
     if (parts < workers)
         progress_say(o->quiet, "a batch has %zu micro-batches: %zu workers are idle", parts, workers - parts);
+    if (job->at.workers && job->at.workers != workers)
+        progress_say(o->quiet, "%zu workers, not the %zu of the checkpoint: sums will round differently",
+            workers, job->at.workers);
 }
 
 static int prepare(struct job *job, struct err *err)
@@ -209,14 +212,11 @@ static int prepare(struct job *job, struct err *err)
         job->ranks, XXH3_64bits(course, sizeof course), "run: its model, data or settings are others", err);
     if (result == 0 && o->resume)
         result = resume(job, err);
+    if (result < 0)
+        return result;
     tell_workers(job, step.workers);
-    if (job->at.workers && job->at.workers != step.workers)
-        progress_say(o->quiet, "%zu workers, not the %zu of the checkpoint: sums will round differently",
-            step.workers, job->at.workers);
     job->at.workers = step.workers;
-    if (result == 0 && job->ranks->rank == 0)
-        result = open_log(job, err);
-    return ranks_agree(job->ranks, result, err);
+    return ranks_agree(job->ranks, job->ranks->rank == 0 ? open_log(job, err) : 0, err);
 }
 
 int train_job(struct workspace *workspace, const struct train_set *set, const struct train_options *options,
