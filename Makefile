@@ -4,6 +4,7 @@
 #   make check           every test
 #   V=1                  show the commands       BUILD=dir   build elsewhere
 #   MODE=release|debug|asan|tsan                 debug, asan and tsan turn warnings into errors
+#   WITH_MPI=0           training on one machine only, although Open MPI is there
 
 MODE ?= release
 BUILD ?= build
@@ -43,6 +44,10 @@ LDFLAGS += $(HARDEN_LD) $(LD_$(MODE)) -pthread
 # The mathematics: elementwise loops are written to be vectorised.
 CFLAGS_core := $(if $(filter release,$(MODE)),-O3) -fno-math-errno -fno-trapping-math
 
+# Open MPI where it is installed. Its header alone is needed here: batch/ranks.c opens the library when mpirun is there.
+MPI_CFLAGS := $(shell $(PKG_CONFIG) --cflags ompi-c 2>/dev/null)
+WITH_MPI ?= $(if $(MPI_CFLAGS),1,0)
+
 # ---- what is made of what (arrows point one way: server, batch -> store, config -> core) ------------------
 
 LIBS_core := -lopenblas -ljansson -lxxhash -lm
@@ -68,7 +73,7 @@ TOOL_OBJ := $(TOOL_SRC:%.c=$(BUILD)/obj/%.o)
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
 
-.PHONY: all
+.PHONY: all always
 all: $(BUILD)/embsumd $(BUILD)/embsum ## the two programs (the default)
 
 $(BUILD)/embsumd: $(BUILD)/obj/server/main.o $(A_server)
@@ -78,6 +83,11 @@ $(BUILD)/embsumd: $(BUILD)/obj/server/main.o $(A_server)
 $(BUILD)/embsum: $(BUILD)/obj/batch/main.o $(A_batch)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_batch) $(LIBS_store) $(LIBS_text) $(LIBS_core)
+
+$(BUILD)/obj/batch/ranks.o: CPPFLAGS += $(if $(filter 1,$(WITH_MPI)),-DEMBSUM_MPI $(MPI_CFLAGS:-I%=-isystem %))
+$(BUILD)/obj/batch/ranks.o: $(BUILD)/obj/with_mpi
+$(BUILD)/obj/with_mpi: always # new only when it changes, so that ranks.o is too
+	$(Q)mkdir -p $(@D) && echo $(WITH_MPI) | cmp -s - $@ || echo $(WITH_MPI) >$@
 
 define archive
 $$(BUILD)/lib/$(1).a: $$(OBJ_$(1))

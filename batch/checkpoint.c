@@ -12,12 +12,13 @@
 /* Counters as strings: safetensors' metadata knows no numbers. */
 static char *dump_counters(const struct checkpoint *c)
 {
-    char step[24], epoch[24], next[24];
+    char step[24], epoch[24], next[24], workers[24];
     snprintf(step, sizeof step, "%zu", c->step);
     snprintf(epoch, sizeof epoch, "%zu", c->epoch);
     snprintf(next, sizeof next, "%zu", c->next);
-    json_t *object =
-        json_pack("{s:s, s:s, s:s, s:s}", "step", step, "epoch", epoch, "next", next, "run", c->run);
+    snprintf(workers, sizeof workers, "%zu", c->workers);
+    json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s}", "step", step, "epoch", epoch, "next", next,
+        "workers", workers, "run", c->run);
     char *text = json_dumps(object, JSON_COMPACT);
     json_decref(object);
     return text;
@@ -57,7 +58,7 @@ static int parse_counters(struct checkpoint *out, const char *metadata, const ch
     const char *of = json_string_value(json_object_get(object, "run"));
     int result = 0;
     if (!of || !get_count(object, "step", &out->step) || !get_count(object, "epoch", &out->epoch) ||
-        !get_count(object, "next", &out->next))
+        !get_count(object, "next", &out->next) || !get_count(object, "workers", &out->workers))
         result = err_set(err, ERR_CORRUPT, "no counters of a training run");
     else if (strcmp(of, run) != 0)
         result = err_set(

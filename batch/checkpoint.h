@@ -10,6 +10,7 @@
 struct checkpoint {
     size_t step;        /* optimizer steps taken */
     size_t epoch, next; /* the epoch, and the first example of its order that was not used yet */
+    size_t workers;     /* threads of all ranks: with as many it goes on bit for bit */
     char run[17];       /* identifies data and settings: a run is resumed only as itself */
 };
 

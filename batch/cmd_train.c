@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct train_args {
     struct workspace_options inputs;
@@ -33,14 +32,13 @@ static bool number(const char *name, const char *text, double min, double max, d
 static bool set_options(struct train_args *a)
 {
     struct train_options *o = &a->options;
-    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     o->adam = (struct optimizer_config)OPTIMIZER_CONFIG_INIT;
     o->batch = (size_t)a->batch;
     o->step.micro_batch = (size_t)a->micro;
     o->epochs = (size_t)a->epochs;
     o->step.negatives = (size_t)a->negatives;
     o->step.shared_negatives = (size_t)a->shared;
-    o->step.threads = (size_t)(a->threads > 0 ? a->threads : cores > 0 ? cores : 1);
+    o->step.threads = (size_t)a->threads;
     o->max_steps = (size_t)a->steps;
     o->checkpoint_every = (size_t)a->every;
     o->step.seed = (uint64_t)a->seed;
@@ -64,26 +62,41 @@ static int copy_vocab(const char *model, const char *out, struct err *err)
     return result < 0 ? result : file_copy(from, to, err);
 }
 
-static int train(struct train_args *a, struct err *err)
+static int make_out(const struct train_args *a, struct err *err)
+{
+    const int result = file_make_dir(a->options.out, err);
+    return result < 0 ? result : copy_vocab(a->inputs.model, a->options.out, err);
+}
+
+static int train_on(struct train_args *a, struct workspace *workspace, struct ranks *ranks, struct err *err)
+{
+    struct train_set set;
+    const int opened = train_set_open(
+        &set, workspace, a->inputs.behaviors, a->summaries, a->inputs.max_bad, a->inputs.quiet, err);
+    int result = ranks_agree(ranks, opened, err);
+    if (result == 0)
+        result = ranks_agree(ranks, ranks->rank == 0 ? make_out(a, err) : 0, err);
+    if (result == 0)
+        result = train_job(workspace, &set, &a->options, ranks, err);
+    if (opened == 0)
+        train_set_close(&set);
+    return result;
+}
+
+static int train(struct train_args *a, struct ranks *ranks, struct err *err)
 {
     struct workspace workspace;
-    struct train_set set;
-    int result = workspace_open(&workspace, &a->inputs, err);
-    if (result < 0)
-        return result;
-    if (!a->dropout)
+    a->inputs.quiet = a->options.quiet = a->inputs.quiet || ranks->rank > 0;
+    if (a->threads == 0)
+        a->options.step.threads = ranks_cores(ranks);
+    const int opened = workspace_open(&workspace, &a->inputs, err);
+    int result = ranks_agree(ranks, opened, err);
+    if (result == 0 && !a->dropout)
         a->options.step.dropout = workspace.model->config.dropout_rate;
-    result = train_set_open(
-        &set, &workspace, a->inputs.behaviors, a->summaries, a->inputs.max_bad, a->inputs.quiet, err);
-    if (result == 0) {
-        result = file_make_dir(a->options.out, err);
-        if (result == 0)
-            result = copy_vocab(a->inputs.model, a->options.out, err);
-        if (result == 0)
-            result = train_job(&workspace, &set, &a->options, err);
-        train_set_close(&set);
-    }
-    workspace_close(&workspace);
+    if (result == 0)
+        result = train_on(a, &workspace, ranks, err);
+    if (opened == 0)
+        workspace_close(&workspace);
     return result;
 }
 
@@ -131,7 +144,8 @@ int command_train(int argc, char **argv)
         {"resume", NULL, "go on from the checkpoint in --out, if there is one", false, OPTION_FLAG,
             &a.options.resume, 0, 0},
         {"seed", "N", "1 unless given", false, OPTION_NUMBER, &a.seed, 0, 2147483647},
-        {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &a.threads, 0, 1024},
+        {"threads", "N", "of each rank; 0, its share of the cores, unless given", false, OPTION_NUMBER,
+            &a.threads, 0, 1024},
         {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER,
             &a.inputs.max_bad, 0, 1000000000},
         {"quiet", NULL, "nothing on stderr but errors", false, OPTION_FLAG, &a.inputs.quiet, 0, 0},
@@ -148,6 +162,15 @@ int command_train(int argc, char **argv)
     if (!set_options(&a))
         return EXIT_USAGE;
     struct err err = ERR_INIT;
+    struct ranks ranks;
     stop_on_signals();
-    return train(&a, &err) < 0 ? command_failed("train", &err) : EXIT_DONE;
+    int result = ranks_open(&ranks, &err);
+    if (result == 0)
+        result = train(&a, &ranks, &err);
+    int code = result < 0 ? EXIT_FAILED : EXIT_DONE;
+    if (result < 0 &&
+        (ranks.rank == 0 || ranks.broken)) /* all have the same message, unless they were cut off */
+        code = command_failed("train", &err);
+    ranks_close(&ranks);
+    return code;
 }

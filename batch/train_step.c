@@ -27,6 +27,7 @@ struct train_step {
     struct model *model;
     const struct train_set *set;
     struct optimizer *optimizer;
+    struct ranks *ranks;
     struct train_step_options options;
     struct worker *workers;
     const uint32_t *batch; /* of the step in hand */
@@ -59,11 +60,12 @@ static void *work(void *argument)
 {
     struct worker *w = argument;
     const struct train_step *s = w->step;
-    const size_t micro = s->options.micro_batch, stride = s->options.threads * micro;
+    const size_t micro = s->options.micro_batch, stride = s->options.workers * micro;
     memset(w->grads, 0, s->model->param_count * sizeof *w->grads);
     w->loss = (struct train_loss){0};
     w->result = 0;
-    for (size_t at = w->index * micro; w->result == 0 && at < s->batch_count; at += stride)
+    for (size_t at = (s->options.first_worker + w->index) * micro; w->result == 0 && at < s->batch_count;
+         at += stride)
         w->result = run_micro_batch(w, at, s->batch_count - at < micro ? s->batch_count - at : micro);
     return NULL;
 }
@@ -92,13 +94,20 @@ static size_t slice_begin(const struct train_step *s, size_t worker)
 /* All gradients of the slice, summed into the first worker's. */
 static void *reduce(void *argument)
 {
+    const struct worker *w = argument;
+    const struct train_step *s = w->step;
+    const size_t first = slice_begin(s, w->index), count = slice_begin(s, w->index + 1) - first;
+    for (size_t t = 1; t < s->options.threads; t++)
+        vec_add(s->workers[0].grads + first, s->workers[t].grads + first, count);
+    return NULL;
+}
+
+static void *square(void *argument)
+{
     struct worker *w = argument;
     const struct train_step *s = w->step;
     const size_t first = slice_begin(s, w->index), count = slice_begin(s, w->index + 1) - first;
-    float *sum = s->workers[0].grads + first;
-    for (size_t t = 1; t < s->options.threads; t++)
-        vec_add(sum, s->workers[t].grads + first, count);
-    w->square_sum = vec_square_sum(sum, count);
+    w->square_sum = vec_square_sum(s->workers[0].grads + first, count);
     return NULL;
 }
 
@@ -131,6 +140,32 @@ static int sum_losses(struct train_loss *loss, const struct train_step *s, struc
     return 0;
 }
 
+/* The losses and the gradient of this rank become those of all. */
+static int sum_ranks(struct train_step *s, struct train_loss *loss, struct err *err)
+{
+    double sums[] = {loss->nce, loss->sum, (double)loss->examples, (double)loss->summary_tokens,
+        (double)loss->tokens, (double)loss->encoded};
+    int result = ranks_sum_f64(s->ranks, sums, sizeof sums / sizeof *sums, err);
+    if (result == 0)
+        result = ranks_sum_f32(s->ranks, s->workers[0].grads, s->model->param_count, err);
+    if (result == 0)
+        *loss = (struct train_loss){
+            sums[0], sums[1], (size_t)sums[2], (size_t)sums[3], (size_t)sums[4], (size_t)sums[5]};
+    return result;
+}
+
+/* Of the gradient of all ranks. Rank 0's: one with another number of threads adds other slices, and rounds otherwise. */
+static int find_norm(struct train_step *s, double *norm, struct err *err)
+{
+    double square_sum = 0;
+    run_workers(s, square);
+    for (size_t t = 0; t < s->options.threads; t++)
+        square_sum += s->workers[t].square_sum;
+    const int result = ranks_share(s->ranks, &square_sum, sizeof square_sum, err);
+    *norm = sqrt(square_sum);
+    return result;
+}
+
 int train_step_run(struct train_step *s, const uint32_t *examples, size_t count, size_t epoch,
     struct train_loss *loss, double *norm, struct err *err)
 {
@@ -138,14 +173,15 @@ int train_step_run(struct train_step *s, const uint32_t *examples, size_t count,
     s->batch_count = count;
     s->epoch = epoch;
     run_workers(s, work);
-    const int result = sum_losses(loss, s, err);
+    int result = ranks_agree(s->ranks, sum_losses(loss, s, err), err);
     if (result < 0)
         return result;
     run_workers(s, reduce);
-    double square_sum = 0;
-    for (size_t t = 0; t < s->options.threads; t++)
-        square_sum += s->workers[t].square_sum;
-    *norm = sqrt(square_sum);
+    result = sum_ranks(s, loss, err);
+    if (result == 0)
+        result = find_norm(s, norm, err);
+    if (result < 0)
+        return result;
     if (optimizer_begin(s->optimizer, *norm, err) < 0)
         return err_set(err, ERR_CORRUPT,
             "step %zu: the gradient is not finite (L_NCE %g, L_sum %g); a lower rate may help",
@@ -166,12 +202,14 @@ static int worker_init(struct worker *w, struct err *err)
 }
 
 int train_step_new(struct train_step **out, struct model *model, const struct train_set *set,
-    struct optimizer *optimizer, const struct train_step_options *options, struct err *err)
+    struct optimizer *optimizer, const struct train_step_options *options, struct ranks *ranks,
+    struct err *err)
 {
     struct train_step *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(err, ERR_NOMEM, "out of memory");
-    *s = (struct train_step){.model = model, .set = set, .optimizer = optimizer, .options = *options};
+    *s = (struct train_step){
+        .model = model, .set = set, .optimizer = optimizer, .ranks = ranks, .options = *options};
     s->workers = calloc(options->threads, sizeof *s->workers);
     int result = s->workers ? 0 : err_set(err, ERR_NOMEM, "out of memory");
     for (size_t t = 0; result == 0 && t < options->threads; t++) {

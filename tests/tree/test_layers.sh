@@ -58,6 +58,7 @@ door 'hiredis\.h' 9 'store/store_redis[a-z_]*\.[ch]'
 door 'lmdb\.h' 9 'store/store_lmdb[a-z_]*\.[ch]'
 door 'sentencepiece.*' 1 'core/tokenizer\.cc'
 door 'curl/.*' 1 'batch/chat\.c'
+door 'mpi\.h' 1 'batch/ranks\.c'
 door 'nettle/.*' 9 'batch/.*\.c'
 door 'syslog\.h' 9 '(server|batch)/.*\.c'
 
