@@ -117,9 +117,17 @@ static uint64_t identify(struct job *job)
     const double numbers[] = {o->adam.rate, o->adam.head_factor, o->adam.weight_decay, o->adam.clip,
         o->adam.warmup, (double)job->optimizer.config.steps, (double)o->batch, (double)o->step.micro_batch,
         (double)o->step.negatives, (double)o->step.shared_negatives, o->step.lambda, o->step.dropout,
-        (double)o->step.seed, (double)set->example_count, (double)set->summarised};
+        (double)o->step.seed, (double)set->example_count};
     uint64_t hash = XXH3_64bits_withSeed(numbers, sizeof numbers, set->workspace->model_hash);
     hash = XXH3_64bits_withSeed(set->items, set->item_count * sizeof *set->items, hash);
+    for (size_t i = 0; i < set->workspace->news.ids.count; i++) {
+        const struct encode_item item = workspace_item(set->workspace, i);
+        hash = XXH3_64bits_withSeed(item.ids, item.count * sizeof *item.ids, hash);
+    }
+    for (size_t u = 0; u < set->users.count; u++)
+        if (set->summary[u])
+            hash = XXH3_64bits_withSeed(
+                set->summary[u], set->summary_count[u] * sizeof **set->summary, hash ^ u);
     snprintf(job->at.run, sizeof job->at.run, "%016llx", (unsigned long long)hash);
     return hash;
 }
