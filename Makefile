@@ -114,7 +114,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TOOL_OBJ) $(LIB_ALL)
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan bench-train image fresh debug lint format help clean
+.PHONY: check tests asan tsan bench-train bench-books image fresh debug lint format help clean
 tests: all $(TEST_BIN)
 
 check: tests ## every test, under 10 minutes
@@ -128,6 +128,9 @@ tsan: ## every test under ThreadSanitizer
 
 bench-train: all ## a training step beside PyTorch's: speed and memory (ROUNDS=3, T5VOCAB=spiece.model)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/train.py
+
+bench-books: all ## a model of readers from scratch, and its AUC (BOOKS=dir, T5VOCAB=spiece.model; 20 minutes)
+	$(Q)BUILD=$(abspath $(BUILD)) sh tests/bench/books.sh
 
 image: ## build and run the Dockerfile with buildah (root, minutes)
 	$(Q)sh tests/image/test_image.sh

@@ -5,12 +5,13 @@
 # and would otherwise spell "News" and "Category", whose sequels never change, in fragments. Needs Debian's
 # `sentencepiece`.
 #
-#     sh deploy/demo/make_vocabulary.sh [OUT_DIR]
+#     sh deploy/demo/make_vocabulary.sh [OUT_DIR]          writes OUT_DIR/model/spiece.model
 #
 # The model file records the names of its input and output, so both are the same wherever this runs.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-cd "${1:-$here}"
+mkdir -p "${1:-$here}/model"
+cd "${1:-$here}/model"
 {
     awk -F '\t' '{
         print "News Title: " $4 ";"

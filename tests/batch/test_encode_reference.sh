@@ -21,7 +21,7 @@ trap '[ -z "$reference" ] || kill "$reference" 2>/dev/null || :; rm -rf "$work"'
 
 $python $golden/make_texts.py --out "$work/texts"
 $python $golden/make_configs.py --out "$work/configs" --summary "$([ "${EMBSUM_LONG:-}" ] && echo 96 || echo 24)"
-vocab=deploy/demo/spiece.model
+vocab=deploy/demo/model/spiece.model
 
 # ---- the models: one folder each in $work/models
 

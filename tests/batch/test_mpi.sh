@@ -95,7 +95,7 @@ done
     fail "test_train_job on 3: $(cat "$dir/log")"
 
 # ---- the same curve ----
-$embsum init --quiet --config $demo/config.json --vocab $demo/spiece.model --out "$dir/model" --seed 2 || exit 1
+$embsum init --quiet --config $demo/model/config.json --vocab $demo/model/spiece.model --out "$dir/model" --seed 2 || exit 1
 # Short histories: a step is to take a moment, not seconds, under the sanitizers too.
 awk -F '\t' 'split($4, h, " ") <= 6 && n++ < 16' $demo/behaviors.tsv >"$dir/behaviors.tsv"
 # shellcheck disable=SC2046 # words of a command

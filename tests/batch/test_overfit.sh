@@ -5,7 +5,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 : "${BUILD:=build}"
-embsum=$BUILD/embsum news=deploy/demo/news.tsv vocab=deploy/demo/spiece.model
+embsum=$BUILD/embsum news=deploy/demo/news.tsv vocab=deploy/demo/model/spiece.model
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 failed=0

@@ -302,9 +302,9 @@ done
 printf '[user]\nWho reads {history}?\n' >"$dir/short"
 world 1
 rm "$dir/out.jsonl"
-tokens=$(echo 'Who reads 1. marker-U1; About 1?' | "$embsum" tokenize --vocab $demo/spiece.model | wc -w)
+tokens=$(echo 'Who reads 1. marker-U1; About 1?' | "$embsum" tokenize --vocab $demo/model/spiece.model | wc -w)
 check "tokens" 0 "^1 prompts; $tokens tokens, $tokens.0 a prompt, at most $tokens (counted" --template "$dir/short" --dry-run \
-    --vocab $demo/spiece.model
+    --vocab $demo/model/spiece.model
 
 grep -l "$key" "$dir/all" "$dir"/out.jsonl 2>/dev/null && fail "the key was printed"
 exit $failed

@@ -44,9 +44,9 @@ check() {
     printf 'one\ntwo' | "$BUILD/embsum" tokenize --vocab "$1" | cmp - "$work/expected" || failed=1
     echo "$lines texts with $1"
 }
-for vocab in deploy/demo/spiece.model tests/golden/tiny/spiece.model "$work"/*.model; do
+for vocab in deploy/demo/model/spiece.model tests/golden/tiny/spiece.model "$work"/*.model; do
     check "$vocab"
 done
 [ -z "${EMBSUM_T5_VOCAB:-}" ] || check "$EMBSUM_T5_VOCAB"
-: | "$BUILD/embsum" tokenize --vocab deploy/demo/spiece.model | cmp - /dev/null || failed=1
+: | "$BUILD/embsum" tokenize --vocab deploy/demo/model/spiece.model | cmp - /dev/null || failed=1
 exit "$failed"

@@ -13,7 +13,7 @@ fail() {
     failed=1
 }
 
-$embsum init --quiet --config $demo/config.json --vocab $demo/spiece.model --out "$dir/model" --seed 2 || exit 1
+$embsum init --quiet --config $demo/model/config.json --vocab $demo/model/spiece.model --out "$dir/model" --seed 2 || exit 1
 head -n 24 $demo/behaviors.tsv >"$dir/behaviors.tsv"
 
 # become OUT OPTIONS...: 12 steps of 8 examples, in place of this shell, so that a signal reaches the program itself

@@ -21,7 +21,7 @@ fail() {
 }
 echo "EMBSUM_SEED=$EMBSUM_SEED"
 
-"$embsum" init --quiet --config "$demo/config.json" --vocab "$demo/spiece.model" --out "$dir/model" --seed 2 || exit 1
+"$embsum" init --quiet --config "$demo/model/config.json" --vocab "$demo/model/spiece.model" --out "$dir/model" --seed 2 || exit 1
 head -n 20 "$demo/behaviors.tsv" >"$dir/behaviors.tsv"
 
 # become OUT: 24 steps of 4 examples, a checkpoint after each, in place of this shell, so that a signal reaches the program

@@ -23,7 +23,7 @@ import train_data
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BUILD = pathlib.Path(os.environ.get("BUILD") or ROOT / "build")
-VOCAB = pathlib.Path(os.environ.get("T5VOCAB") or ROOT / "deploy/demo/spiece.model")
+VOCAB = pathlib.Path(os.environ.get("T5VOCAB") or ROOT / "deploy/demo/model/spiece.model")
 ROUNDS = int(os.environ.get("ROUNDS") or 3)
 PYTHON = os.environ.get("PEER_PYTHON") or "/usr/bin/python3"
 

@@ -7,7 +7,7 @@
 set -u
 : "${DEMO:=$(dirname "$0")/../../deploy/demo}"
 news=$DEMO/news.tsv train=$DEMO/behaviors.tsv valid=$DEMO/behaviors_valid.tsv summaries=$DEMO/summaries.jsonl
-config=$DEMO/config.json
+config=$DEMO/model/config.json
 failed=0
 
 say() { printf '%s\n' "$*"; }
@@ -33,7 +33,7 @@ part() {
     fi
 }
 
-for file in "$news" "$train" "$valid" "$summaries" "$config" "$DEMO/spiece.model" "$DEMO/README.md"; do
+for file in "$news" "$train" "$valid" "$summaries" "$config" "$DEMO/model/spiece.model" "$DEMO/README.md"; do
     [ -s "$file" ] || fail "$file is missing or empty"
 done
 [ "$failed" = 0 ] || exit 1
@@ -200,7 +200,7 @@ END {
 # ---- model ------------------------------------------------------------------------------------------------
 
 pieces=
-command -v spm_export_vocab >/dev/null && pieces=$(spm_export_vocab --model="$DEMO/spiece.model" | wc -l)
+command -v spm_export_vocab >/dev/null && pieces=$(spm_export_vocab --model="$DEMO/model/spiece.model" | wc -l)
 part model '
 {
     line = $0
@@ -249,10 +249,10 @@ else
 fi
 # The trainer's floating point is the same bits only on the same build of it.
 case $(spm_train --version 2>&1)-$(uname -m) in
-*' 0.1.97-x86_64') again make_vocabulary.sh spiece.model ;;
+*' 0.1.97-x86_64') again make_vocabulary.sh model/spiece.model ;;
 *) say "make_vocabulary.sh: not run, needs spm_train 0.1.97 on x86_64" ;;
 esac
-for command in 'python3 deploy/demo/make_behaviors.py' 'sh deploy/demo/make_vocabulary.sh' 'sh tests/demo/test_demo.sh'; do
+for command in 'python3 deploy/demo/make_behaviors.py' 'sh deploy/demo/make_vocabulary.sh' 'sh deploy/demo/make_model.sh' 'sh tests/demo/test_demo.sh'; do
     grep -qF "$command" "$DEMO/README.md" || fail "README.md does not name: $command"
 done
 # The README quotes the trainer's command: every option of the script must be in it.
@@ -260,11 +260,14 @@ done
 for option in $(grep -o -e '--[a-z_]*=[a-z0-9_./-]*' "$DEMO/make_vocabulary.sh"); do
     grep -qF -e "$option" "$DEMO/README.md" || fail "README.md does not name: $option"
 done
-for file in "$DEMO"/*; do
-    grep -qF "\`$(basename "$file")\`" "$DEMO/README.md" || fail "README.md does not tell of $(basename "$file")"
+for file in "$DEMO"/*.* "$DEMO"/model/*; do
+    grep -qF "\`${file#"$DEMO"/}\`" "$DEMO/README.md" || fail "README.md does not tell of ${file#"$DEMO"/}"
 done
 
 texts=$(cat "$news" "$train" "$valid" "$summaries" | wc -c)
 [ "$texts" -lt 400000 ] || fail "the texts take $texts bytes"
-say "size: $texts bytes of texts, $(cat "$DEMO"/* | wc -c) in all"
+say "size: $texts bytes of texts, $(cat "$DEMO"/*.* "$DEMO"/model/* | wc -c) in all"
+size=$(cat "$DEMO"/model/* | wc -c)
+[ "$size" -le 3000000 ] || fail "the model takes $size bytes"
+say "size: $size bytes of model"
 [ "$failed" = 0 ]

@@ -107,7 +107,7 @@ same "programs that the user could change" "" "$(run find /usr/local/bin /etc/em
 
 say "a store made there, served there"
 store=lmdb:/var/lib/embsum/store
-run embsum init --config /demo/config.json --vocab /demo/spiece.model --seed 1 --out /var/lib/embsum/model
+run embsum init --config /demo/model/config.json --vocab /demo/model/spiece.model --seed 1 --out /var/lib/embsum/model
 run embsum refresh --quiet --model /var/lib/embsum/model --news /demo/news.tsv --behaviors /demo/behaviors.tsv --store $store
 run sh -c 'echo $$ >/tmp/embsumd.pid && exec embsumd --config /etc/embsum/embsum.json' >"$work/embsumd.log" 2>&1 &
 runner=$!

@@ -40,7 +40,7 @@ until_found() {
 $python $golden/make_texts.py --out "$work/texts"
 $python $golden/make_configs.py --out "$work/configs"
 texts="--news $work/texts/news.tsv --behaviors $work/texts/behaviors.tsv"
-"$BUILD/embsum" init --quiet --config "$work/configs/base/config.json" --vocab deploy/demo/spiece.model --seed 11 \
+"$BUILD/embsum" init --quiet --config "$work/configs/base/config.json" --vocab deploy/demo/model/spiece.model --seed 11 \
     --out "$work/model"
 # shellcheck disable=SC2086 # two options and their values
 "$BUILD/embsum" encode --quiet --model "$work/model" $texts --out "$work/matrices"
