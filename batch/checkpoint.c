@@ -10,16 +10,26 @@
 #define NAME "train.safetensors"
 
 /* Counters as strings: safetensors' metadata knows no numbers. */
+static int put_count(json_t *object, const char *name, size_t value)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%zu", value);
+    return json_object_set_new(object, name, json_string(text));
+}
+
 static char *dump_counters(const struct checkpoint *c)
 {
-    char step[24], epoch[24], next[24], workers[24];
-    snprintf(step, sizeof step, "%zu", c->step);
-    snprintf(epoch, sizeof epoch, "%zu", c->epoch);
-    snprintf(next, sizeof next, "%zu", c->next);
-    snprintf(workers, sizeof workers, "%zu", c->workers);
-    json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s}", "step", step, "epoch", epoch, "next", next,
-        "workers", workers, "run", c->run);
-    char *text = json_dumps(object, JSON_COMPACT);
+    const struct validation_state *v = &c->validation;
+    json_t *object = json_pack("{s:s}", "run", c->run);
+    int failed = put_count(object, "step", c->step) | put_count(object, "epoch", c->epoch) |
+                 put_count(object, "next", c->next) | put_count(object, "workers", c->workers);
+    if (v->step) {
+        char auc[32];
+        snprintf(auc, sizeof auc, "%.17g", v->best_auc); /* gives the float64 back to the bit */
+        failed |= put_count(object, "validated", v->step) | put_count(object, "best_step", v->best_step) |
+                  json_object_set_new(object, "best_auc", json_string(auc));
+    }
+    char *text = failed ? NULL : json_dumps(object, JSON_COMPACT);
     json_decref(object);
     return text;
 }
@@ -52,13 +62,27 @@ static bool get_count(const json_t *object, const char *name, size_t *out)
     return *end == '\0';
 }
 
+/* All or none of it: a run without validations has none. */
+static bool get_validation(const json_t *object, struct validation_state *out)
+{
+    const char *auc = json_string_value(json_object_get(object, "best_auc"));
+    char *end = NULL;
+    *out = (struct validation_state){0};
+    if (!auc)
+        return true;
+    out->best_auc = strtod(auc, &end);
+    return end != auc && !*end && get_count(object, "validated", &out->step) &&
+           get_count(object, "best_step", &out->best_step);
+}
+
 static int parse_counters(struct checkpoint *out, const char *metadata, const char *run, struct err *err)
 {
     json_t *object = metadata ? json_loads(metadata, 0, NULL) : NULL;
     const char *of = json_string_value(json_object_get(object, "run"));
     int result = 0;
     if (!of || !get_count(object, "step", &out->step) || !get_count(object, "epoch", &out->epoch) ||
-        !get_count(object, "next", &out->next) || !get_count(object, "workers", &out->workers))
+        !get_count(object, "next", &out->next) || !get_count(object, "workers", &out->workers) ||
+        !get_validation(object, &out->validation))
         result = err_set(err, ERR_CORRUPT, "no counters of a training run");
     else if (strcmp(of, run) != 0)
         result = err_set(

@@ -4,6 +4,7 @@
 #ifndef EMBSUM_BATCH_CHECKPOINT_H
 #define EMBSUM_BATCH_CHECKPOINT_H
 
+#include "batch/validation.h"
 #include "core/model.h"
 #include "core/optimizer.h"
 
@@ -11,7 +12,8 @@ struct checkpoint {
     size_t step;        /* optimizer steps taken */
     size_t epoch, next; /* the epoch, and the first example of its order that was not used yet */
     size_t workers;     /* threads of all ranks: with as many it goes on bit for bit */
-    char run[17];       /* identifies data and settings: a run is resumed only as itself */
+    struct validation_state validation;
+    char run[17]; /* identifies data and settings: a run is resumed only as itself */
 };
 
 int checkpoint_save(const char *dir, const struct checkpoint *checkpoint, const struct model *model,

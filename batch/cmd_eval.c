@@ -1,35 +1,13 @@
 #include "batch/commands.h"
-#include "batch/eval_job.h"
+#include "batch/eval_figures.h"
 #include "batch/progress.h"
 #include "batch/stop.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { MODELS_MAX = 32 };
-
-/* The metrics under the names that they have in the JSON and in the table. */
-static const struct {
-    const char *name;
-    size_t offset;
-} figures[] = {
-    {"auc", offsetof(struct eval_result, mean.auc)},
-    {"mrr", offsetof(struct eval_result, mean.mrr)},
-    {"ndcg@5", offsetof(struct eval_result, mean.ndcg5)},
-    {"ndcg@10", offsetof(struct eval_result, mean.ndcg10)},
-    {"auc_pooled", offsetof(struct eval_result, auc_pooled)},
-    {"mrr_first", offsetof(struct eval_result, mean.mrr_first)},
-};
-enum { FIGURES = sizeof figures / sizeof *figures };
-
-static double figure(const struct eval_result *result, size_t index)
-{
-    double value;
-    memcpy(&value, (const char *)result + figures[index].offset, sizeof value);
-    return value;
-}
 
 /* Leave something out of a model that was made with it, in memory alone. The other way round is refused where
  * the file has none of the tensors that are wanted back: they are zero then, and would rank at random. */
@@ -54,13 +32,10 @@ static int ablate(struct model *model, enum ablation ablation, struct err *err)
 static json_t *describe(
     const struct eval_result *result, const struct workspace *workspace, double seconds, struct err *err)
 {
-    json_t *object = json_pack(
-        "{s:I, s:I}", "impressions", (json_int_t)result->impressions, "skipped", (json_int_t)result->skipped);
+    json_t *object = eval_figures_json(result, err);
+    if (!object)
+        return NULL;
     int failed = 0;
-    for (size_t i = 0; i < FIGURES; i++) {
-        const double value = figure(result, i);
-        failed |= json_object_set_new(object, figures[i].name, isnan(value) ? json_null() : json_real(value));
-    }
     failed |= json_object_set_new(object, "model_sha256", json_string(workspace->model_sha256));
     failed |= json_object_set_new(
         object, "ablation", json_string(ablation_name(workspace->model->config.ablation)));
@@ -111,12 +86,12 @@ static void print_table(const char *const *models, const struct eval_result *res
     for (size_t i = 0; i < count; i++)
         width = (int)strlen(models[i]) > width ? (int)strlen(models[i]) : width;
     fprintf(stderr, "%-*s", width, "model");
-    for (size_t k = 0; k < FIGURES; k++)
-        fprintf(stderr, "  %10s", figures[k].name);
+    for (size_t k = 0; k < EVAL_FIGURES; k++)
+        fprintf(stderr, "  %10s", eval_figure_name(k));
     for (size_t i = 0; i < count; i++) {
         fprintf(stderr, "\n%-*s", width, models[i]);
-        for (size_t k = 0; k < FIGURES; k++) {
-            const double value = figure(&results[i], k);
+        for (size_t k = 0; k < EVAL_FIGURES; k++) {
+            const double value = eval_figure(&results[i], k);
             if (isnan(value))
                 fprintf(stderr, "  %10s", "-");
             else
@@ -128,8 +103,7 @@ static void print_table(const char *const *models, const struct eval_result *res
 
 static int print_json(const json_t *value, struct err *err)
 {
-    if (json_dumpf(value, stdout, JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(12)) == 0 && puts("") >= 0 &&
-        fflush(stdout) == 0)
+    if (json_dumpf(value, stdout, EVAL_FIGURES_FORMAT) == 0 && puts("") >= 0 && fflush(stdout) == 0)
         return 0;
     return err_errno(err, "write the results");
 }

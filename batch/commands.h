@@ -7,6 +7,7 @@
 
 int command_init(int argc, char **argv);
 int command_train(int argc, char **argv);
+int command_study(int argc, char **argv);
 int command_tokenize(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_summarize(int argc, char **argv);

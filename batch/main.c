@@ -14,6 +14,7 @@ static const struct {
 } commands[] = {
     {"init", "make a model with random weights, or from a T5 checkpoint", command_init},
     {"train", "train a model on labelled impressions", command_train},
+    {"study", "train and evaluate a grid: ablations and sizes", command_study},
     {"eval", "rank impressions and print MIND's metrics", command_eval},
     {"summarize", "ask an LLM for users' interest summaries", command_summarize},
     {"encode", "texts to .npy matrices", command_encode},

@@ -44,7 +44,7 @@ static int take_value(const struct command *command, const struct option *option
 
 int options_parse(const struct command *command, int argc, char **argv)
 {
-    bool given[32] = {false};
+    bool given[64] = {false};
     size_t positionals = 0;
     for (int i = 1; i < argc; i++) {
         const char *argument = argv[i];

@@ -1,59 +1,51 @@
 #include "batch/train_job.h"
 
 #include "batch/checkpoint.h"
+#include "batch/digest.h"
 #include "batch/progress.h"
 #include "batch/stop.h"
-#include "core/file.h"
+#include "batch/train_log.h"
 
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 struct job {
-    struct model *model;
+    struct workspace *workspace;
     const struct train_set *set;
     const struct train_options *options;
     struct ranks *ranks;
     struct optimizer optimizer;
     struct train_step *step;
     struct checkpoint at;
+    bool unsaved; /* the checkpoint on the disk is of another moment than `at` */
     uint32_t *order;
     struct progress progress;
     double started;
     size_t tokens; /* since this process started */
-    FILE *log;
+    struct train_log log;
 };
 
 static int write_checkpoint(struct job *job, struct err *err)
 {
-    int result = model_save(job->model, job->options->out, err);
+    const char *out = job->options->out;
+    int result = model_save(job->workspace->model, out, err);
     if (result == 0)
-        result = checkpoint_save(job->options->out, &job->at, job->model, &job->optimizer, err);
-    return result;
+        result = checkpoint_save(out, &job->at, job->workspace->model, &job->optimizer, err);
+    return result < 0 ? result : train_log_draw(&job->log, err);
 }
 
 /* Replicas that have come apart would train on without a sign of it: none of them becomes a checkpoint. */
 static int save(struct job *job, struct err *err)
 {
-    const size_t size = job->model->param_count * sizeof *job->model->params;
+    const struct model *model = job->workspace->model;
     int result = 0;
     if (job->ranks->size > 1)
-        result = ranks_same(job->ranks, XXH3_64bits(job->model->params, size), "parameters", err);
-    return result < 0 ? result
-                      : ranks_agree(job->ranks, job->ranks->rank == 0 ? write_checkpoint(job, err) : 0, err);
-}
-
-static int write_line(const struct job *job, const struct train_loss *loss, double norm, struct err *err)
-{
-    const double elapsed = progress_now() - job->started;
-    fprintf(job->log,
-        "{\"step\":%zu,\"epoch\":%zu,\"loss\":%.9g,\"nce\":%.9g,\"sum\":%.9g,\"norm\":%.6g,\"rate\":%.6g,"
-        "\"tokens\":%zu,\"encoded\":%zu,\"tokens_per_second\":%.1f}\n",
-        job->at.step, job->at.epoch, loss->nce + job->options->step.lambda * loss->sum, loss->nce, loss->sum,
-        norm, job->options->adam.rate * optimizer_schedule(&job->optimizer.config, job->at.step),
-        loss->tokens, loss->encoded, (double)job->tokens / elapsed);
-    return fflush(job->log) == 0 ? 0 : err_errno(err, "write train.jsonl");
+        result = ranks_same(job->ranks,
+            XXH3_64bits(model->params, model->param_count * sizeof *model->params), "parameters", err);
+    if (result == 0)
+        result = ranks_agree(job->ranks, job->ranks->rank == 0 ? write_checkpoint(job, err) : 0, err);
+    job->unsaved = result < 0;
+    return result;
 }
 
 static int step(struct job *job, struct err *err)
@@ -69,49 +61,101 @@ static int step(struct job *job, struct err *err)
     job->at.step++;
     job->at.next += count;
     job->tokens += loss.tokens;
+    job->unsaved = true;
+    const double speed = (double)job->tokens / (progress_now() - job->started);
+    const struct train_log_step line = {.step = job->at.step,
+        .epoch = job->at.epoch,
+        .loss = loss.nce + job->options->step.lambda * loss.sum,
+        .nce = loss.nce,
+        .sum = loss.sum,
+        .norm = norm,
+        .rate = job->options->adam.rate * optimizer_schedule(&job->optimizer.config, job->at.step),
+        .tokens = loss.tokens,
+        .encoded = loss.encoded,
+        .tokens_per_second = speed};
     if (job->ranks->rank == 0)
-        result = write_line(job, &loss, norm, err);
+        result = train_log_step(&job->log, &line, err);
+    progress_note(&job->progress, "loss %.4f, L_NCE %.4f, L_sum %.2f, %.0f tokens/s", line.loss, line.nce,
+        line.sum, speed);
     progress_add(&job->progress, 1);
     return result;
+}
+
+/* Rank 0's part of a validation. */
+static int validate_here(struct job *job, struct err *err)
+{
+    const struct train_options *o = job->options;
+    struct validation_state *state = &job->at.validation;
+    struct eval_result found;
+    int result = validation_run(
+        state, &found, job->workspace, &o->validation, o->out, job->at.step, o->step.threads, err);
+    if (result < 0)
+        return result;
+    progress_tell(&job->progress, "step %zu: validation AUC %.4f, MRR %.4f%s", job->at.step, found.mean.auc,
+        found.mean.mrr, state->best_step == job->at.step ? ", the best so far" : "");
+    result = train_log_validation(&job->log, state, &found, err);
+    return result < 0 ? result : train_log_draw(&job->log, err);
+}
+
+/* The validation that is due after the step in hand, if there is one that was not done before. */
+static int validate(struct job *job, struct err *err)
+{
+    if (!validation_due(
+            &job->options->validation, &job->at.validation, job->at.step, job->optimizer.config.steps))
+        return 0;
+    const double before = progress_now();
+    int result = ranks_agree(job->ranks, job->ranks->rank == 0 ? validate_here(job, err) : 0, err);
+    if (result == 0)
+        result = ranks_share(job->ranks, &job->at.validation, sizeof job->at.validation, err);
+    job->started += progress_now() - before; /* tokens a second are those of training */
+    job->unsaved |= result == 0;
+    return result;
+}
+
+static int stopped(struct job *job, struct err *err)
+{
+    const int result = job->unsaved ? save(job, err) : 0;
+    return result < 0
+               ? result
+               : err_set(err, ERR_UNAVAILABLE, "stopped by a signal after step %zu of %zu; --resume goes on",
+                     job->at.step, job->optimizer.config.steps);
 }
 
 static int run(struct job *job, struct err *err)
 {
     const struct train_options *o = job->options;
     const size_t steps = job->optimizer.config.steps;
-    int result = 0;
-    bool stop = false;
-    while (result == 0 && job->at.step < steps) {
+    for (;;) {
+        bool stop;
+        int result = validate(job, err);
+        const bool last = job->at.step == steps;
+        if (ranks_any(job->ranks, stop_asked(), &stop, err) < 0)
+            return -ERR_UNAVAILABLE;
+        if (stop && !(last && result == 0))
+            return stopped(job, err);
+        if (result == 0 && job->unsaved && (last || job->at.step % o->checkpoint_every == 0))
+            result = save(job, err);
+        if (result < 0 || last)
+            return result;
         if (job->at.next == 0 || job->order[0] == UINT32_MAX)
             result = train_set_shuffle(job->order, job->set, o->step.seed, job->at.epoch, err);
         if (result == 0)
             result = step(job, err);
         result = ranks_agree(job->ranks, result, err);
-        if (result == 0)
-            result = ranks_any(job->ranks, stop_asked(), &stop, err);
         if (result < 0)
-            break;
+            return result;
         if (job->at.next >= job->set->example_count) {
             job->at.next = 0;
             job->at.epoch++;
         }
-        if (stop) {
-            result = save(job, err);
-            return result < 0 ? result
-                              : err_set(err, ERR_UNAVAILABLE,
-                                    "stopped by a signal after step %zu of %zu; --resume goes on",
-                                    job->at.step, steps);
-        }
-        if (job->at.step == steps || job->at.step % o->checkpoint_every == 0)
-            result = save(job, err);
     }
-    return result;
 }
 
 /* What a run is: data, model and all settings that change its course. A checkpoint of another one is not resumed. Ranks
  * and threads change no more than the rounding of sums. */
-static uint64_t identify(struct job *job)
+static int identify(struct job *job, struct err *err)
 {
+    const struct validation_options *v = &job->options->validation;
     const struct train_options *o = job->options;
     const struct train_set *set = job->set;
     const double numbers[] = {o->adam.rate, o->adam.head_factor, o->adam.weight_decay, o->adam.clip,
@@ -128,62 +172,58 @@ static uint64_t identify(struct job *job)
         if (set->summary[u])
             hash = XXH3_64bits_withSeed(
                 set->summary[u], set->summary_count[u] * sizeof **set->summary, hash ^ u);
+    if (v->path) { /* it changes no weights, but which of them are the best */
+        uint8_t digest[DIGEST_SIZE];
+        const int result = digest_file(digest, v->path, err);
+        if (result < 0)
+            return result;
+        hash = XXH3_64bits_withSeed(digest, sizeof digest, hash ^ v->every ^ (uint64_t)v->limit << 32);
+    }
     snprintf(job->at.run, sizeof job->at.run, "%016llx", (unsigned long long)hash);
-    return hash;
+    return 0;
 }
 
-/* train.jsonl, without the lines behind the checkpoint. */
-static int open_log(struct job *job, struct err *err)
+size_t train_job_steps(const struct train_options *o, size_t examples)
 {
-    char path[4096];
-    int result = file_path(path, job->options->out, "train.jsonl", err);
-    if (result < 0)
-        return result;
-    job->log = fopen(path, job->at.step ? "r+e" : "we");
-    if (!job->log)
-        return err_errno(err, "open %s", path);
-    long keep = 0;
-    int c;
-    for (size_t lines = 0; job->at.step && lines < job->at.step && (c = fgetc(job->log)) != EOF;)
-        if (c == '\n' && ++lines)
-            keep = ftell(job->log);
-    if (ftruncate(fileno(job->log), keep) != 0 || fseek(job->log, keep, SEEK_SET) != 0)
-        return err_errno(err, "truncate %s", path);
-    return 0;
+    const size_t steps = (examples + o->batch - 1) / o->batch * o->epochs;
+    return o->max_steps && o->max_steps < steps ? o->max_steps : steps;
 }
 
 /* What this rank needs; no meeting with the others. */
 static int allocate(struct job *job, const struct train_step_options *step, struct err *err)
 {
     const struct train_options *o = job->options;
-    const size_t count = job->set->example_count, per_epoch = (count + o->batch - 1) / o->batch;
+    struct model *model = job->workspace->model;
+    const size_t count = job->set->example_count;
     struct optimizer_config adam = o->adam;
-    adam.steps = o->max_steps && o->max_steps < per_epoch * o->epochs ? o->max_steps : per_epoch * o->epochs;
-    int result = optimizer_init(&job->optimizer, job->model, &adam, err);
+    adam.steps = train_job_steps(o, count);
+    int result = optimizer_init(&job->optimizer, model, &adam, err);
+    if (result == 0)
+        result = identify(job, err);
     if (result < 0)
         return result;
     job->order = malloc((count + 1) * sizeof *job->order);
     if (!job->order)
         return err_set(err, ERR_NOMEM, "out of memory");
     job->order[0] = UINT32_MAX; /* not drawn yet */
-    return train_step_new(&job->step, job->model, job->set, &job->optimizer, step, job->ranks, err);
+    return train_step_new(&job->step, model, job->set, &job->optimizer, step, job->ranks, err);
 }
 
 /* Rank 0 reads the checkpoint, and the others have it from there: OUT need not be on a disk that they see. */
 static int resume(struct job *job, struct err *err)
 {
     struct ranks *const ranks = job->ranks;
-    const size_t size = job->model->param_count * sizeof(float);
+    const size_t size = job->workspace->model->param_count * sizeof(float);
     int result = 0;
     if (ranks->rank == 0)
-        result = checkpoint_load(job->options->out, &job->at, job->model, &job->optimizer, err);
+        result = checkpoint_load(job->options->out, &job->at, job->workspace->model, &job->optimizer, err);
     if (result == -ERR_NOT_FOUND)
         result = 0; /* nothing to resume: a run from the start */
     result = ranks_agree(ranks, result, err);
     if (result == 0)
         result = ranks_share(ranks, &job->at, sizeof job->at, err);
     if (result == 0)
-        result = ranks_share(ranks, job->model->params, size, err);
+        result = ranks_share(ranks, job->workspace->model->params, size, err);
     if (result == 0)
         result = ranks_share(ranks, job->optimizer.first, size, err);
     if (result == 0)
@@ -206,6 +246,15 @@ static void tell_workers(const struct job *job, size_t workers)
             workers, job->at.workers);
 }
 
+/* Rank 0's folder: nothing of another run, or of steps behind the checkpoint. */
+static int begin_out(struct job *job, struct err *err)
+{
+    const int result = job->at.step ? 0 : validation_clear(job->options->out, err);
+    return result < 0
+               ? result
+               : train_log_open(&job->log, job->options->out, job->at.step, job->at.validation.step, err);
+}
+
 static int prepare(struct job *job, struct err *err)
 {
     const struct train_options *o = job->options;
@@ -215,7 +264,8 @@ static int prepare(struct job *job, struct err *err)
         result = ranks_agree(job->ranks, allocate(job, &step, err), err);
     if (result < 0)
         return result;
-    const uint64_t course[] = {identify(job), o->checkpoint_every, o->resume}; /* where the ranks meet */
+    const uint64_t course[] = {XXH3_64bits(job->at.run, sizeof job->at.run), o->checkpoint_every,
+        o->validation.every, o->resume}; /* where the ranks meet */
     result = ranks_same(
         job->ranks, XXH3_64bits(course, sizeof course), "run: its model, data or settings are others", err);
     if (result == 0 && o->resume)
@@ -224,25 +274,26 @@ static int prepare(struct job *job, struct err *err)
         return result;
     tell_workers(job, step.workers);
     job->at.workers = step.workers;
-    return ranks_agree(job->ranks, job->ranks->rank == 0 ? open_log(job, err) : 0, err);
+    return ranks_agree(job->ranks, job->ranks->rank == 0 ? begin_out(job, err) : 0, err);
 }
 
 int train_job(struct workspace *workspace, const struct train_set *set, const struct train_options *options,
     struct ranks *ranks, struct err *err)
 {
-    struct job job = {.model = workspace->model, .set = set, .options = options, .ranks = ranks};
+    struct job job = {.workspace = workspace, .set = set, .options = options, .ranks = ranks};
     int result = prepare(&job, err);
     if (result == 0) {
         job.started = progress_now();
-        progress_begin(&job.progress, "steps", job.optimizer.config.steps, options->quiet);
-        job.progress.done = job.at.step;
+        progress_begin(&job.progress, options->label ? options->label : "steps", job.optimizer.config.steps,
+            options->quiet);
+        job.progress.done = job.progress.before = job.at.step;
+        job.progress.following = options->following * job.optimizer.config.steps;
         result = run(&job, err);
         if (result == 0)
             progress_end(&job.progress);
     }
     train_step_free(job.step);
-    if (job.log)
-        fclose(job.log);
+    train_log_close(&job.log);
     free(job.order);
     optimizer_done(&job.optimizer);
     return result;

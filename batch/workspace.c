@@ -1,46 +1,28 @@
 #include "batch/workspace.h"
 
+#include "batch/digest.h"
 #include "batch/progress.h"
 #include "core/file.h"
 
-#include <nettle/sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
-static int sha256_file(uint8_t digest[SHA256_DIGEST_SIZE], const char *path, struct err *err)
-{
-    FILE *stream = fopen(path, "rbe");
-    if (!stream)
-        return err_errno(err, "open %s", path);
-    uint8_t chunk[65536];
-    size_t got;
-    struct sha256_ctx sha;
-    sha256_init(&sha);
-    while ((got = fread(chunk, 1, sizeof chunk, stream)) > 0)
-        sha256_update(&sha, got, chunk);
-    sha256_digest(&sha, SHA256_DIGEST_SIZE, digest);
-    const int result = ferror(stream) ? err_errno(err, "read %s", path) : 0;
-    fclose(stream);
-    return result;
-}
-
 /* What the model is, as one number: a change in any of its files is a change of every text's inputs. */
 static int identify(struct workspace *w, const char *dir, struct err *err)
 {
     static const char *const files[] = {"model.safetensors", "config.json", "spiece.model"};
-    uint8_t digest[3][SHA256_DIGEST_SIZE];
+    uint8_t digest[3][DIGEST_SIZE];
     for (size_t i = 0; i < 3; i++) {
         char path[4096];
         int result = file_path(path, dir, files[i], err);
         if (result == 0)
-            result = sha256_file(digest[i], path, err);
+            result = digest_file(digest[i], path, err);
         if (result < 0)
             return result;
     }
-    for (size_t i = 0; i < SHA256_DIGEST_SIZE; i++)
-        snprintf(w->model_sha256 + 2 * i, 3, "%02x", digest[0][i]);
+    digest_hex(w->model_sha256, digest[0]);
     w->model_hash = XXH3_64bits(digest, sizeof digest);
     return 0;
 }
@@ -104,17 +86,11 @@ static void tell(const struct workspace *w, const struct workspace_options *opti
         progress_say(options->quiet, "%zu items, %zu tokens", items, tokens);
 }
 
-int workspace_open(struct workspace *w, const struct workspace_options *options, struct err *err)
+/* What there is beside a model: its vocabulary, the catalogue, histories, tokens. */
+static int open_rest(
+    struct workspace *w, const char *vocab, const struct workspace_options *options, struct err *err)
 {
-    char path[4096];
-    *w = (struct workspace){0};
-    int result = model_load(&w->model, options->model, NULL, err);
-    if (result == 0)
-        result = file_path(path, options->model, "spiece.model", err);
-    if (result == 0)
-        result = workspace_tokenizer(&w->tokenizer, w->model, path, err);
-    if (result == 0)
-        result = identify(w, options->model, err);
+    int result = workspace_tokenizer(&w->tokenizer, w->model, vocab, err);
     if (result == 0)
         result = news_load(&w->news, options->news, (size_t)options->max_bad, options->quiet, err);
     if (result == 0 && options->behaviors)
@@ -122,11 +98,73 @@ int workspace_open(struct workspace *w, const struct workspace_options *options,
             &w->histories, options->behaviors, &w->news, (size_t)options->max_bad, options->quiet, err);
     if (result == 0)
         result = tokenise(w, err);
-    if (result < 0)
-        workspace_close(w);
-    else
+    if (result == 0)
         tell(w, options);
     return result;
+}
+
+int workspace_open(struct workspace *w, const struct workspace_options *options, struct err *err)
+{
+    char vocab[4096];
+    *w = (struct workspace){0};
+    int result = model_load(&w->model, options->model, NULL, err);
+    if (result == 0)
+        result = identify(w, options->model, err);
+    if (result == 0)
+        result = file_path(vocab, options->model, "spiece.model", err);
+    if (result == 0)
+        result = open_rest(w, vocab, options, err);
+    if (result < 0)
+        workspace_close(w);
+    return result;
+}
+
+/* A model in memory is its config and its parameters; the vocabulary shows in the tokens. */
+static int identify_in_memory(struct workspace *w, struct err *err)
+{
+    const struct model *model = w->model;
+    char *config = model_config_dump(&model->config, NULL, 0);
+    if (!config)
+        return err_set(err, ERR_NOMEM, "out of memory");
+    uint64_t hash = XXH3_64bits(w->ids, w->offsets[w->news.ids.count] * sizeof *w->ids);
+    hash = XXH3_64bits_withSeed(config, strlen(config), hash);
+    w->model_hash = XXH3_64bits_withSeed(model->params, model->param_count * sizeof *model->params, hash);
+    free(config);
+    return 0;
+}
+
+int workspace_open_around(struct workspace *w, struct model *model, const char *vocab,
+    const struct workspace_options *options, struct err *err)
+{
+    *w = (struct workspace){.model = model};
+    int result = open_rest(w, vocab, options, err);
+    if (result == 0)
+        result = identify_in_memory(w, err);
+    if (result < 0)
+        workspace_close(w);
+    return result;
+}
+
+static bool reads_alike(const struct model_config *a, const struct model_config *b)
+{
+    bool alike = a->vocab_size == b->vocab_size && a->sos_id == b->sos_id && a->eos_id == b->eos_id &&
+                 a->field_count == b->field_count;
+    for (size_t i = 0; alike && i < a->field_count; i++)
+        alike = a->fields[i].column == b->fields[i].column &&
+                a->fields[i].max_tokens == b->fields[i].max_tokens &&
+                strcmp(a->fields[i].prefix, b->fields[i].prefix) == 0 &&
+                strcmp(a->fields[i].suffix, b->fields[i].suffix) == 0;
+    return alike;
+}
+
+int workspace_replace_model(struct workspace *w, struct model *model, struct err *err)
+{
+    const bool alike = reads_alike(&w->model->config, &model->config);
+    model_free(w->model);
+    w->model = model;
+    w->model_sha256[0] = '\0';
+    return alike ? identify_in_memory(w, err)
+                 : err_set(err, ERR_INVALID, "the model reads texts as other tokens than the one before it");
 }
 
 void workspace_close(struct workspace *w)

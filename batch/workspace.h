@@ -1,4 +1,4 @@
-/* What encode, refresh and eval start from: a model, its vocabulary, a catalogue and histories, all in tokens. */
+/* What encode, refresh, train and eval start from: a model, its vocabulary, a catalogue and histories, all in tokens. */
 #ifndef EMBSUM_BATCH_WORKSPACE_H
 #define EMBSUM_BATCH_WORKSPACE_H
 
@@ -30,6 +30,15 @@ int workspace_tokenizer(struct tokenizer **out, const struct model *model, const
 
 /* Load, check and tokenise everything. Tells on stderr what it read. */
 int workspace_open(struct workspace *workspace, const struct workspace_options *options, struct err *err);
+/* The same around a model in memory, which is the workspace's from then on, also at a failure. It has no file, and
+ * model_sha256 is empty. */
+int workspace_open_around(struct workspace *workspace, struct model *model, const char *vocab,
+    const struct workspace_options *options, struct err *err);
+
+/* Put another model in place of the workspace's, under the same terms. ERR_INVALID where it would read texts as other
+ * tokens: another vocabulary's size, fields or special tokens. */
+int workspace_replace_model(struct workspace *workspace, struct model *model, struct err *err);
+
 void workspace_close(struct workspace *workspace);
 
 static inline struct encode_item workspace_item(const struct workspace *w, size_t index)
