@@ -114,7 +114,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TOOL_OBJ) $(LIB_ALL)
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan bench-train bench-books image fresh debug lint format help clean
+.PHONY: check tests asan tsan bench-train bench-books bench-study image fresh debug lint format help clean
 tests: all $(TEST_BIN)
 
 check: tests ## every test, under 10 minutes
@@ -131,6 +131,9 @@ bench-train: all ## a training step beside PyTorch's: speed and memory (ROUNDS=3
 
 bench-books: all ## a model of readers from scratch, and its AUC (BOOKS=dir, T5VOCAB=spiece.model; 20 minutes)
 	$(Q)BUILD=$(abspath $(BUILD)) sh tests/bench/books.sh
+
+bench-study: all ## the ablations and the size curves on readers of books (BOOKS=dir; half an hour)
+	$(Q)BUILD=$(abspath $(BUILD)) sh tests/bench/study.sh
 
 image: ## build and run the Dockerfile with buildah (root, minutes)
 	$(Q)sh tests/image/test_image.sh
