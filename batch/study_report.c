@@ -176,40 +176,56 @@ struct axis_plot {
     struct plot_series series[2]; /* AUC, MRR */
 };
 
-static struct plot_panel panel_of(struct axis_plot *p, const struct study *study, enum study_axis axis)
+static struct plot_panel ablations_panel(struct axis_plot *p, const struct study *study)
 {
-    static const char *const titles[STUDY_AXES] = {
-        "Ablations", "User codes", "Content codes", "Session size"};
+    const struct study_grid *grid = &study->grid;
+    const double base = spread_of(study, 0, AUC).mean;
+    size_t count = 0;
+    for (size_t i = 0; i < grid->value_count[STUDY_ABLATION]; i++) {
+        const struct study_value *value = &grid->values[STUDY_ABLATION][i];
+        const struct spread s = spread_of(study, value->variant, AUC);
+        if (value->variant == 0)
+            continue;
+        p->names[count] = ablation_name((enum ablation)value->value);
+        p->y[0][count] = s.mean - base;
+        p->low[0][count] = s.low - base;
+        p->high[0][count++] = s.high - base;
+    }
+    p->series[0] = (struct plot_series){.count = count, .y = p->y[0], .low = p->low[0], .high = p->high[0]};
+    return (struct plot_panel){.title = "Ablations: AUC against the base's",
+        .kind = PLOT_BARS,
+        .series = p->series,
+        .series_count = 1,
+        .names = p->names};
+}
+
+static struct plot_panel sizes_panel(struct axis_plot *p, const struct study *study, enum study_axis axis)
+{
+    static const char *const titles[STUDY_AXES] = {NULL, "User codes", "Content codes", "Session size"};
     static const char *const labels[STUDY_AXES] = {NULL, "m", "n", "items a session"};
     const struct study_grid *grid = &study->grid;
-    const size_t count = grid->value_count[axis], curves = axis == STUDY_ABLATION ? 1 : 2;
-    for (size_t i = 0; i < count; i++) {
-        const struct study_value *value = &grid->values[axis][i];
-        p->x[i] = (double)value->value;
-        p->names[i] = ablation_name((enum ablation)(axis == STUDY_ABLATION ? value->value : 0));
-        for (size_t k = 0; k < curves; k++) {
+    const size_t count = grid->value_count[axis];
+    for (size_t k = 0; k < 2; k++) {
+        for (size_t i = 0; i < count; i++) {
+            const struct study_value *value = &grid->values[axis][i];
             const struct spread s = spread_of(study, value->variant, k ? MRR : AUC);
+            p->x[i] = (double)value->value;
             p->y[k][i] = s.mean;
             p->low[k][i] = s.low;
             p->high[k][i] = s.high;
         }
-    }
-    for (size_t k = 0; k < curves; k++)
         p->series[k] = (struct plot_series){.name = k ? "MRR" : "AUC",
             .count = count,
-            .x = axis == STUDY_ABLATION ? NULL : p->x,
+            .x = p->x,
             .y = p->y[k],
             .low = p->low[k],
             .high = p->high[k],
-            .spread = PLOT_WHISKERS,
             .color = k};
+    }
     return (struct plot_panel){.title = titles[axis],
         .x_label = labels[axis],
-        .y_label = curves == 1 ? "AUC" : NULL,
-        .kind = axis == STUDY_ABLATION ? PLOT_BARS : PLOT_LINES,
         .series = p->series,
-        .series_count = curves,
-        .names = axis == STUDY_ABLATION ? p->names : NULL,
+        .series_count = 2,
         .x_log = true};
 }
 
@@ -221,8 +237,9 @@ static int write_svg(const struct study *study, struct err *err)
     size_t count = 0;
     for (size_t axis = 0; axis < STUDY_AXES; axis++)
         if (study->grid.value_count[axis]) {
-            panels[count] = panel_of(&plots[count], study, (enum study_axis)axis);
-            count++;
+            struct axis_plot *const own = &plots[count];
+            panels[count++] = axis == STUDY_ABLATION ? ablations_panel(own, study)
+                                                     : sizes_panel(own, study, (enum study_axis)axis);
         }
     snprintf(about, sizeof about,
         "%zu variants, %zu seeds, %zu steps each; whiskers reach to the lowest and highest seed.",
