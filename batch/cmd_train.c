@@ -5,20 +5,29 @@
 
 #include <stdio.h>
 
-static int train(const struct train_args *args, struct train_options *options, const char *model,
+/* What the command line says, beside the settings of the run. */
+struct folders {
+    const char *model, *out;
+    bool resume;
+};
+
+static int train(const struct train_args *args, const struct folders *folders, struct train_options *options,
     struct ranks *ranks, struct err *err)
 {
-    options->quiet = args->quiet || ranks->rank > 0;
-    const struct workspace_options inputs = {.model = model,
+    const bool quiet = args->quiet || ranks->rank > 0;
+    const struct workspace_options inputs = {.model = folders->model,
         .news = args->news,
         .behaviors = args->behaviors,
         .max_bad = args->max_bad,
-        .quiet = options->quiet};
+        .quiet = quiet};
     char vocab[4096];
     struct workspace workspace;
-    const int opened = file_path(vocab, model, "spiece.model", err) < 0
-                           ? -ERR_INVALID
-                           : workspace_open(&workspace, &inputs, err);
+    options->out = folders->out;
+    options->resume = folders->resume;
+    options->quiet = quiet;
+    int opened = file_path(vocab, folders->model, "spiece.model", err);
+    if (opened == 0)
+        opened = workspace_open(&workspace, &inputs, err);
     int result = ranks_agree(ranks, opened, err);
     if (result == 0)
         result = train_args_run(args, options, vocab, &workspace, ranks, NULL, err);
@@ -31,18 +40,19 @@ int command_train(int argc, char **argv)
 {
     struct train_args args = train_args_defaults;
     struct train_options settings;
-    const char *model = NULL, *out = NULL;
-    bool resume = false;
+    struct folders folders = {0};
+    struct ranks ranks = {0};
     enum { OWN = 5 };
     struct option options[OWN + TRAIN_ARGS_OPTIONS] = {
-        {"model", "DIR", "the model to start from", true, OPTION_TEXT, &model, 0, 0},
-        {"out", "DIR", "folder of the trained model, made if it is missing", true, OPTION_TEXT, &out, 0, 0},
+        {"model", "DIR", "the model to start from", true, OPTION_TEXT, &folders.model, 0, 0},
+        {"out", "DIR", "folder of the trained model, made if it is missing", true, OPTION_TEXT, &folders.out,
+            0, 0},
         {"valid", "FILE", "behaviors.tsv to validate on, ten times a run unless --validate-every is given",
             false, OPTION_TEXT, &args.valid, 0, 0},
         {"seed", "N", "of the order, the negatives and the dropout; 1 unless given", false, OPTION_NUMBER,
             &args.seed, 0, 2147483647},
-        {"resume", NULL, "go on from the checkpoint in --out, if there is one", false, OPTION_FLAG, &resume,
-            0, 0},
+        {"resume", NULL, "go on from the checkpoint in --out, if there is one", false, OPTION_FLAG,
+            &folders.resume, 0, 0},
     };
     train_args_options(options + OWN, &args);
     const struct command command = {
@@ -61,16 +71,15 @@ int command_train(int argc, char **argv)
             command.usage);
         return EXIT_USAGE;
     }
-    if (!train_args_check(&settings, &args))
-        return EXIT_USAGE;
-    settings.out = out;
-    settings.resume = resume;
     struct err err = ERR_INIT;
-    struct ranks ranks;
     stop_on_signals();
     int result = ranks_open(&ranks, &err);
+    if (result == 0 && !train_args_check(&settings, &args, &ranks)) {
+        ranks_close(&ranks);
+        return EXIT_USAGE;
+    }
     if (result == 0)
-        result = train(&args, &settings, model, &ranks, &err);
+        result = train(&args, &folders, &settings, &ranks, &err);
     int code = result < 0 ? EXIT_FAILED : EXIT_DONE;
     if (result < 0 &&
         (ranks.rank == 0 || ranks.broken)) /* all have the same message, unless they were cut off */

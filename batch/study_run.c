@@ -42,7 +42,7 @@ int study_data(struct study *study, struct err *err)
     return 0;
 }
 
-/* Data, model and every setting that changes the result. */
+/* Data, model and every setting that changes the result; threads change no more than the rounding of sums. */
 static int identify(char out[17], const struct study *study, size_t variant, size_t seed, struct err *err)
 {
     const struct train_options *o = study->options;
@@ -85,8 +85,8 @@ static int write_result(const struct study *study, size_t variant, size_t seed, 
         return err_set(err, ERR_NOMEM, "out of memory");
     result = file_replace_begin(&file, path, err);
     if (result == 0) {
-        /* Every bit, since a report is made from what is read back; a failure stays in the stream. */
-        json_dumpf(object, file.stream, JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17) | JSON_INDENT(2));
+        json_dumpf(
+            object, file.stream, EVAL_FIGURES_FORMAT | JSON_INDENT(2)); /* a failure stays in the stream */
         fputc('\n', file.stream);
         result = file_replace_commit(&file, err);
     }
@@ -201,8 +201,12 @@ static int take_model(struct study *study, struct model *model, struct err *err)
         .news = study->args->news, .max_bad = study->args->max_bad, .quiet = study->args->quiet};
     if (study->opened)
         return workspace_replace_model(&study->workspace, model, err);
-    const int result = workspace_open_around(&study->workspace, model, study->vocab, &options, err);
+    int result = workspace_open_around(&study->workspace, model, study->vocab, &options, err);
     study->opened = result == 0;
+    if (result == 0)
+        result = validation_check(&study->workspace,
+            &(struct validation_options){.path = study->args->valid, .max_bad = (size_t)study->args->max_bad},
+            study->args->quiet, err);
     return result;
 }
 
@@ -221,7 +225,7 @@ static int evaluate(struct study_result *out, const struct study *study, struct 
                                              .max_bad = (size_t)a->max_bad,
                                              .label_needed = true,
                                              .quiet = a->quiet},
-        .threads = a->threads,
+        .threads = (long)study->options->step.threads,
         .quiet = a->quiet};
     const int result = eval_job(&out->eval, &study->workspace, &options, err);
     if (result == 0 && isnan(out->eval.mean.auc))

@@ -18,6 +18,7 @@ struct study_result {
 
 struct study {
     const struct train_args *args;
+    struct ranks *ranks;                 /* one */
     const struct train_options *options; /* out, seed, label and following are set for each run */
     const char *start;                   /* a model to start from; NULL: random weights */
     const char *config_path, *vocab, *dir;
@@ -26,8 +27,7 @@ struct study {
     uint64_t data; /* hash of all files that the runs read */
     struct study_grid grid;
     struct study_result *results; /* variant_count x seed_count */
-    struct ranks *ranks;
-    struct workspace workspace; /* opened by the first run that needs it */
+    struct workspace workspace;   /* opened by the first run that needs it */
     bool opened;
 };
 

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 const struct train_args train_args_defaults = {.rate = "2e-5",
     .head_factor = "5",
@@ -73,7 +72,7 @@ static bool number(const char *name, const char *text, double min, double max, d
     return false;
 }
 
-bool train_args_check(struct train_options *o, const struct train_args *a)
+bool train_args_check(struct train_options *o, const struct train_args *a, const struct ranks *ranks)
 {
     *o = (struct train_options){.adam = OPTIMIZER_CONFIG_INIT,
         .batch = (size_t)a->batch,
@@ -84,7 +83,7 @@ bool train_args_check(struct train_options *o, const struct train_args *a)
     o->step.micro_batch = (size_t)a->micro;
     o->step.negatives = (size_t)a->negatives;
     o->step.shared_negatives = (size_t)a->shared;
-    o->step.threads = (size_t)a->threads;
+    o->step.threads = a->threads > 0 ? (size_t)a->threads : ranks_cores(ranks);
     o->step.seed = (uint64_t)a->seed;
     o->step.dropout = -1;
     o->validation = (struct validation_options){
@@ -115,17 +114,15 @@ int train_args_run(const struct train_args *a, const struct train_options *optio
     struct train_set set;
     if (own.step.dropout < 0)
         own.step.dropout = workspace->model->config.dropout_rate;
-    if (own.step.threads == 0)
-        own.step.threads = ranks_cores(ranks);
     const int opened =
         train_set_open(&set, workspace, a->behaviors, a->summaries, a->max_bad, own.quiet, err);
     int result = ranks_agree(ranks, opened, err);
-    if (result == 0 && steps)
-        *steps = train_job_steps(&own, set.example_count);
     if (result == 0)
         result = ranks_agree(ranks, ranks->rank == 0 ? make_folder(own.out, vocab, err) : 0, err);
     if (result == 0)
         result = train_job(workspace, &set, &own, ranks, err);
+    if (result == 0 && steps)
+        *steps = train_job_steps(&own, set.example_count);
     if (opened == 0)
         train_set_close(&set);
     return result;

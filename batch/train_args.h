@@ -22,10 +22,11 @@ void train_args_options(struct option rows[TRAIN_ARGS_OPTIONS], struct train_arg
 
 /* The options of a job from the arguments, but for the folder. False after a message on stderr. A dropout that was not
  * given is negative: train_args_run() takes the model's. */
-bool train_args_check(struct train_options *options, const struct train_args *args);
+bool train_args_check(
+    struct train_options *options, const struct train_args *args, const struct ranks *ranks);
 
 /* Train the workspace's model in place, into options->out, which is made if it is missing and gets a copy of the
- * vocabulary. All ranks call it. steps (may be NULL): how many steps the whole run has. */
+ * vocabulary. steps (may be NULL): how many steps the whole run has. On all ranks, as train_job(). */
 int train_args_run(const struct train_args *args, const struct train_options *options, const char *vocab,
     struct workspace *workspace, struct ranks *ranks, size_t *steps, struct err *err);
 

@@ -14,6 +14,7 @@ struct job {
     const struct train_set *set;
     const struct train_options *options;
     struct ranks *ranks;
+    uint8_t valid[DIGEST_SIZE]; /* of the impressions to validate on, if there are any */
     struct optimizer optimizer;
     struct train_step *step;
     struct checkpoint at;
@@ -21,8 +22,8 @@ struct job {
     uint32_t *order;
     struct progress progress;
     double started;
-    size_t tokens; /* since this process started */
-    struct train_log log;
+    size_t tokens;        /* since this process started */
+    struct train_log log; /* rank 0's */
 };
 
 static int write_checkpoint(struct job *job, struct err *err)
@@ -81,7 +82,6 @@ static int step(struct job *job, struct err *err)
     return result;
 }
 
-/* Rank 0's part of a validation. */
 static int validate_here(struct job *job, struct err *err)
 {
     const struct train_options *o = job->options;
@@ -97,18 +97,19 @@ static int validate_here(struct job *job, struct err *err)
     return result < 0 ? result : train_log_draw(&job->log, err);
 }
 
-/* The validation that is due after the step in hand, if there is one that was not done before. */
+/* The validation that is due after the step in hand, if there is one that was not done before. Rank 0 does it. */
 static int validate(struct job *job, struct err *err)
 {
-    if (!validation_due(
-            &job->options->validation, &job->at.validation, job->at.step, job->optimizer.config.steps))
+    struct ranks *const ranks = job->ranks;
+    struct validation_state *state = &job->at.validation;
+    if (!validation_due(&job->options->validation, state, job->at.step, job->optimizer.config.steps))
         return 0;
     const double before = progress_now();
-    int result = ranks_agree(job->ranks, job->ranks->rank == 0 ? validate_here(job, err) : 0, err);
+    int result = ranks_agree(ranks, ranks->rank == 0 ? validate_here(job, err) : 0, err);
     if (result == 0)
-        result = ranks_share(job->ranks, &job->at.validation, sizeof job->at.validation, err);
+        result = ranks_share(ranks, state, sizeof *state, err);
     job->started += progress_now() - before; /* tokens a second are those of training */
-    job->unsaved |= result == 0;
+    job->unsaved = true;
     return result;
 }
 
@@ -121,43 +122,54 @@ static int stopped(struct job *job, struct err *err)
                      job->at.step, job->optimizer.config.steps);
 }
 
+/* The next step, in the order of its epoch. */
+static int advance(struct job *job, struct err *err)
+{
+    int result = 0;
+    if (job->at.next == 0 || job->order[0] == UINT32_MAX)
+        result = train_set_shuffle(job->order, job->set, job->options->step.seed, job->at.epoch, err);
+    if (result == 0)
+        result = step(job, err);
+    result = ranks_agree(job->ranks, result, err);
+    if (result == 0 && job->at.next >= job->set->example_count) {
+        job->at.next = 0;
+        job->at.epoch++;
+    }
+    return result;
+}
+
 static int run(struct job *job, struct err *err)
 {
-    const struct train_options *o = job->options;
     const size_t steps = job->optimizer.config.steps;
     for (;;) {
-        bool stop;
+        bool stop = false;
         int result = validate(job, err);
         const bool last = job->at.step == steps;
-        if (ranks_any(job->ranks, stop_asked(), &stop, err) < 0)
-            return -ERR_UNAVAILABLE;
-        if (stop && !(last && result == 0))
-            return stopped(job, err);
-        if (result == 0 && job->unsaved && (last || job->at.step % o->checkpoint_every == 0))
+        if (job->ranks->broken)
+            return result;
+        const bool complete = last && result == 0;
+        const int asked = complete ? 0 : ranks_any(job->ranks, stop_asked(), &stop, result < 0 ? NULL : err);
+        if (asked == 0 && stop)
+            return stopped(job, err); /* whatever the validation has made of the signal */
+        if (result == 0)
+            result = asked;
+        if (result == 0 && job->unsaved && (last || job->at.step % job->options->checkpoint_every == 0))
             result = save(job, err);
         if (result < 0 || last)
             return result;
-        if (job->at.next == 0 || job->order[0] == UINT32_MAX)
-            result = train_set_shuffle(job->order, job->set, o->step.seed, job->at.epoch, err);
-        if (result == 0)
-            result = step(job, err);
-        result = ranks_agree(job->ranks, result, err);
+        result = advance(job, err);
         if (result < 0)
             return result;
-        if (job->at.next >= job->set->example_count) {
-            job->at.next = 0;
-            job->at.epoch++;
-        }
     }
 }
 
 /* What a run is: data, model and all settings that change its course. A checkpoint of another one is not resumed. Ranks
  * and threads change no more than the rounding of sums. */
-static int identify(struct job *job, struct err *err)
+static uint64_t identify(struct job *job)
 {
-    const struct validation_options *v = &job->options->validation;
     const struct train_options *o = job->options;
     const struct train_set *set = job->set;
+    const struct validation_options *v = &o->validation;
     const double numbers[] = {o->adam.rate, o->adam.head_factor, o->adam.weight_decay, o->adam.clip,
         o->adam.warmup, (double)job->optimizer.config.steps, (double)o->batch, (double)o->step.micro_batch,
         (double)o->step.negatives, (double)o->step.shared_negatives, o->step.lambda, o->step.dropout,
@@ -172,15 +184,11 @@ static int identify(struct job *job, struct err *err)
         if (set->summary[u])
             hash = XXH3_64bits_withSeed(
                 set->summary[u], set->summary_count[u] * sizeof **set->summary, hash ^ u);
-    if (v->path) { /* it changes no weights, but which of them are the best */
-        uint8_t digest[DIGEST_SIZE];
-        const int result = digest_file(digest, v->path, err);
-        if (result < 0)
-            return result;
-        hash = XXH3_64bits_withSeed(digest, sizeof digest, hash ^ v->every ^ (uint64_t)v->limit << 32);
-    }
+    if (v->path) /* it changes no weights, but which of them are the best */
+        hash =
+            XXH3_64bits_withSeed(job->valid, sizeof job->valid, hash ^ v->every ^ (uint64_t)v->limit << 32);
     snprintf(job->at.run, sizeof job->at.run, "%016llx", (unsigned long long)hash);
-    return 0;
+    return hash;
 }
 
 size_t train_job_steps(const struct train_options *o, size_t examples)
@@ -198,8 +206,10 @@ static int allocate(struct job *job, const struct train_step_options *step, stru
     struct optimizer_config adam = o->adam;
     adam.steps = train_job_steps(o, count);
     int result = optimizer_init(&job->optimizer, model, &adam, err);
-    if (result == 0)
-        result = identify(job, err);
+    if (result == 0 && o->validation.path)
+        result = digest_file(job->valid, o->validation.path, err);
+    if (result == 0 && o->validation.path)
+        result = validation_check(job->workspace, &o->validation, o->quiet, err);
     if (result < 0)
         return result;
     job->order = malloc((count + 1) * sizeof *job->order);
@@ -246,13 +256,13 @@ static void tell_workers(const struct job *job, size_t workers)
             workers, job->at.workers);
 }
 
-/* Rank 0's folder: nothing of another run, or of steps behind the checkpoint. */
-static int begin_out(struct job *job, struct err *err)
+/* A run from the start keeps nothing of what another one left. */
+static int open_log(struct job *job, struct err *err)
 {
-    const int result = job->at.step ? 0 : validation_clear(job->options->out, err);
-    return result < 0
-               ? result
-               : train_log_open(&job->log, job->options->out, job->at.step, job->at.validation.step, err);
+    const struct checkpoint *at = &job->at;
+    const int result = at->step ? 0 : validation_clear(job->options->out, err);
+    return result < 0 ? result
+                      : train_log_open(&job->log, job->options->out, at->step, at->validation.step, err);
 }
 
 static int prepare(struct job *job, struct err *err)
@@ -264,8 +274,7 @@ static int prepare(struct job *job, struct err *err)
         result = ranks_agree(job->ranks, allocate(job, &step, err), err);
     if (result < 0)
         return result;
-    const uint64_t course[] = {XXH3_64bits(job->at.run, sizeof job->at.run), o->checkpoint_every,
-        o->validation.every, o->resume}; /* where the ranks meet */
+    const uint64_t course[] = {identify(job), o->checkpoint_every, o->resume}; /* where the ranks meet */
     result = ranks_same(
         job->ranks, XXH3_64bits(course, sizeof course), "run: its model, data or settings are others", err);
     if (result == 0 && o->resume)
@@ -274,7 +283,7 @@ static int prepare(struct job *job, struct err *err)
         return result;
     tell_workers(job, step.workers);
     job->at.workers = step.workers;
-    return ranks_agree(job->ranks, job->ranks->rank == 0 ? begin_out(job, err) : 0, err);
+    return ranks_agree(job->ranks, job->ranks->rank == 0 ? open_log(job, err) : 0, err);
 }
 
 int train_job(struct workspace *workspace, const struct train_set *set, const struct train_options *options,

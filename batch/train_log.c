@@ -7,39 +7,44 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Take a line of a former process into the curves. False where the run had not come to it, or it is no such line. */
-static bool take(struct train_log *log, const json_t *line, size_t step, size_t validated)
+/* Take a line of a former process into the curves. 1: taken; 0 where the run had not come to it, or it is no such line. */
+static int take(struct train_log *log, const json_t *line, size_t step, size_t validated, struct err *err)
 {
     const json_t *validation = json_object_get(line, "validation");
     const json_int_t number = json_integer_value(json_object_get(line, "step"));
+    int result;
     if (number < 1 || (size_t)number > (validation ? validated : step))
-        return false;
+        return 0;
     if (validation) {
         const struct curves_validation point = {(double)number,
             json_number_value(json_object_get(validation, "auc")),
             json_number_value(json_object_get(validation, "mrr"))};
-        return curves_add_validation(&log->curves, &point, NULL) == 0;
+        result = curves_add_validation(&log->curves, &point, err);
+    } else {
+        const struct curves_step point = {(double)number, json_number_value(json_object_get(line, "loss")),
+            json_number_value(json_object_get(line, "nce")), json_number_value(json_object_get(line, "sum"))};
+        result = curves_add_step(&log->curves, &point, err);
     }
-    const struct curves_step point = {(double)number, json_number_value(json_object_get(line, "loss")),
-        json_number_value(json_object_get(line, "nce")), json_number_value(json_object_get(line, "sum"))};
-    return curves_add_step(&log->curves, &point, NULL) == 0;
+    return result < 0 ? result : 1;
 }
 
-/* The bytes of the lines that stay. */
-static long read_back(struct train_log *log, size_t step, size_t validated)
+/* *keep = the bytes of the lines that stay. */
+static int read_back(struct train_log *log, size_t step, size_t validated, long *keep, struct err *err)
 {
     char *text = NULL;
     size_t size = 0;
-    long keep = 0;
-    bool good = true;
-    for (ssize_t got; good && (got = getline(&text, &size, log->stream)) > 0;) {
+    int taken = 1;
+    *keep = 0;
+    for (ssize_t got; taken > 0 && (got = getline(&text, &size, log->stream)) > 0;) {
         json_t *line = text[got - 1] == '\n' ? json_loadb(text, (size_t)got, 0, NULL) : NULL;
-        good = line && take(log, line, step, validated);
-        keep += good ? got : 0;
+        taken = line ? take(log, line, step, validated, err) : 0;
+        *keep += taken > 0 ? got : 0;
         json_decref(line);
     }
     free(text);
-    return keep;
+    if (taken > 0 && !feof(log->stream))
+        return err_errno(err, "read train.jsonl");
+    return taken < 0 ? taken : 0;
 }
 
 int train_log_open(struct train_log *log, const char *dir, size_t step, size_t validated, struct err *err)
@@ -52,12 +57,13 @@ int train_log_open(struct train_log *log, const char *dir, size_t step, size_t v
     log->stream = fopen(path, step ? "r+e" : "we");
     if (!log->stream)
         return err_errno(err, "open %s", path);
-    const long keep = step ? read_back(log, step, validated) : 0;
-    if (fseek(log->stream, keep, SEEK_SET) == 0 && ftruncate(fileno(log->stream), keep) == 0)
-        return 0;
-    err_errno(err, "truncate %s", path);
-    train_log_close(log);
-    return -ERR_IO;
+    long keep = 0;
+    int taken = step ? read_back(log, step, validated, &keep, err) : 0;
+    if (taken == 0 && (fseek(log->stream, keep, SEEK_SET) != 0 || ftruncate(fileno(log->stream), keep) != 0))
+        taken = err_errno(err, "truncate %s", path);
+    if (taken < 0)
+        train_log_close(log);
+    return taken;
 }
 
 void train_log_close(struct train_log *log)

@@ -11,6 +11,28 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+int validation_check(
+    const struct workspace *workspace, const struct validation_options *o, bool quiet, struct err *err)
+{
+    const struct impressions_options options = {
+        .path = o->path, .max_bad = o->max_bad, .limit = o->limit, .label_needed = true, .quiet = quiet};
+    struct impressions in;
+    size_t useful = 0;
+    int result = impressions_open(&in, &options, &workspace->news, err);
+    if (result < 0)
+        return result;
+    while ((result = impressions_next(&in, err)) > 0) {
+        size_t positives = 0;
+        for (size_t i = 0; i < in.row.candidate_count; i++)
+            positives += in.row.labels[i];
+        useful += positives > 0 && positives < in.row.candidate_count;
+    }
+    impressions_close(&in);
+    if (result == 0 && !useful)
+        return err_set(err, ERR_INVALID, "%s has no impression with a positive and a negative", o->path);
+    return result;
+}
+
 bool validation_due(
     const struct validation_options *o, const struct validation_state *state, size_t step, size_t steps)
 {

@@ -19,13 +19,17 @@ struct validation_state {
     double best_auc;
 };
 
+/* Read the impressions once, before hours of training: ERR_INVALID where the file is not what it should be, or holds none
+ * with a positive and a negative. Bad rows are told unless quiet. */
+int validation_check(
+    const struct workspace *workspace, const struct validation_options *options, bool quiet, struct err *err);
+
 /* Is there one to do after this step, of `steps` in all? */
 bool validation_due(const struct validation_options *options, const struct validation_state *state,
     size_t step, size_t steps);
 
 /* Rank the impressions with the workspace's model as it is after `step`, and where its AUC is higher than all before,
- * keep it in OUT/best, whole at any time. ERR_INVALID where no impression has both a positive and a negative;
- * ERR_UNAVAILABLE after a signal. Then and at any failure the state is as it was. */
+ * keep it in OUT/best, whole at any time. ERR_UNAVAILABLE after a signal. Then and at any failure the state is as it was. */
 int validation_run(struct validation_state *state, struct eval_result *out, const struct workspace *workspace,
     const struct validation_options *options, const char *out_dir, size_t step, size_t threads,
     struct err *err);
