@@ -101,7 +101,7 @@ check "nothing left to ask" 0 '"asked":0,"written":0,"failed":0,"skipped":0,"kno
 fresh 3 'U1 lines' 'U2 length' 'U3 filter'
 check "texts" 1 '"written":2,"failed":1,.*"cut":1' --max-tokens 0 --temperature default
 grep -q '^U3: no summary after 1 request: the endpoint.s content filter' "$dir/err" || fail "the filter: $(cat "$dir/err")"
-grep -qx '{"user": "U1", "summary": "First \\"line\\" of U1. Second.é \\\\ line."}' "$dir/out.jsonl" || fail "$(cat "$dir/out.jsonl")"
+grep -qx '{"user": "U1", "summary": "First \\"line\\" of U1. Second'"$(printf '\302\240')"'é \\\\ line."}' "$dir/out.jsonl" || fail "$(cat "$dir/out.jsonl")"
 $python -c 'import json, sys; body = json.load(open(sys.argv[1])); sys.exit("max_tokens" in body or "temperature" in body)' \
     "$dir/llm/body.U1" || fail "the endpoint's own limits"
 
