@@ -139,8 +139,12 @@ static int summarize(const struct summarize_args *a, double temperature, struct 
 static bool take_temperature(double *out, const char *text)
 {
     char *end;
-    *out = strcmp(text, "default") == 0 ? (double)NAN : strtod(text, &end);
-    if (isnan(*out) || (end != text && !*end && *out >= 0 && *out <= 2))
+    if (strcmp(text, "default") == 0) {
+        *out = NAN;
+        return true;
+    }
+    *out = strtod(text, &end);
+    if (end != text && !*end && *out >= 0 && *out <= 2)
         return true;
     fprintf(stderr, "embsum: --temperature must be a number between 0 and 2, or \"default\", not %s\n", text);
     return false;
