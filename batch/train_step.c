@@ -132,10 +132,8 @@ static int sum_losses(struct train_loss *loss, const struct train_step *s, struc
         }
         loss->nce += w->loss.nce;
         loss->sum += w->loss.sum;
-        loss->examples += w->loss.examples;
         loss->tokens += w->loss.tokens;
         loss->encoded += w->loss.encoded;
-        loss->summary_tokens += w->loss.summary_tokens;
     }
     return 0;
 }
@@ -143,14 +141,12 @@ static int sum_losses(struct train_loss *loss, const struct train_step *s, struc
 /* The losses and the gradient of this rank become those of all. */
 static int sum_ranks(struct train_step *s, struct train_loss *loss, struct err *err)
 {
-    double sums[] = {loss->nce, loss->sum, (double)loss->examples, (double)loss->summary_tokens,
-        (double)loss->tokens, (double)loss->encoded};
+    double sums[] = {loss->nce, loss->sum, (double)loss->tokens, (double)loss->encoded};
     int result = ranks_sum_f64(s->ranks, sums, sizeof sums / sizeof *sums, err);
     if (result == 0)
         result = ranks_sum_f32(s->ranks, s->workers[0].grads, s->model->param_count, err);
     if (result == 0)
-        *loss = (struct train_loss){
-            sums[0], sums[1], (size_t)sums[2], (size_t)sums[3], (size_t)sums[4], (size_t)sums[5]};
+        *loss = (struct train_loss){sums[0], sums[1], (size_t)sums[2], (size_t)sums[3]};
     return result;
 }
 

@@ -165,11 +165,8 @@ static int reserve(struct train_work *w, struct err *err)
 
 static void count_work(struct train_work *w)
 {
-    w->loss->examples += w->count;
     w->loss->tokens += w->t->pack.use_tokens;
     w->loss->encoded += w->t->pack.offsets[w->t->pack.count];
-    for (size_t i = 0; i < w->count; i++)
-        w->loss->summary_tokens += w->examples[i].summary_count;
 }
 
 int train_examples(struct trainer *t, float *grads, struct train_loss *loss,

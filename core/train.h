@@ -35,9 +35,8 @@ struct train_objective {
 
 struct train_loss {
     double nce, sum; /* over examples, each multiplied with its scale; sum without lambda */
-    size_t examples, summary_tokens;
-    size_t tokens;  /* of histories and candidates, as the examples have them */
-    size_t encoded; /* of these, those that went through the encoder */
+    size_t tokens;   /* of histories and candidates, as the examples have them */
+    size_t encoded;  /* of these, those that went through the encoder */
 };
 
 struct trainer;
