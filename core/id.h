@@ -33,6 +33,18 @@ static inline uint64_t id_not_plain(uint64_t word)
            0x80 * ones;
 }
 
+/* 1 to 7 bytes in a word, zeros (which are not plain) above them, and no byte read beyond them. */
+static inline uint64_t id_short_word(const char *text, size_t len)
+{
+    const unsigned char *bytes = (const unsigned char *)text;
+    if (len < 4)
+        return bytes[0] | (uint64_t)bytes[len / 2] << len / 2 * 8 | (uint64_t)bytes[len - 1] << (len - 1) * 8;
+    uint32_t first, last;
+    memcpy(&first, text, sizeof first);
+    memcpy(&last, text + len - sizeof last, sizeof last);
+    return le32toh(first) | (uint64_t)le32toh(last) << (len - sizeof last) * 8;
+}
+
 /* How many bytes at the beginning of text[0..len) are plain. */
 static inline size_t id_plain_span(const char *text, size_t len)
 {
@@ -43,10 +55,9 @@ static inline size_t id_plain_span(const char *text, size_t len)
         if (marks)
             return at + (size_t)__builtin_ctzll(marks) / 8;
     }
-    for (; at < len; at++)
-        if (id_not_plain((unsigned char)text[at] | 0x4141414141414100u))
-            break;
-    return at;
+    if (at == len)
+        return len;
+    return at + (size_t)__builtin_ctzll(id_not_plain(id_short_word(text + at, len - at))) / 8;
 }
 
 /* Ids in the order they were added, each with its index 0, 1, ... Owns copies of the ids.

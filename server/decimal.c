@@ -1,0 +1,174 @@
+/* Shortest decimals by the Schubfach method: Raffaello Giulietti, "The Schubfach way to render doubles" (2020), here
+ * for float32, where the products of his section 9 fit into 96 bits.
+ *
+ * Let v = c 2^q. All reals that round to v lie between the middles to its neighbours. With k the largest power of ten
+ * that is no wider than that interval, it holds at least one multiple of 10^k, and at most one of 10^(k+1). So if
+ * there is one of 10^(k+1), that is the answer, less the zeros at its end; else it is the multiple of 10^k next to v.
+ * No loop tries lengths, and one table look-up and three products tell which it is.
+ *
+ * All quantities are counted in quarters of 10^k, where the bounds are even or odd multiples of 2^(q-1) or 2^(q-2), and
+ * rounded to odd: whatever was cut off leaves the lowest bit set, so that they compare with whole quarters as the
+ * exact ones do. */
+#include "server/decimal.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+enum { MANTISSA_BITS = 23, POWER_MIN = -31, POWER_MAX = 45 };
+
+/* 10^i in 64 bits, rounded up, for i from POWER_MIN: ceil(10^i 2^(63 - floor(log2(10^i)))). */
+static const uint64_t powers[POWER_MAX - POWER_MIN + 1] = {0x81ceb32c4b43fcf5, 0xa2425ff75e14fc32,
+    0xcad2f7f5359a3b3f, 0xfd87b5f28300ca0e, 0x9e74d1b791e07e49, 0xc612062576589ddb, 0xf79687aed3eec552,
+    0x9abe14cd44753b53, 0xc16d9a0095928a28, 0xf1c90080baf72cb2, 0x971da05074da7bef, 0xbce5086492111aeb,
+    0xec1e4a7db69561a6, 0x9392ee8e921d5d08, 0xb877aa3236a4b44a, 0xe69594bec44de15c, 0x901d7cf73ab0acda,
+    0xb424dc35095cd810, 0xe12e13424bb40e14, 0x8cbccc096f5088cc, 0xafebff0bcb24aaff, 0xdbe6fecebdedd5bf,
+    0x89705f4136b4a598, 0xabcc77118461cefd, 0xd6bf94d5e57a42bd, 0x8637bd05af6c69b6, 0xa7c5ac471b478424,
+    0xd1b71758e219652c, 0x83126e978d4fdf3c, 0xa3d70a3d70a3d70b, 0xcccccccccccccccd, 0x8000000000000000,
+    0xa000000000000000, 0xc800000000000000, 0xfa00000000000000, 0x9c40000000000000, 0xc350000000000000,
+    0xf424000000000000, 0x9896800000000000, 0xbebc200000000000, 0xee6b280000000000, 0x9502f90000000000,
+    0xba43b74000000000, 0xe8d4a51000000000, 0x9184e72a00000000, 0xb5e620f480000000, 0xe35fa931a0000000,
+    0x8e1bc9bf04000000, 0xb1a2bc2ec5000000, 0xde0b6b3a76400000, 0x8ac7230489e80000, 0xad78ebc5ac620000,
+    0xd8d726b7177a8000, 0x878678326eac9000, 0xa968163f0a57b400, 0xd3c21bcecceda100, 0x84595161401484a0,
+    0xa56fa5b99019a5c8, 0xcecb8f27f4200f3a, 0x813f3978f8940985, 0xa18f07d736b90be6, 0xc9f2c9cd04674edf,
+    0xfc6f7c4045812297, 0x9dc5ada82b70b59e, 0xc5371912364ce306, 0xf684df56c3e01bc7, 0x9a130b963a6c115d,
+    0xc097ce7bc90715b4, 0xf0bdc21abb48db21, 0x96769950b50d88f5, 0xbc143fa4e250eb32, 0xeb194f8e1ae525fe,
+    0x92efd1b8d0cf37bf, 0xb7abc627050305ae, 0xe596b7b0c643c71a, 0x8f7e32ce7bea5c70, 0xb35dbf821ae4f38c};
+
+struct decimal {
+    uint32_t digits;
+    int exponent; /* digits x 10^exponent */
+};
+
+/* The three logarithms are exact for the exponents of float32 (the paper's section 6 has the method); >> rounds down. */
+static int floor_log2_of_power(int i) /* of 10^i */
+{
+    return (i * 1741647) >> 19;
+}
+
+static int floor_log10(int q, bool three_quarters) /* of 2^q, or of 3/4 2^q */
+{
+    return (q * 1262611 - (three_quarters ? 524031 : 0)) >> 22;
+}
+
+/* x power 2^-64, rounded to odd. The power is rounded up in its 64th bit, which must not look like a rest. */
+static uint32_t scale(uint64_t power, uint32_t x)
+{
+    const uint64_t low = (power & UINT32_MAX) * x, high = (power >> 32) * x + (low >> 32);
+    return (uint32_t)(high >> 32) | ((uint32_t)high > 1);
+}
+
+/* Of a finite value above 0 with these bits. */
+static struct decimal shortest(uint32_t bits)
+{
+    const uint32_t fraction = bits & ((1u << MANTISSA_BITS) - 1), biased = bits >> MANTISSA_BITS;
+    const uint32_t c = biased ? fraction | 1u << MANTISSA_BITS : fraction;
+    const int q = (biased ? (int)biased : 1) - 127 - MANTISSA_BITS;
+    /* Below a power of two the next number is half as far away. */
+    const bool closer = fraction == 0 && biased > 1;
+    const int k = floor_log10(q, closer);
+    const int h = q + floor_log2_of_power(-k) + 1;
+    const uint64_t power = powers[-k - POWER_MIN];
+    const uint32_t v = scale(power, 4 * c << h);
+    /* A bound rounds to v, and so belongs to the interval, if c is even. */
+    const uint32_t low = scale(power, (4 * c - 2 + closer) << h) + (c & 1);
+    const uint32_t high = scale(power, (4 * c + 2) << h) - (c & 1);
+
+    const uint32_t below = v / 4, tens = below / 10;
+    const bool ten_down = tens && low <= 40 * tens, ten_up = 40 * tens + 40 <= high;
+    if (below >= 10 && ten_down != ten_up)
+        return (struct decimal){tens + ten_up, k + 1};
+    const bool down = low <= 4 * below, up = 4 * below + 4 <= high;
+    if (down != up)
+        return (struct decimal){below + up, k};
+    const uint32_t middle = 4 * below + 2;
+    return (struct decimal){below + (v > middle || (v == middle && (below & 1))), k};
+}
+
+/* ---- text ---- */
+
+static const char pairs[200] = "0001020304050607080910111213141516171819"
+                               "2021222324252627282930313233343536373839"
+                               "4041424344454647484950515253545556575859"
+                               "6061626364656667686970717273747576777879"
+                               "8081828384858687888990919293949596979899";
+
+static size_t count_digits(uint64_t value)
+{
+    size_t count = 1;
+    for (; value >= 10000; value /= 10000)
+        count += 4;
+    return count + (value >= 10) + (value >= 100) + (value >= 1000);
+}
+
+/* Exactly count digits. */
+static void put_digits(char *to, uint64_t value, size_t count)
+{
+    for (; count >= 2; value /= 100)
+        memcpy(to + (count -= 2), pairs + value % 100 * 2, 2);
+    if (count)
+        *to = (char)('0' + value % 10);
+}
+
+size_t decimal_format_uint(char out[DECIMAL_UINT_MAX], uint64_t value)
+{
+    const size_t count = count_digits(value);
+    put_digits(out, value, count);
+    return count;
+}
+
+/* 1.25e-05 */
+static char *put_scientific(char *to, uint32_t digits, size_t count, int exponent)
+{
+    put_digits(to + 1, digits, count);
+    to[0] = to[1];
+    to[1] = '.';
+    to += count > 1 ? count + 1 : 1;
+    *to++ = 'e';
+    *to++ = exponent < 0 ? '-' : '+';
+    memcpy(to, pairs + 2 * (exponent < 0 ? -exponent : exponent), 2);
+    return to + 2;
+}
+
+/* exponent is that of the first digit: -4 to 8. */
+static char *put_fixed(char *to, uint32_t digits, size_t count, int exponent)
+{
+    if (exponent < 0) {
+        const size_t zeros = (size_t)-exponent;
+        memcpy(to, "0.000", 5);
+        put_digits(to + 1 + zeros, digits, count);
+        return to + 1 + zeros + count;
+    }
+    const size_t whole = (size_t)exponent + 1;
+    if (count <= whole) {
+        put_digits(to, digits, count);
+        memset(to + count, '0', whole - count);
+        return to + whole;
+    }
+    put_digits(to + 1, digits, count);
+    memmove(to, to + 1, whole);
+    to[whole] = '.';
+    return to + count + 1;
+}
+
+size_t decimal_format_float(char out[DECIMAL_FLOAT_MAX], float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    char *to = out;
+    if (bits >> 31)
+        *to++ = '-';
+    bits &= INT32_MAX;
+    if (!bits) {
+        *to++ = '0';
+        return (size_t)(to - out);
+    }
+    struct decimal decimal = shortest(bits);
+    for (; decimal.digits % 10 == 0; decimal.exponent++)
+        decimal.digits /= 10;
+    const size_t count = count_digits(decimal.digits);
+    const int exponent = decimal.exponent + (int)count - 1;
+    to = exponent < -4 || exponent >= (count > 6 ? (int)count : 6)
+             ? put_scientific(to, decimal.digits, count, exponent)
+             : put_fixed(to, decimal.digits, count, exponent);
+    return (size_t)(to - out);
+}
