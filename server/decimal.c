@@ -74,7 +74,7 @@ static struct decimal shortest(uint32_t bits)
     const uint32_t high = scale(power, (4 * c + 2) << h) - (c & 1);
 
     const uint32_t below = v / 4, tens = below / 10;
-    const bool ten_down = tens && low <= 40 * tens, ten_up = 40 * tens + 40 <= high;
+    const bool ten_down = low <= 40 * tens, ten_up = 40 * tens + 40 <= high;
     if (below >= 10 && ten_down != ten_up)
         return (struct decimal){tens + ten_up, k + 1};
     const bool down = low <= 4 * below, up = 4 * below + 4 <= high;

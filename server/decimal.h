@@ -11,7 +11,7 @@
 #define DECIMAL_FLOAT_MAX 16
 size_t decimal_format_float(char out[DECIMAL_FLOAT_MAX], float value);
 
-/* The same without printf. */
+/* The same for an integer. */
 #define DECIMAL_UINT_MAX 20
 size_t decimal_format_uint(char out[DECIMAL_UINT_MAX], uint64_t value);
 

@@ -73,7 +73,8 @@ static bool wants_comma(const struct writer *w)
 
 static char *put(char *to, const char *data, size_t len)
 {
-    memcpy(to, data, len);
+    if (len) /* the empty text may be NULL */
+        memcpy(to, data, len);
     return to + len;
 }
 
