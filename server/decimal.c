@@ -11,6 +11,7 @@
  * exact ones do. */
 #include "server/decimal.h"
 
+#include <endian.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -73,15 +74,14 @@ static struct decimal shortest(uint32_t bits)
     const uint32_t low = scale(power, (4 * c - 2 + closer) << h) + (c & 1);
     const uint32_t high = scale(power, (4 * c + 2) << h) - (c & 1);
 
-    const uint32_t below = v / 4, tens = below / 10;
+    /* Which of these holds is as good as random: written for the compiler to select, not to jump. */
+    const uint32_t below = v / 4, tens = below / 10, middle = 4 * below + 2;
     const bool ten_down = low <= 40 * tens, ten_up = 40 * tens + 40 <= high;
-    if (below >= 10 && ten_down != ten_up)
-        return (struct decimal){tens + ten_up, k + 1};
+    const bool ten = (ten_down != ten_up) & (below >= 10);
     const bool down = low <= 4 * below, up = 4 * below + 4 <= high;
-    if (down != up)
-        return (struct decimal){below + up, k};
-    const uint32_t middle = 4 * below + 2;
-    return (struct decimal){below + (v > middle || (v == middle && (below & 1))), k};
+    const bool nearest_up = v + (below & 1) > middle; /* of two equally near, the even one */
+    const uint32_t one = below + (down != up ? up : nearest_up);
+    return (struct decimal){ten ? tens + ten_up : one, k + ten};
 }
 
 /* ---- text ---- */
@@ -92,37 +92,59 @@ static const char pairs[200] = "0001020304050607080910111213141516171819"
                                "6061626364656667686970717273747576777879"
                                "8081828384858687888990919293949596979899";
 
+static const uint64_t tens[DECIMAL_UINT_MAX] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000,
+    1000000000, 10000000000, 100000000000, 1000000000000, 10000000000000, 100000000000000, 1000000000000000,
+    10000000000000000, 100000000000000000, 1000000000000000000, 10000000000000000000u};
+
+/* Of a value above 0: log10(2) times the number of its bits tells it, or one less. */
 static size_t count_digits(uint64_t value)
 {
-    size_t count = 1;
-    for (; value >= 10000; value /= 10000)
-        count += 4;
-    return count + (value >= 10) + (value >= 100) + (value >= 1000);
-}
-
-/* Exactly count digits. */
-static void put_digits(char *to, uint64_t value, size_t count)
-{
-    for (; count >= 2; value /= 100)
-        memcpy(to + (count -= 2), pairs + value % 100 * 2, 2);
-    if (count)
-        *to = (char)('0' + value % 10);
+    const size_t bits = 64 - (size_t)__builtin_clzll(value), least = bits * 1233 >> 12;
+    return least + (value >= tens[least < DECIMAL_UINT_MAX ? least : DECIMAL_UINT_MAX - 1]);
 }
 
 size_t decimal_format_uint(char out[DECIMAL_UINT_MAX], uint64_t value)
 {
-    const size_t count = count_digits(value);
-    put_digits(out, value, count);
+    const size_t count = value ? count_digits(value) : 1;
+    size_t left = count;
+    for (; left >= 2; value /= 100)
+        memcpy(out + (left -= 2), pairs + value % 100 * 2, 2);
+    if (left)
+        *out = (char)('0' + value);
     return count;
 }
 
-/* 1.25e-05 */
-static char *put_scientific(char *to, uint32_t digits, size_t count, int exponent)
+/* The digits of a float, from the first that is not zero on, and zeros behind them. */
+enum { DIGITS = 9 };
+struct text {
+    char digits[24];
+    size_t count; /* without the zeros at the end */
+};
+
+static struct text spell(uint64_t digits, size_t count)
 {
-    put_digits(to + 1, digits, count);
-    to[0] = to[1];
+    struct text text = {.count = DIGITS};
+    const uint32_t all = (uint32_t)(digits * tens[DIGITS - count]);
+    const uint32_t high = all / 10000, low = all % 10000, middle = high % 10000;
+    text.digits[0] = (char)('0' + high / 10000);
+    memcpy(text.digits + 1, pairs + middle / 100 * 2, 2);
+    memcpy(text.digits + 3, pairs + middle % 100 * 2, 2);
+    memcpy(text.digits + 5, pairs + low / 100 * 2, 2);
+    memcpy(text.digits + 7, pairs + low % 100 * 2, 2);
+    uint64_t rest;
+    memcpy(&rest, text.digits + 1, sizeof rest);
+    rest = le64toh(rest) ^ '0' * 0x0101010101010101u;
+    text.count -= rest ? (size_t)__builtin_clzll(rest) / 8 : DIGITS - 1;
+    return text;
+}
+
+/* 1.25e-05. Pieces are copied in whole words here and below; what is too much is overwritten, or behind the end. */
+static char *put_scientific(char *to, const struct text *text, int exponent)
+{
+    to[0] = text->digits[0];
     to[1] = '.';
-    to += count > 1 ? count + 1 : 1;
+    memcpy(to + 2, text->digits + 1, 8);
+    to += text->count > 1 ? text->count + 1 : 1;
     *to++ = 'e';
     *to++ = exponent < 0 ? '-' : '+';
     memcpy(to, pairs + 2 * (exponent < 0 ? -exponent : exponent), 2);
@@ -130,24 +152,21 @@ static char *put_scientific(char *to, uint32_t digits, size_t count, int exponen
 }
 
 /* exponent is that of the first digit: -4 to 8. */
-static char *put_fixed(char *to, uint32_t digits, size_t count, int exponent)
+static char *put_fixed(char *to, const struct text *text, int exponent)
 {
     if (exponent < 0) {
-        const size_t zeros = (size_t)-exponent;
-        memcpy(to, "0.000", 5);
-        put_digits(to + 1 + zeros, digits, count);
-        return to + 1 + zeros + count;
+        memcpy(to, "0.000000", 8);
+        to += 1 - exponent;
+        memcpy(to, text->digits, 16);
+        return to + text->count;
     }
     const size_t whole = (size_t)exponent + 1;
-    if (count <= whole) {
-        put_digits(to, digits, count);
-        memset(to + count, '0', whole - count);
+    memcpy(to, text->digits, 16);
+    if (text->count <= whole)
         return to + whole;
-    }
-    put_digits(to + 1, digits, count);
-    memmove(to, to + 1, whole);
     to[whole] = '.';
-    return to + count + 1;
+    memcpy(to + whole + 1, text->digits + whole, 8);
+    return to + text->count + 1;
 }
 
 size_t decimal_format_float(char out[DECIMAL_FLOAT_MAX], float value)
@@ -155,20 +174,19 @@ size_t decimal_format_float(char out[DECIMAL_FLOAT_MAX], float value)
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     char *to = out;
-    if (bits >> 31)
-        *to++ = '-';
+    *to = '-';
+    to += bits >> 31;
     bits &= INT32_MAX;
     if (!bits) {
         *to++ = '0';
         return (size_t)(to - out);
     }
-    struct decimal decimal = shortest(bits);
-    for (; decimal.digits % 10 == 0; decimal.exponent++)
-        decimal.digits /= 10;
+    const struct decimal decimal = shortest(bits);
     const size_t count = count_digits(decimal.digits);
+    const struct text text = spell(decimal.digits, count);
     const int exponent = decimal.exponent + (int)count - 1;
-    to = exponent < -4 || exponent >= (count > 6 ? (int)count : 6)
-             ? put_scientific(to, decimal.digits, count, exponent)
-             : put_fixed(to, decimal.digits, count, exponent);
+    to = exponent < -4 || exponent >= (text.count > 6 ? (int)text.count : 6)
+             ? put_scientific(to, &text, exponent)
+             : put_fixed(to, &text, exponent);
     return (size_t)(to - out);
 }

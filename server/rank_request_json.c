@@ -257,38 +257,61 @@ static int read_id(struct reader *r, struct store_id *out, const char *list, siz
     return code < 0 ? code : rank_request_check_id(out, list, index, r->err);
 }
 
-/* Ids beyond max are counted for the message, and forgotten. */
-static int read_list(struct reader *r, struct store_id **out, size_t *out_count, const char *list, size_t max)
+/* A list's ids: room for more is made as they come. */
+struct ids {
+    struct store_id *ids;
+    size_t count, room;
+};
+
+static bool grow(struct ids *list, size_t room, struct arena *arena)
+{
+    struct store_id *ids = arena_array(arena, room, sizeof *ids);
+    if (!ids)
+        return false;
+    if (list->count)
+        memcpy(ids, list->ids, list->count * sizeof *ids);
+    list->ids = ids;
+    list->room = room;
+    return true;
+}
+
+/* Those beyond max are counted for the message, and forgotten. */
+static int read_items(struct reader *r, struct ids *list, const char *key, size_t max)
+{
+    struct store_id id;
+    do {
+        skip_space(r);
+        if (r->at == r->end || *r->at != '"')
+            return refuse(r, "a string", key, list->count);
+        const int code = read_id(r, &id, key, list->count);
+        if (code < 0)
+            return code;
+        if (list->count == list->room && list->count < max && !grow(list, 2 * list->room, r->arena))
+            return rank_request_no_memory(r->err);
+        if (list->count < list->room)
+            list->ids[list->count] = id;
+        list->count++;
+        skip_space(r);
+    } while (take(r, ','));
+    return take(r, ']') ? 0 : syntax(r, r->at, "a comma or a closing bracket is expected");
+}
+
+static int read_list(struct reader *r, struct store_id **out, size_t *out_count, const char *key, size_t max)
 {
     if (!take(r, '['))
-        return refuse(r, "an array of strings", list, SIZE_MAX);
-    /* No id takes less than its quotes and a comma or the bracket. */
-    const size_t most = (size_t)(r->end - r->at) / 3 + 1, room = most < max ? most : max;
-    struct store_id *ids = arena_array(r->arena, room, sizeof *ids), beyond;
-    if (!ids)
+        return refuse(r, "an array of strings", key, SIZE_MAX);
+    /* Ids of five bytes, say, and their quotes and comma fill what is left of the body. */
+    struct ids list = {0};
+    if (!grow(&list, (size_t)(r->end - r->at) / 8 + 1, r->arena))
         return rank_request_no_memory(r->err);
-    size_t count = 0;
     skip_space(r);
-    if (!take(r, ']')) {
-        for (;; count++) {
-            skip_space(r);
-            if (r->at == r->end || *r->at != '"')
-                return refuse(r, "a string", list, count);
-            const int code = read_id(r, count < room ? &ids[count] : &beyond, list, count);
-            if (code < 0)
-                return code;
-            skip_space(r);
-            if (!take(r, ','))
-                break;
-        }
-        count++;
-        if (!take(r, ']'))
-            return syntax(r, r->at, "a comma or a closing bracket is expected");
-    }
-    if (rank_request_check_count(list, count, max, r->err) < 0)
+    const int code = take(r, ']') ? 0 : read_items(r, &list, key, max);
+    if (code < 0)
+        return code;
+    if (rank_request_check_count(key, list.count, max, r->err) < 0)
         return -ERR_INVALID;
-    *out = ids;
-    *out_count = count;
+    *out = list.ids;
+    *out_count = list.count;
     return 0;
 }
 

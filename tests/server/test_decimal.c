@@ -25,7 +25,7 @@ static float from_bits(uint32_t bits)
 
 /* ---- the judge ---- */
 
-enum { TEXT_MAX = 24 };
+enum { TEXT_MAX = DECIMAL_FLOAT_MAX + 1 };
 
 static bool reads_back(char out[TEXT_MAX], int digits, double near, float value)
 {
@@ -55,7 +55,7 @@ static bool format(char out[TEXT_MAX], float value)
 {
     memset(out, '#', TEXT_MAX);
     const size_t len = decimal_format_float(out, value);
-    const bool fits = len <= DECIMAL_FLOAT_MAX && out[DECIMAL_FLOAT_MAX] == '#';
+    const bool fits = len <= 15 && out[DECIMAL_FLOAT_MAX] == '#';
     out[fits ? len : 0] = '\0';
     return fits;
 }
