@@ -114,37 +114,43 @@ size_t decimal_format_uint(char out[DECIMAL_UINT_MAX], uint64_t value)
     return count;
 }
 
-/* The digits of a float, from the first that is not zero on, and zeros behind them. */
-enum { DIGITS = 9 };
+/* Nine digits of a float, from the first that is not zero on: in registers, since a word that was just written in
+ * pieces is slow to read. */
 struct text {
-    char digits[24];
-    size_t count; /* without the zeros at the end */
+    char first;
+    uint64_t rest; /* the other eight as characters, the first of them lowest */
+    size_t count;  /* of all, without the zeros at the end */
 };
 
-static struct text spell(uint64_t digits, size_t count)
+/* Two numbers of four digits, four of two, and eight of one side by side: all are divided at once, by multiplying.
+ * 5243 / 2^19 is 1/100 for numbers below 10000, 103 / 2^10 is 1/10 for those below 100. */
+static struct text spell(uint32_t digits, size_t count)
 {
-    struct text text = {.count = DIGITS};
-    const uint32_t all = (uint32_t)(digits * tens[DIGITS - count]);
-    const uint32_t high = all / 10000, low = all % 10000, middle = high % 10000;
-    text.digits[0] = (char)('0' + high / 10000);
-    memcpy(text.digits + 1, pairs + middle / 100 * 2, 2);
-    memcpy(text.digits + 3, pairs + middle % 100 * 2, 2);
-    memcpy(text.digits + 5, pairs + low / 100 * 2, 2);
-    memcpy(text.digits + 7, pairs + low % 100 * 2, 2);
-    uint64_t rest;
-    memcpy(&rest, text.digits + 1, sizeof rest);
-    rest = le64toh(rest) ^ '0' * 0x0101010101010101u;
-    text.count -= rest ? (size_t)__builtin_clzll(rest) / 8 : DIGITS - 1;
-    return text;
+    const uint32_t nine = digits * (uint32_t)tens[9 - count], eight = nine % 100000000;
+    uint64_t rest = eight / 10000 | (uint64_t)(eight % 10000) << 32;
+    const uint64_t hundreds = (rest * 5243 >> 19) & 0x0000007F0000007F;
+    rest = hundreds | (rest - 100 * hundreds) << 16;
+    const uint64_t ten = (rest * 103 >> 10) & 0x000F000F000F000F;
+    rest = ten | (rest - 10 * ten) << 8;
+    return (struct text){.first = (char)('0' + nine / 100000000),
+        .rest = rest | 0x3030303030303030,
+        .count = rest ? 9 - (size_t)__builtin_clzll(rest) / 8 : 1};
 }
 
-/* 1.25e-05. Pieces are copied in whole words here and below; what is too much is overwritten, or behind the end. */
-static char *put_scientific(char *to, const struct text *text, int exponent)
+/* Whole words are put here and below; what is too much is overwritten, or behind the end. */
+static void put_word(char *to, uint64_t word)
 {
-    to[0] = text->digits[0];
+    word = htole64(word);
+    memcpy(to, &word, sizeof word);
+}
+
+/* 1.25e-05 */
+static char *put_scientific(char *to, struct text text, int exponent)
+{
+    to[0] = text.first;
     to[1] = '.';
-    memcpy(to + 2, text->digits + 1, 8);
-    to += text->count > 1 ? text->count + 1 : 1;
+    put_word(to + 2, text.rest);
+    to += text.count > 1 ? text.count + 1 : 1;
     *to++ = 'e';
     *to++ = exponent < 0 ? '-' : '+';
     memcpy(to, pairs + 2 * (exponent < 0 ? -exponent : exponent), 2);
@@ -152,21 +158,23 @@ static char *put_scientific(char *to, const struct text *text, int exponent)
 }
 
 /* exponent is that of the first digit: -4 to 8. */
-static char *put_fixed(char *to, const struct text *text, int exponent)
+static char *put_fixed(char *to, struct text text, int exponent)
 {
     if (exponent < 0) {
         memcpy(to, "0.000000", 8);
         to += 1 - exponent;
-        memcpy(to, text->digits, 16);
-        return to + text->count;
+        *to = text.first;
+        put_word(to + 1, text.rest);
+        return to + text.count;
     }
     const size_t whole = (size_t)exponent + 1;
-    memcpy(to, text->digits, 16);
-    if (text->count <= whole)
+    *to = text.first;
+    put_word(to + 1, text.rest);
+    if (text.count <= whole)
         return to + whole;
     to[whole] = '.';
-    memcpy(to + whole + 1, text->digits + whole, 8);
-    return to + text->count + 1;
+    put_word(to + whole + 1, text.rest >> 8 * (whole - 1));
+    return to + text.count + 1;
 }
 
 size_t decimal_format_float(char out[DECIMAL_FLOAT_MAX], float value)
@@ -186,7 +194,7 @@ size_t decimal_format_float(char out[DECIMAL_FLOAT_MAX], float value)
     const struct text text = spell(decimal.digits, count);
     const int exponent = decimal.exponent + (int)count - 1;
     to = exponent < -4 || exponent >= (text.count > 6 ? (int)text.count : 6)
-             ? put_scientific(to, &text, exponent)
-             : put_fixed(to, &text, exponent);
+             ? put_scientific(to, text, exponent)
+             : put_fixed(to, text, exponent);
     return (size_t)(to - out);
 }
