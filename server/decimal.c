@@ -1,10 +1,11 @@
 /* Shortest decimals by the Schubfach method: Raffaello Giulietti, "The Schubfach way to render doubles" (2020), here
  * for float32, where the products of his section 9 fit into 96 bits.
  *
- * Let v = c 2^q. All reals that round to v lie between the middles to its neighbours. With k the largest power of ten
+ * Let v = c 2^q. All reals that round to v lie between the middles to its neighbours. With 10^k the largest power of ten
  * that is no wider than that interval, it holds at least one multiple of 10^k, and at most one of 10^(k+1). So if
- * there is one of 10^(k+1), that is the answer, less the zeros at its end; else it is the multiple of 10^k next to v.
- * No loop tries lengths, and one table look-up and three products tell which it is.
+ * there is one of 10^(k+1), that is the answer, less the zeros at its end; else it is the nearer one of the two
+ * multiples of 10^k around v, or the only one of them inside. No loop tries lengths: a table look-up and three
+ * products tell which it is.
  *
  * All quantities are counted in quarters of 10^k, where the bounds are even or odd multiples of 2^(q-1) or 2^(q-2), and
  * rounded to odd: whatever was cut off leaves the lowest bit set, so that they compare with whole quarters as the
@@ -18,7 +19,7 @@
 enum { MANTISSA_BITS = 23, POWER_MIN = -31, POWER_MAX = 45 };
 
 /* 10^i in 64 bits, rounded up, for i from POWER_MIN: ceil(10^i 2^(63 - floor(log2(10^i)))). */
-static const uint64_t powers[POWER_MAX - POWER_MIN + 1] = {0x81ceb32c4b43fcf5, 0xa2425ff75e14fc32,
+static const uint64_t scaled_powers[POWER_MAX - POWER_MIN + 1] = {0x81ceb32c4b43fcf5, 0xa2425ff75e14fc32,
     0xcad2f7f5359a3b3f, 0xfd87b5f28300ca0e, 0x9e74d1b791e07e49, 0xc612062576589ddb, 0xf79687aed3eec552,
     0x9abe14cd44753b53, 0xc16d9a0095928a28, 0xf1c90080baf72cb2, 0x971da05074da7bef, 0xbce5086492111aeb,
     0xec1e4a7db69561a6, 0x9392ee8e921d5d08, 0xb877aa3236a4b44a, 0xe69594bec44de15c, 0x901d7cf73ab0acda,
@@ -68,7 +69,7 @@ static struct decimal shortest(uint32_t bits)
     const bool closer = fraction == 0 && biased > 1;
     const int k = floor_log10(q, closer);
     const int h = q + floor_log2_of_power(-k) + 1;
-    const uint64_t power = powers[-k - POWER_MIN];
+    const uint64_t power = scaled_powers[-k - POWER_MIN];
     const uint32_t v = scale(power, 4 * c << h);
     /* A bound rounds to v, and so belongs to the interval, if c is even. */
     const uint32_t low = scale(power, (4 * c - 2 + closer) << h) + (c & 1);
@@ -92,15 +93,15 @@ static const char pairs[200] = "0001020304050607080910111213141516171819"
                                "6061626364656667686970717273747576777879"
                                "8081828384858687888990919293949596979899";
 
-static const uint64_t tens[DECIMAL_UINT_MAX] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000,
-    1000000000, 10000000000, 100000000000, 1000000000000, 10000000000000, 100000000000000, 1000000000000000,
-    10000000000000000, 100000000000000000, 1000000000000000000, 10000000000000000000u};
+static const uint64_t powers_of_ten[DECIMAL_UINT_MAX] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000,
+    100000000, 1000000000, 10000000000, 100000000000, 1000000000000, 10000000000000, 100000000000000,
+    1000000000000000, 10000000000000000, 100000000000000000, 1000000000000000000, 10000000000000000000u};
 
 /* Of a value above 0: log10(2) times the number of its bits tells it, or one less. */
 static size_t count_digits(uint64_t value)
 {
     const size_t bits = 64 - (size_t)__builtin_clzll(value), least = bits * 1233 >> 12;
-    return least + (value >= tens[least < DECIMAL_UINT_MAX ? least : DECIMAL_UINT_MAX - 1]);
+    return least + (value >= powers_of_ten[least]);
 }
 
 size_t decimal_format_uint(char out[DECIMAL_UINT_MAX], uint64_t value)
@@ -126,7 +127,7 @@ struct text {
  * 5243 / 2^19 is 1/100 for numbers below 10000, 103 / 2^10 is 1/10 for those below 100. */
 static struct text spell(uint32_t digits, size_t count)
 {
-    const uint32_t nine = digits * (uint32_t)tens[9 - count], eight = nine % 100000000;
+    const uint32_t nine = digits * (uint32_t)powers_of_ten[9 - count], eight = nine % 100000000;
     uint64_t rest = eight / 10000 | (uint64_t)(eight % 10000) << 32;
     const uint64_t hundreds = (rest * 5243 >> 19) & 0x0000007F0000007F;
     rest = hundreds | (rest - 100 * hundreds) << 16;
