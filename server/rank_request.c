@@ -53,7 +53,7 @@ static int drop_repeated(
     struct store_id *ids, uint64_t **out_hashes, size_t *count, struct arena *arena, struct err *err)
 {
     size_t slots = 4, kept = 0;
-    while (slots < 2 * *count)
+    while (slots < 3 * *count) /* at most a third full: a slot in use is a jump that nobody foresaw */
         slots *= 2;
     uint32_t *index = arena_array(arena, slots, sizeof *index); /* position + 1, or 0 */
     uint64_t *hashes = arena_array(arena, *count, sizeof *hashes);

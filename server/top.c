@@ -51,7 +51,12 @@ void top_add(struct top *top, float score, uint32_t index)
 
 void top_add_chunk(struct top *top, const float *scores, const uint32_t *index, uint32_t first, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
+    const size_t room = top->k - top->count, kept = count < room ? count : room;
+    struct top_hit *const to = top->hits + top->count;
+    for (size_t i = 0; i < kept; i++)
+        to[i] = (struct top_hit){scores[i], first + (index ? index[i] : (uint32_t)i)};
+    top->count += kept;
+    for (size_t i = kept; i < count; i++)
         if (!top->heap || scores[i] >= top->hits[0].score) /* most of a long stream are worse than all kept */
             top_add(top, scores[i], first + (index ? index[i] : (uint32_t)i));
 }
@@ -104,8 +109,10 @@ __attribute__((always_inline)) static inline struct top_hit *sort_by_key(
     uint32_t counts[4][256] = {{0}};
     for (size_t i = 0; i < count; i++) {
         const uint32_t bits = key(from[i]);
-        for (unsigned digit = 0; digit < 4; digit++)
-            counts[digit][bits >> 8 * digit & 0xFF]++;
+        counts[0][bits & 0xFF]++;
+        counts[1][bits >> 8 & 0xFF]++;
+        counts[2][bits >> 16 & 0xFF]++;
+        counts[3][bits >> 24]++;
     }
     for (unsigned digit = 0; digit < 4; digit++) {
         uint32_t *places = counts[digit];
