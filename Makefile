@@ -114,7 +114,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TOOL_OBJ) $(LIB_ALL)
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan bench-train bench-books bench-study image fresh debug lint format help clean
+.PHONY: check tests asan tsan bench-request bench-train bench-books bench-study image fresh debug lint format help clean
 tests: all $(TEST_BIN)
 
 check: tests ## every test, under 10 minutes
@@ -125,6 +125,9 @@ asan: ## every test under AddressSanitizer and UBSan
 
 tsan: ## every test under ThreadSanitizer
 	$(Q)$(MAKE) MODE=tsan BUILD=$(BUILD)/tsan check
+
+bench-request: $(BUILD)/tests/bench/request ## reading, sorting and writing of a request beside jansson (a minute)
+	$(Q)$<
 
 bench-train: all ## a training step beside PyTorch's: speed and memory (ROUNDS=3, T5VOCAB=spiece.model)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/train.py
