@@ -47,6 +47,11 @@ static void choose_slabs(struct hot *hot)
     hot->slab_blocks = bytes / hot->stride;
 }
 
+static size_t entries_mapped(const struct hot *hot)
+{
+    return (hot->capacity * sizeof *hot->entries / hot->entry_step + 1) * hot->entry_step;
+}
+
 static int make_hot(struct hot *hot, const struct hot_options *options, struct err *err)
 {
     hot->block_bytes = options->block_bytes;
@@ -64,7 +69,7 @@ static int make_hot(struct hot *hot, const struct hot_options *options, struct e
     atomic_init(&hot->epoch, 1);
     hot->reader_count = options->readers;
     hot->readers = aligned_alloc(HOT_LINE, (hot->reader_count + 1) * sizeof *hot->readers);
-    hot->entries = hot_map((hot->capacity + 1) * sizeof *hot->entries, NULL);
+    hot->entries = hot_map(entries_mapped(hot), NULL);
     if (!hot->readers || !hot->entries)
         return err_set(err, ERR_NOMEM, "no memory for %zu entries of the hot memory", hot->capacity);
     memset(hot->readers, 0, (hot->reader_count + 1) * sizeof *hot->readers);
@@ -110,7 +115,7 @@ void hot_free(struct hot *hot)
     free_tables(hot, hot->fresh.tables);
     free_tables(hot, hot->waiting.tables);
     hot_table_free(hot, atomic_load(&hot->table));
-    hot_unmap(hot->entries, (hot->capacity + 1) * sizeof *hot->entries);
+    hot_unmap(hot->entries, entries_mapped(hot));
     free(hot->readers);
     pthread_mutex_destroy(&hot->lock);
     free(hot);
@@ -134,8 +139,20 @@ void hot_leave(struct hot *hot, size_t reader)
     atomic_store_explicit(&hot->readers[reader].epoch, 0, memory_order_release);
 }
 
-/* Ids whose lines are on their way from memory at once. */
-enum { GROUP = 16, RETRIES = 4 };
+/* Three things are under way at once, each for a group of ids: the lines of slots come from memory for the group
+ * after next, the lines of entries for the next, and this one is compared. */
+enum { GROUP = 32, RETRIES = 4 };
+
+struct group {
+    size_t start, count;
+    uint64_t moves; /* before its slots were read */
+    uint32_t entries[GROUP];
+};
+
+static size_t group_of(size_t left)
+{
+    return left < GROUP ? left : GROUP;
+}
 
 static void prefetch_slots(const struct hot_table *table, const uint64_t *hashes, size_t count)
 {
@@ -167,30 +184,36 @@ static uint32_t look_again(
     return 0;
 }
 
-static size_t find_group(struct hot *hot, const struct hot_table *table, const struct store_id *ids,
-    const uint64_t *hashes, size_t count, const void **blocks)
+static void read_slots(
+    const struct hot *hot, const struct hot_table *table, struct group *group, const uint64_t *hashes)
 {
-    uint32_t entries[GROUP];
-    size_t found = 0;
-    const uint64_t moves = atomic_load(&hot->moves);
-    for (size_t i = 0; i < count; i++) {
-        entries[i] = first_match(table, hashes[i]);
-        if (entries[i])
-            __builtin_prefetch(hot_at(hot, entries[i]));
+    group->moves = atomic_load(&hot->moves);
+    for (size_t i = 0; i < group->count; i++) {
+        const uint32_t entry = first_match(table, hashes[group->start + i]);
+        group->entries[i] = entry;
+        if (entry)
+            __builtin_prefetch(hot_at(hot, entry));
     }
-    for (size_t i = 0; i < count; i++) {
-        uint32_t number = entries[i];
-        const bool right = number ? hot_entry_is(hot_at(hot, number), &ids[i], hashes[i])
-                                  : moves % 2 == 0 && atomic_load(&hot->moves) == moves;
+}
+
+static size_t compare(struct hot *hot, const struct hot_table *table, const struct group *group,
+    const struct store_id *ids, const uint64_t *hashes, const void **blocks)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < group->count; i++) {
+        const size_t at = group->start + i;
+        uint32_t number = group->entries[i];
+        const bool right = number ? hot_entry_is(hot_at(hot, number), &ids[at], hashes[at])
+                                  : group->moves % 2 == 0 && atomic_load(&hot->moves) == group->moves;
         if (!right)
-            number = look_again(hot, table, &ids[i], hashes[i]);
-        blocks[i] = NULL;
+            number = look_again(hot, table, &ids[at], hashes[at]);
+        blocks[at] = NULL;
         if (!number)
             continue;
         struct hot_entry *entry = hot_at(hot, number);
         if (!atomic_load_explicit(&entry->asked, memory_order_relaxed))
             atomic_store_explicit(&entry->asked, true, memory_order_relaxed);
-        blocks[i] = entry->block;
+        blocks[at] = entry->block;
         found++;
     }
     return found;
@@ -206,14 +229,18 @@ size_t hot_find(struct hot *hot, size_t reader, const struct store_id *ids, cons
     size_t count, const void **blocks)
 {
     const struct hot_table *table = atomic_load(&hot->table);
-    size_t found = 0, some = count < GROUP ? count : GROUP;
-    prefetch_slots(table, hashes, some);
-    for (size_t start = 0; start < count;) {
-        const size_t left = count - start - some, next = left < GROUP ? left : GROUP;
-        prefetch_slots(table, hashes + start + some, next);
-        found += find_group(hot, table, ids + start, hashes + start, some, blocks + start);
-        start += some;
-        some = next;
+    struct group groups[2];
+    size_t read = 0, found = 0;
+    groups[1].count = 0;
+    prefetch_slots(table, hashes, group_of(count));
+    for (size_t turn = 0; read < count || groups[!turn].count; turn = !turn) {
+        struct group *next = &groups[turn];
+        next->start = read;
+        next->count = group_of(count - read);
+        read += next->count;
+        prefetch_slots(table, hashes + read, group_of(count - read));
+        read_slots(hot, table, next, hashes);
+        found += compare(hot, table, &groups[!turn], ids, hashes, blocks);
     }
     count_up(&hot->readers[reader].hits, found);
     count_up(&hot->readers[reader].misses, count - found);
