@@ -66,6 +66,8 @@ A_batch := $(foreach d,batch store config core,$(BUILD)/lib/$(d).a)
 TEST_SRC := $(wildcard tests/core/test_*.c tests/store/test_*.c tests/config/test_*.c tests/server/test_*.c tests/batch/test_*.c)
 TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%)
 TEST_SH := $(filter-out tests/image/%,$(wildcard tests/*/test_*.sh))
+BENCH_SRC := $(wildcard tests/bench/*.c)
+BENCH_BIN := $(BENCH_SRC:%.c=$(BUILD)/%)
 TOOL_SRC := $(wildcard tests/lib/*.c)
 TOOL_OBJ := $(TOOL_SRC:%.c=$(BUILD)/obj/%.o)
 
@@ -114,8 +116,8 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TOOL_OBJ) $(LIB_ALL)
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan bench-request bench-train bench-books bench-study image fresh debug lint format help clean
-tests: all $(TEST_BIN)
+.PHONY: check tests asan tsan bench-memory bench-request bench-train bench-books bench-study image fresh debug lint format help clean
+tests: all $(TEST_BIN) $(BENCH_BIN)
 
 check: tests ## every test, under 10 minutes
 	$(Q)BUILD=$(abspath $(BUILD)) MODE=$(MODE) sh tests/lib/run_tests.sh $(TEST_BIN) $(TEST_SH)
@@ -125,6 +127,9 @@ asan: ## every test under AddressSanitizer and UBSan
 
 tsan: ## every test under ThreadSanitizer
 	$(Q)$(MAKE) MODE=tsan BUILD=$(BUILD)/tsan check
+
+bench-memory: $(BUILD)/tests/bench/memory ## look-ups in hot memory: ns an id, bytes a content (a minute)
+	$(Q)$<
 
 bench-request: $(BUILD)/tests/bench/request ## reading, sorting and writing of a request beside jansson (a minute)
 	$(Q)$<

@@ -23,7 +23,8 @@ void contents_done(struct contents *contents)
     free(contents->blocks);
     free(contents->index);
     free(contents->status);
-    free(contents->refs);
+    free(contents->hashes);
+    free(contents->hot);
     free(contents->missed);
     free(contents->missed_index);
     free(contents->gate_in);
@@ -42,14 +43,16 @@ static int make_room(struct contents *contents, size_t count, size_t n, size_t d
     contents->blocks = calloc(count * block, sizeof *contents->blocks);
     contents->index = calloc(count, sizeof *contents->index);
     contents->status = calloc(count, sizeof *contents->status);
-    contents->refs = calloc(count, sizeof *contents->refs);
+    contents->hashes = calloc(count, sizeof *contents->hashes);
+    contents->hot = calloc(count, sizeof *contents->hot);
     contents->missed = calloc(count, sizeof *contents->missed);
     contents->missed_index = calloc(count, sizeof *contents->missed_index);
     contents->gate_in = calloc(batch * d, sizeof *contents->gate_in);
     contents->gate_out = calloc(batch * d, sizeof *contents->gate_out);
     contents->gate_scratch = calloc(score_gate_scratch(batch, d), sizeof *contents->gate_scratch);
-    if (!contents->blocks || !contents->index || !contents->status || !contents->refs || !contents->missed ||
-        !contents->missed_index || !contents->gate_in || !contents->gate_out || !contents->gate_scratch) {
+    if (!contents->blocks || !contents->index || !contents->status || !contents->hashes || !contents->hot ||
+        !contents->missed || !contents->missed_index || !contents->gate_in || !contents->gate_out ||
+        !contents->gate_scratch) {
         contents_done(contents);
         return err_set(err, ERR_NOMEM, "no memory for %zu candidates", count);
     }
@@ -63,23 +66,28 @@ static int make_room(struct contents *contents, size_t count, size_t n, size_t d
 
 /* Copy what is hot; returns the number of those that are not. */
 static size_t take_hot(
-    struct contents *contents, struct live_generation *generation, const struct store_id *ids, size_t count)
+    struct worker *worker, struct live_generation *generation, const struct store_id *ids, size_t count)
 {
+    struct contents *contents = &worker->contents;
+    const size_t reader = (size_t)(worker - worker->service->workers);
     const size_t block = 2 * contents->n * contents->d;
     size_t missed = 0;
-    hot_acquire(generation->hot, ids, count, contents->refs);
+    for (size_t i = 0; i < count; i++)
+        contents->hashes[i] = hot_hash(ids[i].id, ids[i].len);
+    hot_enter(generation->hot, reader);
+    hot_find(generation->hot, reader, ids, contents->hashes, count, contents->hot);
     for (size_t i = 0; i < count; i++) {
-        if (!contents->refs[i].block) {
+        if (!contents->hot[i]) {
             contents->missed[missed] = ids[i];
             contents->missed_index[missed++] = (uint32_t)i;
             contents->status[i] = CONTENT_UNAVAILABLE; /* until the store says more */
             continue;
         }
-        memcpy(contents->blocks + contents->count * block, contents->refs[i].block, block * sizeof(float));
+        memcpy(contents->blocks + contents->count * block, contents->hot[i], block * sizeof(float));
         contents->index[contents->count++] = (uint32_t)i;
         contents->status[i] = CONTENT_HERE;
     }
-    hot_release(contents->refs, count);
+    hot_leave(generation->hot, reader);
     return missed;
 }
 
@@ -146,7 +154,7 @@ int contents_gather(struct worker *worker, struct live_generation *generation, c
         return code;
     contents->count = 0;
     contents->store_failed = false;
-    const size_t missed = take_hot(contents, generation, ids, count), hot = contents->count;
+    const size_t missed = take_hot(worker, generation, ids, count), hot = contents->count;
     if (!missed)
         return 0;
     struct fetch fetch = {worker, generation};
@@ -158,7 +166,10 @@ int contents_gather(struct worker *worker, struct live_generation *generation, c
     }
     add_gates(contents, generation, hot);
     const size_t block = 2 * contents->n * contents->d;
-    for (size_t i = hot; i < contents->count; i++)
-        hot_put(generation->hot, &ids[contents->index[i]], contents->blocks + i * block, may_evict);
+    for (size_t i = hot; i < contents->count; i++) {
+        const size_t of = contents->index[i];
+        hot_put(generation->hot, &ids[of], contents->hashes[of], contents->blocks + i * block,
+            may_evict ? HOT_KEEP : HOT_FILL);
+    }
     return 0;
 }

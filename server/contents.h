@@ -24,7 +24,8 @@ struct contents {
     size_t count;                /* of those that are here */
     bool store_failed;
 
-    struct hot_ref *refs;
+    uint64_t *hashes;
+    const void **hot; /* blocks */
     struct store_id *missed;
     uint32_t *missed_index;
     float *gate_in, *gate_out; /* a batch of B and G of those that came from the store */

@@ -109,7 +109,13 @@ static int generation_load(struct live_generation **out, struct live *live, cons
         code = read_matrix(&generation->default_user, live->link, name, STORE_USER, BLOB_USER, m, d,
             "the default user", err);
     if (code == 0)
-        code = hot_new(&generation->hot, n, d, live->options.memory_bytes, err);
+        code = hot_new(&generation->hot,
+            &(struct hot_options){
+                .block_bytes = 2 * n * d * sizeof(float),
+                .limit_bytes = live->options.memory_bytes,
+                .readers = live->options.workers,
+            },
+            err);
     if (code == 0)
         code = catalogue_new(&generation->catalogue, err);
     if (code < 0) {

@@ -41,6 +41,7 @@ struct live_options {
     const struct log *log;
     size_t memory_bytes; /* bound of a generation's hot memory */
     long poll_ms;
+    size_t workers; /* that look up in hot memory */
 };
 
 int live_new(struct live **out, const struct live_options *options, struct err *err);

@@ -37,6 +37,7 @@ int service_init(struct service *service, const struct config *config, const str
         .log = log,
         .memory_bytes = (size_t)config->memory.limit_bytes,
         .poll_ms = config->store.poll_ms,
+        .workers = worker_count,
     };
     code = live_new(&service->live, &options, err);
     if (code < 0)
