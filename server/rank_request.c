@@ -1,6 +1,7 @@
 #include "server/rank_request.h"
 
 #include "core/id.h"
+#include "server/hot.h"
 #include "server/http_message.h"
 #include "server/rank_request_int.h"
 
@@ -61,7 +62,7 @@ static int drop_repeated(
         return rank_request_no_memory(err);
     for (size_t i = 0; i < *count; i++) {
         const struct store_id id = ids[i];
-        const uint64_t hash = rank_request_hash(id.id, id.len);
+        const uint64_t hash = hot_hash(id.id, id.len);
         size_t at = (size_t)hash & (slots - 1);
         for (; index[at]; at = (at + 1) & (slots - 1)) {
             const size_t other = index[at] - 1;

@@ -25,7 +25,7 @@ struct rank_limits {
 
 struct rank_request {
     struct store_id *users; /* at least one, each once */
-    uint64_t *user_hashes;  /* of the same */
+    uint64_t *user_hashes;  /* hot_hash of the same */
     size_t user_count;
     bool several; /* asked with "users": the answer is a list, even of one */
 

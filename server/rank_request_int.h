@@ -4,14 +4,6 @@
 
 #include "server/rank_request.h"
 
-#include <xxhash.h>
-
-/* The hash of an id, the same wherever ids are looked up. */
-static inline uint64_t rank_request_hash(const char *id, size_t len)
-{
-    return XXH3_64bits(id, len);
-}
-
 /* Always -ERR_NOMEM */
 int rank_request_no_memory(struct err *err);
 

@@ -1,4 +1,5 @@
 /* Good and bad requests, each bad one with the exact message that its sender reads. */
+#include "server/hot.h"
 #include "server/rank_request.h"
 
 #include <setjmp.h>
@@ -9,7 +10,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-#include <xxhash.h>
 
 static const struct rank_limits limits = {.candidates_max = 5, .users_max = 3};
 
@@ -19,7 +19,7 @@ static size_t describe_list(char *out, size_t size, size_t used, const char *key
 {
     used += (size_t)snprintf(out + used, size - used, "%s=", key);
     for (size_t i = 0; i < count; i++) {
-        assert_true(hashes[i] == XXH3_64bits(ids[i].id, ids[i].len));
+        assert_true(hashes[i] == hot_hash(ids[i].id, ids[i].len));
         used += (size_t)snprintf(out + used, size - used, "%s%.*s", i ? "," : "", (int)ids[i].len, ids[i].id);
     }
     return used;

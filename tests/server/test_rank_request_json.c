@@ -1,5 +1,6 @@
 /* A million bodies, good ones and damaged ones, to the parser and to a judge that has jansson read them: the verdict is
  * the same, and so is the meaning. EMBSUM_LONG=1 makes it twenty million. */
+#include "server/hot.h"
 #include "server/rank_request.h"
 #include "tests/lib/rank_judge.h"
 #include "tests/lib/scratch.h"
@@ -9,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <xxhash.h>
 
 enum { BODIES = 1000000, BODY_MAX = 8192, PAGES = 2 * 65536 };
 
@@ -217,7 +217,7 @@ static bool same_ids(
         return false;
     for (size_t i = 0; i < count; i++)
         if (a[i].len != b[i].len || memcmp(a[i].id, b[i].id, a[i].len) != 0 ||
-            hashes[i] != XXH3_64bits(b[i].id, b[i].len))
+            hashes[i] != hot_hash(b[i].id, b[i].len))
             return false;
     return true;
 }
