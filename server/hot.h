@@ -26,9 +26,10 @@ struct hot;
 
 struct hot_options {
     size_t block_bytes; /* of each block; aligned to 64 */
-    size_t limit_bytes; /* of slabs, ids and index together; with less than one block's worth nothing is kept */
-    size_t expected;    /* no more entries than this are made room for at first; 0: unknown */
-    size_t readers;     /* threads that call hot_enter, each with a number of its own below this */
+    size_t
+        limit_bytes; /* of slabs, ids and index together; with less than one block's worth nothing is kept */
+    size_t expected; /* no more entries than this are made room for at first; 0: unknown */
+    size_t readers;  /* threads that call hot_enter, each with a number of its own below this */
 };
 
 int hot_new(struct hot **out, const struct hot_options *options, struct err *err);
@@ -44,8 +45,8 @@ void hot_enter(struct hot *hot, size_t reader);
 void hot_leave(struct hot *hot, size_t reader);
 
 /* Between the two. hashes are those of hot_hash. Returns how many of the ids are here. Look-ups are counted. */
-size_t hot_find(struct hot *hot, size_t reader, const struct store_id *ids, const uint64_t *hashes, size_t count,
-    const void **blocks);
+size_t hot_find(struct hot *hot, size_t reader, const struct store_id *ids, const uint64_t *hashes,
+    size_t count, const void **blocks);
 
 /* ---- writers ---- */
 
@@ -57,7 +58,8 @@ enum hot_mode {
 
 /* Keep a copy of a block. Keeping is a favour, not a duty: false if there was no room. For HOT_REPLACE false leaves
  * nothing of the id behind: an old block is never served after a new one was offered. */
-bool hot_put(struct hot *hot, const struct store_id *id, uint64_t hash, const void *block, enum hot_mode mode);
+bool hot_put(
+    struct hot *hot, const struct store_id *id, uint64_t hash, const void *block, enum hot_mode mode);
 
 /* Forget an id; true if it was here. */
 bool hot_remove(struct hot *hot, const struct store_id *id, uint64_t hash);
