@@ -139,35 +139,49 @@ void hot_leave(struct hot *hot, size_t reader)
     atomic_store_explicit(&hot->readers[reader].epoch, 0, memory_order_release);
 }
 
-/* Three things are under way at once, each for a group of ids: the lines of slots come from memory for the group
- * after next, the lines of entries for the next, and this one is compared. */
-enum { GROUP = 32, RETRIES = 4 };
+/* A group of ids takes its steps side by side: all its slots are asked of memory before one is looked at, then all
+ * its entries. 256 lines of each fit into the first cache. Small groups in a pipeline, one asking ahead while
+ * another is compared, were tried and are slower. */
+enum { GROUP = 256, RETRIES = 4 };
 
 struct group {
     size_t start, count;
     uint64_t moves; /* before its slots were read */
-    uint32_t entries[GROUP];
+    uint64_t slots[GROUP];
+    uint32_t entries[GROUP]; /* what the index says, or 0 */
+    uint64_t hashes[GROUP];  /* of these entries */
 };
 
-static size_t group_of(size_t left)
+static void read_slots(
+    const struct hot *hot, const struct hot_table *table, struct group *group, const uint64_t *hashes)
 {
-    return left < GROUP ? left : GROUP;
-}
-
-static void prefetch_slots(const struct hot_table *table, const uint64_t *hashes, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        __builtin_prefetch(&table->slots[hashes[i] & table->mask]);
+    group->moves = atomic_load(&hot->moves);
+    for (size_t i = 0; i < group->count; i++)
+        __builtin_prefetch(&table->slots[hashes[group->start + i] & table->mask]);
+    for (size_t i = 0; i < group->count; i++)
+        group->slots[i] = atomic_load(&table->slots[hashes[group->start + i] & table->mask]);
 }
 
 /* The first entry whose half of the hash is right: but for one in billions the only one. */
-static uint32_t first_match(const struct hot_table *table, uint64_t hash)
+static uint32_t first_match(const struct hot_table *table, uint64_t slot, uint64_t hash)
 {
-    uint64_t slot;
-    for (size_t at = hash & table->mask; (slot = atomic_load(&table->slots[at])); at = (at + 1) & table->mask)
+    for (size_t at = hash & table->mask; slot; slot = atomic_load(&table->slots[at])) {
         if ((slot ^ hash) >> 32 == 0)
             return (uint32_t)slot;
+        at = (at + 1) & table->mask;
+    }
     return 0;
+}
+
+static void read_entries(
+    const struct hot *hot, const struct hot_table *table, struct group *group, const uint64_t *hashes)
+{
+    for (size_t i = 0; i < group->count; i++)
+        group->entries[i] = first_match(table, group->slots[i], hashes[group->start + i]);
+    for (size_t i = 0; i < group->count; i++)
+        __builtin_prefetch(hot->entries + group->entries[i] - (group->entries[i] != 0));
+    for (size_t i = 0; i < group->count; i++)
+        group->hashes[i] = group->entries[i] ? hot_at(hot, group->entries[i])->hash : 0;
 }
 
 /* The rare ways: two ids share half a hash, or slots moved while we looked. To miss what is here is allowed, so a
@@ -184,18 +198,6 @@ static uint32_t look_again(
     return 0;
 }
 
-static void read_slots(
-    const struct hot *hot, const struct hot_table *table, struct group *group, const uint64_t *hashes)
-{
-    group->moves = atomic_load(&hot->moves);
-    for (size_t i = 0; i < group->count; i++) {
-        const uint32_t entry = first_match(table, hashes[group->start + i]);
-        group->entries[i] = entry;
-        if (entry)
-            __builtin_prefetch(hot_at(hot, entry));
-    }
-}
-
 static size_t compare(struct hot *hot, const struct hot_table *table, const struct group *group,
     const struct store_id *ids, const uint64_t *hashes, const void **blocks)
 {
@@ -203,8 +205,9 @@ static size_t compare(struct hot *hot, const struct hot_table *table, const stru
     for (size_t i = 0; i < group->count; i++) {
         const size_t at = group->start + i;
         uint32_t number = group->entries[i];
-        const bool right = number ? hot_entry_is(hot_at(hot, number), &ids[at], hashes[at])
-                                  : group->moves % 2 == 0 && atomic_load(&hot->moves) == group->moves;
+        const bool right =
+            number ? group->hashes[i] == hashes[at] && hot_entry_is(hot_at(hot, number), &ids[at], hashes[at])
+                   : group->moves % 2 == 0 && atomic_load(&hot->moves) == group->moves;
         if (!right)
             number = look_again(hot, table, &ids[at], hashes[at]);
         blocks[at] = NULL;
@@ -229,18 +232,12 @@ size_t hot_find(struct hot *hot, size_t reader, const struct store_id *ids, cons
     size_t count, const void **blocks)
 {
     const struct hot_table *table = atomic_load(&hot->table);
-    struct group groups[2];
-    size_t read = 0, found = 0;
-    groups[1].count = 0;
-    prefetch_slots(table, hashes, group_of(count));
-    for (size_t turn = 0; read < count || groups[!turn].count; turn = !turn) {
-        struct group *next = &groups[turn];
-        next->start = read;
-        next->count = group_of(count - read);
-        read += next->count;
-        prefetch_slots(table, hashes + read, group_of(count - read));
-        read_slots(hot, table, next, hashes);
-        found += compare(hot, table, &groups[!turn], ids, hashes, blocks);
+    size_t found = 0;
+    for (size_t start = 0; start < count; start += GROUP) {
+        struct group group = {.start = start, .count = count - start < GROUP ? count - start : GROUP};
+        read_slots(hot, table, &group, hashes);
+        read_entries(hot, table, &group, hashes);
+        found += compare(hot, table, &group, ids, hashes, blocks);
     }
     count_up(&hot->readers[reader].hits, found);
     count_up(&hot->readers[reader].misses, count - found);
