@@ -3,8 +3,9 @@
  *
  *     build/tests/bench/kernels [rounds]
  *
- * Rounds interleave all measurements, so that a disturbance hits all of them; the table has the best quartile's time of
- * each, and its share of the ceiling in the same run. */
+ * Rounds interleave all measurements, so that a disturbance hits all of them; the table has the best quartile's time
+ * of each and, for the fastest kernel of a dtype, its share of the ceiling in the same run: the probes use the widest
+ * vectors and the dtype's own instruction, which the other kernels do not. */
 #include "core/gemm.h"
 #include "core/rng.h"
 #include "core/score.h"
@@ -19,16 +20,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
-enum {
-    M = 32,
-    N = 4,
-    D = 512,
-    CANDIDATES = 1000,
-    POOL = 100000,
-    CACHED = 250,
-    DRAWS = 16,
-    ROUNDS_MAX = 1000
-};
+enum { M = 32, N = 4, D = 512, CANDIDATES = 1000, POOL = 100000, CACHED = 250, ROUNDS_MAX = 1000 };
 
 static const double OPERATIONS = 2.0 * M * 2 * N * D * CANDIDATES;
 
@@ -78,8 +70,10 @@ static double quartile(struct series *series)
 
 struct pool {
     char *memory;
-    size_t bytes; /* of one content */
-    const void *draws[DRAWS][CANDIDATES], *cached[CANDIDATES];
+    size_t bytes;               /* of one content */
+    const void *shuffled[POOL]; /* all contents, each once */
+    size_t drawn;               /* of them since the last time round */
+    const void *cached[CANDIDATES];
 };
 
 static void pool_make(struct pool *pool, const struct scorer *scorer, struct rng *rng)
@@ -99,11 +93,22 @@ static void pool_make(struct pool *pool, const struct scorer *scorer, struct rng
         scorer_pack_content(scorer, content, numbers, numbers + N * D);
     }
     free(numbers);
-    for (size_t c = 0; c < CANDIDATES; c++) {
-        for (size_t i = 0; i < DRAWS; i++)
-            pool->draws[i][c] = pool->memory + rng_next(rng) % POOL * pool->bytes;
-        pool->cached[c] = pool->memory + c % CACHED * pool->bytes;
+    for (size_t i = 0; i < POOL; i++) {
+        const size_t k = rng_next(rng) % (i + 1);
+        pool->shuffled[i] = pool->shuffled[k];
+        pool->shuffled[k] = pool->memory + i * pool->bytes;
     }
+    for (size_t c = 0; c < CANDIDATES; c++)
+        pool->cached[c] = pool->memory + c % CACHED * pool->bytes;
+}
+
+/* The next candidates: those of the last POOL / CANDIDATES - 1 draws are not among them, so that no cache has them. */
+static const void *const *pool_draw(struct pool *pool)
+{
+    if (pool->drawn + CANDIDATES > POOL)
+        pool->drawn = 0;
+    pool->drawn += CANDIDATES;
+    return pool->shuffled + pool->drawn - CANDIDATES;
 }
 
 /* ---- what is measured ---- */
@@ -155,27 +160,29 @@ static void round_kernels(struct bench *bench, int round)
 {
     char name[64];
     for (enum scorer_dtype dtype = SCORER_F32; dtype < SCORER_DTYPES; dtype++) {
-        const struct pool *pool = &bench->pools[dtype];
+        struct pool *pool = &bench->pools[dtype];
+        struct scorer *best = bench->scorers[dtype][15];
         const void *const *users = (const void *const *)bench->users[dtype];
         for (size_t i = 1; scorer_kernel_name(i); i++) {
             const struct scorer *scorer = bench->scorers[dtype][i];
             if (!scorer || (round % 4 && i < 3))
                 continue;
-            /* The pool is flushed from the caches by the other dtypes' passes and by the probes. */
+            const int ceiling = strcmp(scorer_kernel(scorer), scorer_kernel(best)) == 0 ? (int)dtype : -1;
+            const void *const *candidates = pool_draw(pool);
             double start = now_us();
-            scorer_run(scorer, bench->scores, users, 1, pool->draws[round % DRAWS], CANDIDATES);
+            scorer_run(scorer, bench->scores, users, 1, candidates, CANDIDATES);
             snprintf(
                 name, sizeof name, "%-9s %-12s scattered", scorer_dtype_name(dtype), scorer_kernel_name(i));
-            add(name, OPERATIONS, (int)dtype, now_us() - start);
+            add(name, OPERATIONS, ceiling, now_us() - start);
             scorer_run(scorer, bench->scores, users, 1, pool->cached, CACHED);
             start = now_us();
             scorer_run(scorer, bench->scores, users, 1, pool->cached, CANDIDATES);
             snprintf(name, sizeof name, "%-9s %-12s cached", scorer_dtype_name(dtype), scorer_kernel_name(i));
-            add(name, OPERATIONS, (int)dtype, now_us() - start);
+            add(name, OPERATIONS, ceiling, now_us() - start);
         }
-        struct scorer *best = bench->scorers[dtype][15];
+        const void *const *candidates = pool_draw(pool);
         double start = now_us();
-        scorer_run(best, bench->scores, users, 4, pool->draws[(round + 7) % DRAWS], CANDIDATES);
+        scorer_run(best, bench->scores, users, 4, candidates, CANDIDATES);
         snprintf(name, sizeof name, "%-9s %-12s 4 users", scorer_dtype_name(dtype), scorer_kernel(best));
         add(name, 4 * OPERATIONS, (int)dtype, now_us() - start);
         start = now_us();
@@ -186,15 +193,14 @@ static void round_kernels(struct bench *bench, int round)
 }
 
 /* What a team would write: the candidates' blocks copied together, one product. */
-static void round_blas(struct bench *bench, int round)
+static void round_blas(struct bench *bench)
 {
-    const struct pool *pool = &bench->pools[SCORER_F32];
+    const void *const *candidates = pool_draw(&bench->pools[SCORER_F32]);
     const double start = now_us();
     for (size_t c = 0; c < CANDIDATES; c++)
-        memcpy(
-            bench->gathered + c * 2 * N * D, pool->draws[(round + 11) % DRAWS][c], 2 * N * D * sizeof(float));
+        memcpy(bench->gathered + c * 2 * N * D, candidates[c], 2 * N * D * sizeof(float));
     gemm(GEMM_NT, bench->products, bench->gathered, bench->a, CANDIDATES * 2 * N, M, D, 0);
-    add("float32   OpenBLAS     gather + product", OPERATIONS, 0, now_us() - start);
+    add("float32   OpenBLAS     gather + product", OPERATIONS, -1, now_us() - start);
 }
 
 static void bench_make(struct bench *bench)
@@ -242,7 +248,7 @@ int main(int argc, char **argv)
     for (int round = 0; round < rounds && round < ROUNDS_MAX; round++) {
         round_probes(&bench);
         round_kernels(&bench, round);
-        round_blas(&bench, round);
+        round_blas(&bench);
     }
     printf("one core; m %d, n %d, d %d; %d candidates of a pool of %d; best quartile of %d rounds; %s\n\n", M,
         N, D, CANDIDATES, POOL, rounds, gemm_kernel());
