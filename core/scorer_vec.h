@@ -167,9 +167,9 @@ TILE_INLINE vec vec_exp_negative(vec x)
 }
 
 /* gelu(x) = x Phi(x). Phi(x) - 1/2 is x times an even function of x: a polynomial of degree 14 in
- * t = 2 (x / 5.4)^2 - 1, fitted so that the largest error of Phi on |x| <= 5.4 is least (3e-8). Beyond, x times its value
- * at t = 1 leaves [-1/2, 1/2], so that Phi is 0 or 1. Good to 2e-7 of |x|. Even and odd powers are two chains, half as
- * long to wait for. */
+ * t = 2 (x / 5.4)^2 - 1, fitted so that the largest error of Phi on |x| <= 5.4 is least (3e-8). Beyond, x times its
+ * value at t = 1 leaves [-1/2, 1/2], so that Phi is 0 or 1. Good to 2e-7 of |x|. Even and odd powers are two chains,
+ * half as long to wait for. */
 TILE_INLINE vec vec_gelu(vec x)
 {
     const vec square = vec_min(x * x, vec_all(29.16f)),
