@@ -140,8 +140,10 @@ static bool start_request(struct run *run, int64_t due)
     run->in_flight++;
     c->scheduled = due;
     c->sent = now_ns();
-    if (connection_send(c, *message) == CONNECTION_FAILED)
+    if (connection_send(c, *message) == CONNECTION_FAILED) {
         fail(run, c);
+        return false;
+    }
     return true;
 }
 
@@ -244,12 +246,29 @@ static int resolve(struct run *run, const struct options *o, struct err *err)
     return 0;
 }
 
+/* One connection that is waited for, so that an address where nobody listens is told at once. */
+static int probe(const struct run *run, struct err *err)
+{
+    const struct timeval patience = {5, 0}; /* for connect(), too */
+    const int fd = socket(run->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return err_errno(err, "socket");
+    int result = 0;
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) != 0 ||
+        connect(fd, (const struct sockaddr *)&run->address, run->address_len) != 0)
+        result = err_errno(err, "connect to %s", run->options->address);
+    close(fd);
+    return result;
+}
+
 static int run_init(struct run *run, const struct options *o, struct err *err)
 {
     const size_t connections = (size_t)o->connections;
     run->options = o;
     run->random = (uint64_t)o->seed;
     int result = resolve(run, o, err);
+    if (result == 0)
+        result = probe(run, err);
     if (result == 0)
         result = requests_make(&run->requests, o, err);
     if (result < 0)
