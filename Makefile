@@ -127,7 +127,7 @@ $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 # ---- tests ------------------------------------------------------------------------------------------------
 
 .PHONY: check tests asan tsan bench bench-train bench-books bench-study image fresh debug lint format help clean
-tests: all $(TEST_BIN) $(LOAD_BIN)
+tests: all $(TEST_BIN) $(LOAD_BIN) $(PEER_BIN)
 
 check: tests ## every test, under 10 minutes
 	$(Q)BUILD=$(abspath $(BUILD)) MODE=$(MODE) sh tests/lib/run_tests.sh $(TEST_BIN) $(TEST_SH)

@@ -3,7 +3,6 @@
 A system has `processes` (whose CPU time is its cost), an `address`, and says in words why it cannot be measured.
 """
 import http.client
-import importlib.util
 import json
 import os
 import pathlib
@@ -12,7 +11,7 @@ import shutil
 import subprocess
 import sys
 
-from .children import NotMeasured, free_port, last_words, wait_until
+from .children import NotMeasured, free_port, wait_until
 from .data import D, M, N
 from .load import ask
 
@@ -310,7 +309,7 @@ def dtypes(world):
 def all_systems(world):
     return [
         *(Ours(world, dtype) for dtype in dtypes(world)),
-        Python(world, "numpy", "FastAPI + pydantic + numpy, two processes", "fastapi_numpy", ["numpy", "pydantic"]),
+        Python(world, "numpy", "FastAPI + pydantic + numpy, two processes", "fastapi_numpy", ["numpy", "pydantic", "ujson"]),
         Python(world, "torch", "FastAPI + ujson + PyTorch, lean, two processes", "fastapi_torch", ["torch", "ujson"]),
         Python(world, "torch-bfloat16", "the same, contents in bfloat16", "fastapi_torch", ["torch", "ujson"],
                {"PEER_DTYPE": "bfloat16"}, 2 * 2 * N * D, 1e-2, 5e-2),

@@ -36,7 +36,7 @@ class World:
         self.folder.chmod(0o711)  # nginx's workers give up root and have to reach their sockets
         self.redis = self.data = None
         self.redis_filled = False
-        self.running, self.refused, self.capacity = {}, {}, {}
+        self.running, self.refused, self.capacity, self.stores = {}, {}, {}, {}
         self.limit_contents = args.contents
 
     def close(self):
