@@ -1,5 +1,6 @@
-"""Peer: the simplest service, without state. The lean Python one, whose matrices come from Redis with every request:
-one MGET of the user and one of the candidates' blocks (B over gelu(B W_s), float32, as the batch job left them)."""
+"""Peer: the simplest service, without state. The lean Python one, whose matrices come from Redis with every request: the
+user's, and the candidates' blocks (B over gelu(B W_s), float32, as the batch job left them). By TCP and in pipelined MGETs
+of 100, which is what reads 16 MB quickest."""
 import os
 
 import numpy as np
@@ -18,7 +19,8 @@ rows = int(os.environ["PEER_ROWS"])
 scorer = Scorer(catalogue)
 scorer.rows = rows
 scorer.reserve(10000)
-client = redis.asyncio.Redis(unix_socket_path=os.environ["PEER_REDIS"])
+client = redis.asyncio.Redis(port=int(os.environ["PEER_REDIS_PORT"]))
+CHUNK = 100
 
 app = FastAPI()
 
@@ -30,7 +32,11 @@ async def livez(_: Request):
 async def rank(request: Request):
     ask = ujson.loads(await request.body())
     candidates = list(dict.fromkeys(ask["candidates"]))
-    values = await client.mget(["peer:u:" + ask["user"], *("peer:c:" + i for i in candidates)])
+    keys = ["peer:u:" + ask["user"], *("peer:c:" + i for i in candidates)]
+    pipeline = client.pipeline(transaction=False)
+    for first in range(0, len(keys), CHUNK):
+        pipeline.mget(keys[first:first + CHUNK])
+    values = [value for chunk in await pipeline.execute() for value in chunk]
     if values[0] is None:
         return Response('{"error":{"message":"unknown user"}}', 404, media_type="application/json")
     user = np.frombuffer(values[0], np.float32).reshape(-1, d)

@@ -200,7 +200,7 @@ class Python(System):
                 [PYTHON, "-m", "uvicorn", f"{self.module}:app", "--uds", path, "--loop", "uvloop", "--http", "httptools",
                  "--no-access-log", "--log-level", "warning"], number, cwd=PEERS,
                 env={**peer_env(), "PEER_DATA": str(self.world.data.folder), "PEER_ROWS": str(2 * N),
-                     "PEER_REDIS": str(self.world.redis_socket), "PYTHONDONTWRITEBYTECODE": "1", **self.env})))
+                     "PEER_REDIS_PORT": str(self.world.redis_port), "PYTHONDONTWRITEBYTECODE": "1", **self.env})))
             servers += f"server unix:{path};"
         for path, child in started:
             wait_until(path.exists, child, 120)
