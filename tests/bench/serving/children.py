@@ -2,6 +2,7 @@
 import ctypes
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +26,8 @@ class Children:
 
     def start(self, arguments, log, env=(), cwd=None, stdout=None):
         """A process whose stderr (and stdout, unless it is wanted) goes to the file `log`."""
+        if not shutil.which(str(arguments[0])):
+            raise NotMeasured(f"{arguments[0]} is not installed (sh deploy/install-packages bench)")
         with open(log, "ab") as out:
             child = subprocess.Popen([str(a) for a in arguments], stdin=subprocess.DEVNULL, stdout=stdout or out,
                                      stderr=out, cwd=cwd, env={**os.environ, **dict(env)},

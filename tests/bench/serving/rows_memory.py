@@ -32,6 +32,7 @@ def flatness(values):
 def row_candidates(world):
     """Time by the candidate, from 10 to 10,000 of them, all hot."""
     world.prepare()
+    world.free_memory(ours=False)
     results = {}
     for system in world.systems(["ours"]):
         rows, per_score, per_cpu = [], {}, {}
@@ -61,6 +62,7 @@ def row_candidates(world):
 def row_cold(world):
     """1,000 candidates none of which is in memory, one request after the other, beside a bare pipelined read."""
     world.prepare()
+    world.free_memory()
     data, warmup = world.data, 3
     count = 1000 if data.contents >= 10000 else 100
     requests = min(30, data.contents // count - warmup)
@@ -115,6 +117,7 @@ def row_exact(world):
     if "scoring.exact" not in world.keys:
         raise NotMeasured("this embsumd has no key scoring.exact")
     world.prepare()
+    world.free_memory()
     data = world.data
     plain = world.start_one(Ours(world, "float32", name="plain"))
     try:
@@ -162,6 +165,7 @@ def own_store(world, contents, dtype="bfloat16", users=64):
 
 def row_catalogue(world):
     """No candidates: everything live is ranked, by one worker."""
+    world.free_memory()
     sizes = [2500, 5000, 10000] if world.args.quick else [25000, 50000, 100000]
     dtype = "int8" if "scoring.dtype" in world.keys else None
     rows, per, cpu = [], {}, {}
@@ -189,6 +193,7 @@ def row_catalogue(world):
 
 def row_growth(world):
     """1,000 candidates out of 1,000 to 1,000,000 contents in memory; memory by the content."""
+    world.free_memory()
     sizes = [1000, 10000] if world.args.quick else [1000, 10000, 100000, 1000000]
     results = {}
     for dtype in dtypes(world):
