@@ -122,7 +122,7 @@ $(BUILD)/tests/load/%: $(BUILD)/obj/tests/load/%.o $(BUILD)/obj/core/err.o
 $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(filter-out -MMD -MP,$(CPPFLAGS)) -std=c11 -g -O3 -march=native -ffast-math $(WARN) $(WARN_C) -pthread \
-	    -Wl,--as-needed -o $@ $< -lmicrohttpd -ljansson -lopenblas -lhiredis -lmvec -lm
+	    -Wl,--as-needed -o $@ $< -lmicrohttpd -ljansson -lopenblas -lhiredis -lm
 
 # ---- tests ------------------------------------------------------------------------------------------------
 

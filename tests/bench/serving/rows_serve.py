@@ -31,11 +31,7 @@ def parameters(world, candidates, **more):
 
 
 def not_measured(world, width):
-    return [[reason_of(world, name), *["not measured"] * 1, *[""] * (width - 2)] for name in world.refused]
-
-
-def reason_of(world, name):
-    return f"{name}: {world.refused[name]}"[:78]
+    return [[f"{name}: {reason}"[:78], "not measured", *[""] * (width - 2)] for name, reason in world.refused.items()]
 
 
 def row_http(world):
