@@ -68,6 +68,8 @@ TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%)
 TEST_SH := $(filter-out tests/image/%,$(wildcard tests/*/test_*.sh))
 LOAD_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/load/*.c))
 PEER_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/peers/*.c))
+BENCH_SRC := $(wildcard tests/bench/*.c)
+BENCH_BIN := $(BENCH_SRC:%.c=$(BUILD)/%)
 TOOL_SRC := $(wildcard tests/lib/*.c)
 TOOL_OBJ := $(TOOL_SRC:%.c=$(BUILD)/obj/%.o)
 
@@ -126,8 +128,8 @@ $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan bench bench-train bench-books bench-study image fresh debug lint format help clean
-tests: all $(TEST_BIN) $(LOAD_BIN) $(PEER_BIN)
+.PHONY: check tests asan tsan bench bench-memory bench-request bench-train bench-books bench-study image fresh debug lint format help clean
+tests: all $(TEST_BIN) $(BENCH_BIN) $(LOAD_BIN) $(PEER_BIN)
 
 check: tests ## every test, under 10 minutes
 	$(Q)BUILD=$(abspath $(BUILD)) MODE=$(MODE) sh tests/lib/run_tests.sh $(TEST_BIN) $(TEST_SH)
@@ -140,6 +142,12 @@ tsan: ## every test under ThreadSanitizer
 
 bench: all $(LOAD_BIN) $(PEER_BIN) ## /rank beside nginx and the peers a team would pick instead (15 minutes; ROWS=..., ROUNDS=3)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/serve.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-memory: $(BUILD)/tests/bench/memory ## look-ups in hot memory: ns an id, bytes a content (a minute)
+	$(Q)$<
+
+bench-request: $(BUILD)/tests/bench/request ## reading, sorting and writing of a request beside jansson (a minute)
+	$(Q)$<
 
 bench-train: all ## a training step beside PyTorch's: speed and memory (ROUNDS=3, T5VOCAB=spiece.model)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/train.py

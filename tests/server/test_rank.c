@@ -22,7 +22,7 @@ static void test_order_and_scores(void **state)
     }
     struct live_generation *generation = live_acquire(bench->service.live);
     struct hot_stats stats;
-    hot_stats(generation->hot, &stats);
+    hot_stats(matrices_hot(generation->contents), &stats);
     live_release(generation);
     assert_int_equal(stats.hits, 40);
     assert_int_equal(stats.misses, 40);
@@ -118,6 +118,14 @@ static void damage(unsigned char *blob, size_t *len, enum blob_reason reason)
     reseal(blob, *len);
 }
 
+static uint64_t blobs_refused(const struct bench *bench, int reason)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < bench->service.reader_count; i++)
+        sum += atomic_load(&bench->service.readers[i].metrics.blobs[reason]);
+    return sum;
+}
+
 static void test_damaged_contents(void **state)
 {
     struct bench *bench = *state;
@@ -135,7 +143,7 @@ static void test_damaged_contents(void **state)
         assert_string_equal(reason_of(answer, id), "corrupt");
         check_ranking(json_object_get(answer, "ranking"), &one, "U0", 1);
         json_decref(answer);
-        assert_int_equal(atomic_load(&bench->worker->metrics.blobs[reason]), 1);
+        assert_int_equal(blobs_refused(bench, reason), 1);
     }
     /* Another content's blob under this id, whole and sealed. */
     world_matrix(matrix, &one, 'c', "N2", 3, 24);
@@ -215,7 +223,7 @@ static void test_damaged_user(void **state)
     bench->config.rank.default_user = false;
     check_message(bench, 503, "{\"user\":\"U1\",\"candidates\":[\"N1\"]}",
         "the user could not be read: the stored matrix is damaged");
-    assert_string_equal(bench->response.headers[0].name, "Retry-After");
+    assert_string_equal(bench->call.response.headers[0].name, "Retry-After");
 }
 
 static void test_catalogue(void **state)

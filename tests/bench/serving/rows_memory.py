@@ -4,7 +4,7 @@ import re
 import subprocess
 
 from .children import NotMeasured, available_bytes, resident_bytes
-from .data import Data
+from .data import D, M, N, Data
 from .load import closed_loop, open_loop, rank, write_bodies
 from .report import median, micro, table
 from .systems import Ours, dtypes
@@ -70,6 +70,7 @@ def row_cold(world):
     if not bare.exists():
         raise NotMeasured(f"{bare} is not built")
     dtype = "bfloat16" if "scoring.dtype" in world.keys else None
+    settings = ["memory.preload=false"] if "memory.preload" in world.keys else []
     rows, results = [], {}
     for way, url, where in (("loopback TCP", world.url_tcp, f"tcp:127.0.0.1:{world.redis_port}"),
                             ("unix socket", world.url, f"unix:{world.redis_socket}")):
@@ -80,9 +81,7 @@ def row_cold(world):
             lines = bodies.read_text().splitlines()
             lists = world.folder / "lists-cold"
             lists.write_text("".join(" ".join(json.loads(line)["candidates"]) + "\n" for line in lines[warmup:]))
-            # Less memory than the generation needs, so that none of it is read before it is asked for.
-            system = world.start_one(Ours(world, dtype, name="cold", url=url,
-                                          settings=[f"memory.limit_bytes={max(1 << 20, 2048 * data.contents)}"]), warm=False)
+            system = world.start_one(Ours(world, dtype, name="cold", url=url, settings=settings), warm=False)
             try:
                 for line in lines[:warmup]:
                     rank(system.address, json.loads(line))
@@ -219,7 +218,8 @@ def row_growth(world):
                 figures = [closed_loop(system, None, world.args.seconds, 8, **named) for _ in range(world.args.rounds)]
                 score = score_us(system, data, 1000, 40) / 1000
                 entries = kept.get("embsum_hot_entries", 0)
-                per = kept.get("embsum_hot_bytes", 0) / entries if entries else float("nan")
+                users = max(0, entries - size) * M * D * system.content_bytes / (2 * N * D)
+                per = (kept.get("embsum_hot_bytes", 0) - users) / size
             finally:
                 system.stop()
             cpu = median([f["cpu_us"] for f in figures]) / 1000

@@ -89,7 +89,8 @@ class Ours(System):
         if self.dtype is not None:
             settings.append(f"scoring.dtype={self.dtype}")
         if not any(s.startswith("memory.limit_bytes") for s in settings):
-            settings.append(f"memory.limit_bytes={max(1 << 28, int(1.3 * self.content_bytes * world.limit_contents))}")
+            needed = self.content_bytes * world.limit_contents + self.content_bytes // (2 * N) * M * world.args.users
+            settings.append(f"memory.limit_bytes={max(1 << 28, int(1.3 * needed))}")
         arguments = [world.embsumd, "--listen", "127.0.0.1:0", "--store", self.url]
         for setting in settings:
             arguments += ["--set", setting]

@@ -1,0 +1,294 @@
+#include "core/scorer.h"
+
+#include "core/half.h"
+#include "core/scorer_int.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- which kernel ---- */
+
+/* From the slowest to the fastest. */
+static const struct scorer_kernel *const kernels[] = {
+    &scorer_plain, &scorer_portable, &scorer_avx2, &scorer_avx512, &scorer_avx512_vnni, &scorer_avx512_bf16};
+enum { KERNELS = sizeof kernels / sizeof *kernels };
+
+const char *scorer_dtype_name(enum scorer_dtype dtype)
+{
+    static const char *const names[] = {"float32", "bfloat16", "int8"};
+    return names[dtype];
+}
+
+const char *scorer_kernel_name(size_t i)
+{
+    return i < KERNELS ? kernels[i]->name : NULL;
+}
+
+bool scorer_kernel_runs(size_t i, enum scorer_dtype dtype)
+{
+    return i < KERNELS && kernels[i]->run[dtype] && kernels[i]->runs();
+}
+
+const char *scorer_kernel(const struct scorer *scorer)
+{
+    return scorer->kernel->name;
+}
+
+/* The fastest, or the one called `name`. */
+static int choose(
+    const struct scorer_kernel **out, enum scorer_dtype dtype, const char *name, struct err *err)
+{
+    char list[128] = "";
+    const struct scorer_kernel *chosen = NULL;
+    for (size_t i = 0; i < KERNELS; i++) {
+        if (!scorer_kernel_runs(i, dtype))
+            continue;
+        const size_t len = strlen(list);
+        snprintf(list + len, sizeof list - len, "%s%s", len ? ", " : "", kernels[i]->name);
+        if (!name || strcmp(name, kernels[i]->name) == 0)
+            chosen = kernels[i];
+    }
+    if (!chosen)
+        return err_set(err, ERR_INVALID, "no kernel \"%s\" for %s on this processor, which runs %s", name,
+            scorer_dtype_name(dtype), list);
+    *out = chosen;
+    return 0;
+}
+
+/* Gates of a bfloat16 or int8 scorer are multiplied in bfloat16 if the processor does; only a kernel that cannot
+ * multiply them itself (it knows int8 alone) borrows another one's. */
+static void choose_gate(struct scorer *scorer)
+{
+    const struct scorer_kernel *kernel = scorer->kernel;
+    for (size_t i = KERNELS; i-- && !kernel->gate[SCORER_F32] && !kernel->gate[SCORER_BF16];)
+        if ((kernels[i]->gate[SCORER_F32] || kernels[i]->gate[SCORER_BF16]) && kernels[i]->runs())
+            kernel = kernels[i];
+    scorer->gate_kernel = kernel;
+    scorer->gate_dtype = kernel->gate[SCORER_BF16] ? SCORER_BF16 : SCORER_F32;
+}
+
+/* ---- a scorer ---- */
+
+static size_t round_up(size_t x, size_t step)
+{
+    return (x + step - 1) / step * step;
+}
+
+int scorer_new(struct scorer **out, enum scorer_dtype dtype, const char *kernel, size_t m, size_t n, size_t d,
+    struct err *err)
+{
+    /* Far from an overflow of int32 in a product of int8, and of size_t in the layouts. */
+    if (m < 1 || n < 1 || d < 1 || m > 65536 || n > 65536 || d > 65536)
+        return err_set(err, ERR_INVALID, "no scorer for m %zu, n %zu, d %zu: 1 to 65536 each", m, n, d);
+    struct scorer scorer = {.dtype = dtype, .m = m, .n = n, .d = d};
+    const int code = choose(&scorer.kernel, dtype, kernel, err);
+    if (code < 0)
+        return code;
+    choose_gate(&scorer);
+    scorer.steps = (d - 1) / scorer_per_unit(dtype) + 1;
+    scorer.panels = (m - 1) / SCORER_LANES + 1;
+    scorer.gate_steps = (d - 1) / scorer_per_unit(scorer.gate_dtype) + 1;
+    scorer.gate_panels = (d - 1) / SCORER_LANES + 1;
+    const size_t panel = SCORER_LANES * sizeof(uint32_t), row = scorer.steps * sizeof(uint32_t);
+    scorer.user_bytes = scorer.panels * (scorer.steps * panel + sizeof(struct scorer_lanes));
+    scorer.content_bytes = round_up(2 * n * (row + (dtype == SCORER_INT8 ? sizeof(float) : 0)), SCORER_LINE);
+    scorer.proj_bytes = scorer.gate_panels * scorer.gate_steps * panel;
+    struct scorer *made = malloc(sizeof *made);
+    if (!made)
+        return err_set(err, ERR_NOMEM, "no memory for a scorer");
+    *made = scorer;
+    *out = made;
+    return 0;
+}
+
+void scorer_free(struct scorer *scorer)
+{
+    free(scorer);
+}
+
+size_t scorer_user_bytes(const struct scorer *scorer)
+{
+    return scorer->user_bytes;
+}
+
+size_t scorer_content_bytes(const struct scorer *scorer)
+{
+    return scorer->content_bytes;
+}
+
+size_t scorer_proj_bytes(const struct scorer *scorer)
+{
+    return scorer->proj_bytes;
+}
+
+/* ---- packing: one row to the units that lie `stride` apart ---- */
+
+/* The d numbers of a row lie `apart` floats apart. */
+static void pack_f32(uint32_t *units, size_t stride, const float *row, size_t apart, size_t d)
+{
+    for (size_t k = 0; k < d; k++)
+        memcpy(units + k * stride, row + k * apart, sizeof *units);
+}
+
+static void pack_bf16(uint32_t *units, size_t stride, const float *row, size_t apart, size_t d)
+{
+    size_t k = 0;
+    for (; k + 2 <= d; k += 2, units += stride)
+        *units = f32_to_bf16(row[k * apart]) | (uint32_t)f32_to_bf16(row[(k + 1) * apart]) << 16;
+    if (k < d)
+        *units = f32_to_bf16(row[k * apart]);
+}
+
+/* Symmetric: the largest magnitude becomes 127. flip: 0, or SCORER_BIAS for a content. Returns the scale; *sum is that
+ * of the quantised numbers. */
+static float pack_int8(
+    uint32_t *units, size_t stride, const float *row, size_t d, unsigned bias, int32_t *total)
+{
+    float top = 0;
+    for (size_t k = 0; k < d; k++)
+        top = fabsf(row[k]) > top ? fabsf(row[k]) : top;
+    const double inverse = top > 0 ? 127 / (double)top : 0; /* finite for the smallest float, too */
+    int32_t sum = 0;
+    for (size_t k = 0; k < d; k += 4, units += stride) {
+        uint32_t unit = 0;
+        for (size_t i = 0; i < 4; i++) {
+            const int32_t q = k + i < d ? (int32_t)lrint((double)row[k + i] * inverse) : 0;
+            unit |= (uint32_t)(uint8_t)((unsigned)q + bias) << 8 * i;
+            sum += q;
+        }
+        *units = unit;
+    }
+    *total = sum;
+    return (float)((double)top / 127);
+}
+
+static void pack(
+    enum scorer_dtype dtype, uint32_t *units, size_t stride, const float *row, size_t apart, size_t d)
+{
+    if (dtype == SCORER_F32)
+        pack_f32(units, stride, row, apart, d);
+    else
+        pack_bf16(units, stride, row, apart, d);
+}
+
+void scorer_pack_user(const struct scorer *scorer, void *user, const float *a)
+{
+    struct scorer_lanes *constants =
+        (struct scorer_lanes *)((uint32_t *)user + scorer->panels * scorer->steps * SCORER_LANES);
+    for (size_t i = 0; i < scorer->panels * SCORER_LANES; i++) {
+        const bool live = i < scorer->m;
+        const float *row = a + (live ? i * scorer->d : 0);
+        uint32_t *units = (uint32_t *)user + scorer_lane(scorer->steps, i);
+        float scale = 1;
+        int32_t sum = 0;
+        if (scorer->dtype == SCORER_INT8)
+            scale = pack_int8(units, SCORER_LANES, row, scorer->d, 0, &sum);
+        else
+            pack(scorer->dtype, units, SCORER_LANES, row, 1, scorer->d);
+        struct scorer_lanes *panel = constants + i / SCORER_LANES;
+        panel->live[i % SCORER_LANES] = live ? 1 : 0;
+        panel->scale[i % SCORER_LANES] = scale;
+        panel->offset[i % SCORER_LANES] = -SCORER_BIAS * sum;
+    }
+}
+
+void scorer_pack_content(const struct scorer *scorer, void *content, const float *b, const float *gate)
+{
+    float *scales = (float *)content + 2 * scorer->n * scorer->steps;
+    for (size_t r = 0; r < 2 * scorer->n; r++) {
+        const float *row = (r % 2 ? gate : b) + r / 2 * scorer->d;
+        size_t stride;
+        uint32_t *units = (uint32_t *)content + scorer_row(scorer, r, &stride);
+        int32_t sum;
+        if (scorer->dtype == SCORER_INT8)
+            scales[r] = pack_int8(units, stride, row, scorer->d, SCORER_BIAS, &sum);
+        else
+            pack(scorer->dtype, units, stride, row, 1, scorer->d);
+    }
+    const size_t used = 2 * scorer->n * (scorer->steps + (scorer->dtype == SCORER_INT8)) * sizeof(uint32_t);
+    memset((char *)content + used, 0, scorer->content_bytes - used);
+}
+
+void scorer_pack_proj(const struct scorer *scorer, void *proj, const float *score_proj)
+{
+    const size_t steps = scorer->gate_steps;
+    for (size_t i = 0; i < scorer->gate_panels * SCORER_LANES; i++) {
+        uint32_t *units = (uint32_t *)proj + scorer_lane(steps, i);
+        if (i < scorer->d)
+            pack(scorer->gate_dtype, units, SCORER_LANES, score_proj + i, scorer->d, scorer->d);
+        else
+            for (size_t k = 0; k < steps; k++)
+                units[k * SCORER_LANES] = 0;
+    }
+}
+
+/* ---- and back ---- */
+
+/* One number of a row; bias: what was added to an int8. */
+static float number(enum scorer_dtype dtype, const uint32_t *units, size_t stride, size_t k, unsigned bias)
+{
+    const size_t per_unit = scorer_per_unit(dtype);
+    const uint32_t unit = units[k / per_unit * stride];
+    float value;
+    switch (dtype) {
+    case SCORER_INT8:
+        return (float)(int8_t)((unit >> 8 * (k % 4)) - bias);
+    case SCORER_BF16:
+        return bf16_to_f32((uint16_t)(unit >> 16 * (k % 2)));
+    default:
+        memcpy(&value, &unit, sizeof value);
+        return value;
+    }
+}
+
+void scorer_unpack_user(const struct scorer *scorer, float *a, const void *user)
+{
+    const struct scorer_lanes *constants = scorer_user_lanes(scorer, user);
+    for (size_t i = 0; i < scorer->m; i++) {
+        const uint32_t *units = (const uint32_t *)user + scorer_lane(scorer->steps, i);
+        const float scale = constants[i / SCORER_LANES].scale[i % SCORER_LANES];
+        for (size_t k = 0; k < scorer->d; k++)
+            a[i * scorer->d + k] = scale * number(scorer->dtype, units, SCORER_LANES, k, 0);
+    }
+}
+
+void scorer_unpack_content(const struct scorer *scorer, float *b, float *gate, const void *content)
+{
+    const float *scales = scorer_row_scales(scorer, content);
+    for (size_t r = 0; r < 2 * scorer->n; r++) {
+        float *rows = r % 2 ? gate : b;
+        size_t stride;
+        const uint32_t *units = (const uint32_t *)content + scorer_row(scorer, r, &stride);
+        const float scale = scorer->dtype == SCORER_INT8 ? scales[r] : 1;
+        for (size_t k = 0; rows && k < scorer->d; k++)
+            rows[r / 2 * scorer->d + k] = scale * number(scorer->dtype, units, stride, k, SCORER_BIAS);
+    }
+}
+
+/* ---- scoring ---- */
+
+/* Contents that stay in the L2 cache while user after user is scored on them. */
+enum { RESIDENT_BYTES = 256 * 1024, AHEAD = 1 };
+
+void scorer_run(const struct scorer *scorer, float *scores, const void *const *users, size_t user_count,
+    const void *const *contents, size_t count)
+{
+    size_t block = user_count > 1 ? RESIDENT_BYTES / scorer->content_bytes : count;
+    block = block ? block : 1;
+    for (size_t c = 0; c < count; c += block) {
+        const size_t here = count - c < block ? count - c : block;
+        for (size_t u = 0; u < user_count; u++) {
+            /* The last user's pass fetches the next block, the others what the next pair needs. */
+            const bool last = user_count > 1 && u + 1 == user_count;
+            scorer->kernel->run[scorer->dtype](scorer, scores + u * count + c, users[u], contents + c, here,
+                last ? block : AHEAD, last ? count - c : here);
+        }
+    }
+}
+
+void scorer_gate(const struct scorer *scorer, float *gate, const void *proj, const float *b, size_t rows)
+{
+    scorer->gate_kernel->gate[scorer->gate_dtype](scorer, gate, proj, b, rows);
+}
