@@ -64,6 +64,7 @@ int pool_start(
         if (errno) {
             const int code = err_errno(err, "start a thread");
             pool_stop(pool);
+            pool_free(pool);
             return code;
         }
         pthread_setname_np(pool->threads[i].thread, name);
@@ -104,6 +105,12 @@ void pool_stop(struct pool *pool)
     pthread_mutex_unlock(&pool->lock);
     for (size_t i = 0; i < pool->started; i++)
         pthread_join(pool->threads[i].thread, NULL);
+}
+
+void pool_free(struct pool *pool)
+{
+    if (!pool)
+        return;
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
