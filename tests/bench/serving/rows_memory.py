@@ -4,7 +4,7 @@ import re
 import subprocess
 
 from .children import NotMeasured, available_bytes, resident_bytes
-from .data import D, M, N, Data
+from .data import Data
 from .load import closed_loop, open_loop, rank, write_bodies
 from .report import median, micro, table
 from .systems import Ours, dtypes
@@ -213,13 +213,10 @@ def row_growth(world):
             try:
                 empty = resident_bytes(system.processes[0])
                 world.warm(system, data, 10000)
-                kept = system.metrics()
                 named = dict(CANDIDATES=1000, CONTENTS=size, USERS=data.users, BODIES=200)
                 figures = [closed_loop(system, None, world.args.seconds, 8, **named) for _ in range(world.args.rounds)]
                 score = score_us(system, data, 1000, 40) / 1000
-                entries = kept.get("embsum_hot_entries", 0)
-                users = max(0, entries - size) * M * D * system.content_bytes / (2 * N * D)
-                per = (kept.get("embsum_hot_bytes", 0) - users) / size
+                entries, per = system.hot("entries"), system.hot("bytes") / size
             finally:
                 system.stop()
             cpu = median([f["cpu_us"] for f in figures]) / 1000

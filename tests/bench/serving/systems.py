@@ -90,7 +90,7 @@ class Ours(System):
             settings.append(f"scoring.dtype={self.dtype}")
         if not any(s.startswith("memory.limit_bytes") for s in settings):
             needed = self.content_bytes * world.limit_contents + self.content_bytes // (2 * N) * M * world.args.users
-            settings.append(f"memory.limit_bytes={max(1 << 28, int(1.3 * needed))}")
+            settings.append(f"memory.limit_bytes={max(1 << 28, 2 * needed)}")
         arguments = [world.embsumd, "--listen", "127.0.0.1:0", "--store", self.url]
         for setting in settings:
             arguments += ["--set", setting]
@@ -107,6 +107,11 @@ class Ours(System):
         wait_until(listening, child, 30)
         wait_until(lambda: answers(self.address, "/readyz"), child, 600)  # it may load a whole generation first
         return self
+
+    def hot(self, what):
+        """A figure of the hot memory: of the contents, where the daemon tells them apart from users."""
+        seen = self.metrics()
+        return seen.get(f'embsum_hot_{what}{{kind="content"}}', seen.get(f"embsum_hot_{what}", 0))
 
     def metrics(self):
         """name{labels} -> value"""

@@ -37,7 +37,7 @@ class World:
         self.keys = config_keys(self.embsumd)
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="embsum-bench-", dir=args.folder))
         self.folder.chmod(0o711)  # nginx's workers give up root and have to reach their sockets
-        self.redis = self.data = None
+        self.redis = self.data = self.url = self.url_tcp = None
         self.redis_filled = False
         self.running, self.refused, self.capacity, self.stores = {}, {}, {}, {}
         self.limit_contents = args.contents
@@ -133,6 +133,8 @@ class World:
             else:
                 raise NotMeasured(f"it misses contents that are there: {answer['missing'][0]}")
         if system.ours:
+            if system.hot("evictions_total"):
+                raise NotMeasured("its memory is too small for all contents")
             for user in data.user_ids:
                 rank(system.address, {"user": user, "candidates": data.content_ids[:1]})
 
