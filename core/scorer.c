@@ -1,6 +1,7 @@
 #include "core/scorer.h"
 
 #include "core/half.h"
+#include "core/scorer_both.h"
 #include "core/scorer_int.h"
 
 #include <math.h>
@@ -17,7 +18,7 @@ enum { KERNELS = sizeof kernels / sizeof *kernels };
 
 const char *scorer_dtype_name(enum scorer_dtype dtype)
 {
-    static const char *const names[] = {"float32", "bfloat16", "int8"};
+    static const char *const names[] = {"float32", "bfloat16", "int8", "float32+int8"};
     return names[dtype];
 }
 
@@ -28,7 +29,8 @@ const char *scorer_kernel_name(size_t i)
 
 bool scorer_kernel_runs(size_t i, enum scorer_dtype dtype)
 {
-    return i < KERNELS && kernels[i]->run[dtype] && kernels[i]->runs();
+    const enum scorer_dtype run = dtype == SCORER_F32_INT8 ? SCORER_INT8 : dtype;
+    return i < KERNELS && kernels[i]->run[run] && kernels[i]->runs();
 }
 
 const char *scorer_kernel(const struct scorer *scorer)
@@ -82,6 +84,8 @@ int scorer_new(struct scorer **out, enum scorer_dtype dtype, const char *kernel,
     /* Far from an overflow of int32 in a product of int8, and of size_t in the layouts. */
     if (m < 1 || n < 1 || d < 1 || m > 65536 || n > 65536 || d > 65536)
         return err_set(err, ERR_INVALID, "no scorer for m %zu, n %zu, d %zu: 1 to 65536 each", m, n, d);
+    if (dtype == SCORER_F32_INT8)
+        return scorer_both_new(out, kernel, m, n, d, err);
     struct scorer scorer = {.dtype = dtype, .m = m, .n = n, .d = d};
     const int code = choose(&scorer.kernel, dtype, kernel, err);
     if (code < 0)
@@ -105,6 +109,8 @@ int scorer_new(struct scorer **out, enum scorer_dtype dtype, const char *kernel,
 
 void scorer_free(struct scorer *scorer)
 {
+    if (scorer && scorer->exact)
+        scorer_both_done(scorer);
     free(scorer);
 }
 
@@ -120,7 +126,7 @@ size_t scorer_content_bytes(const struct scorer *scorer)
 
 size_t scorer_proj_bytes(const struct scorer *scorer)
 {
-    return scorer->proj_bytes;
+    return scorer->exact ? scorer->exact->proj_bytes : scorer->proj_bytes;
 }
 
 /* ---- packing: one row to the units that lie `stride` apart ---- */
@@ -175,6 +181,10 @@ static void pack(
 
 void scorer_pack_user(const struct scorer *scorer, void *user, const float *a)
 {
+    if (scorer->exact) {
+        scorer_both_pack_user(scorer, user, a);
+        return;
+    }
     struct scorer_lanes *constants =
         (struct scorer_lanes *)((uint32_t *)user + scorer->panels * scorer->steps * SCORER_LANES);
     for (size_t i = 0; i < scorer->panels * SCORER_LANES; i++) {
@@ -196,6 +206,10 @@ void scorer_pack_user(const struct scorer *scorer, void *user, const float *a)
 
 void scorer_pack_content(const struct scorer *scorer, void *content, const float *b, const float *gate)
 {
+    if (scorer->exact) {
+        scorer_both_pack_content(scorer, content, b, gate);
+        return;
+    }
     float *scales = (float *)content + 2 * scorer->n * scorer->steps;
     for (size_t r = 0; r < 2 * scorer->n; r++) {
         const float *row = (r % 2 ? gate : b) + r / 2 * scorer->d;
@@ -213,6 +227,7 @@ void scorer_pack_content(const struct scorer *scorer, void *content, const float
 
 void scorer_pack_proj(const struct scorer *scorer, void *proj, const float *score_proj)
 {
+    scorer = scorer->exact ? scorer->exact : scorer;
     const size_t steps = scorer->gate_steps;
     for (size_t i = 0; i < scorer->gate_panels * SCORER_LANES; i++) {
         uint32_t *units = (uint32_t *)proj + scorer_lane(steps, i);
@@ -245,6 +260,10 @@ static float number(enum scorer_dtype dtype, const uint32_t *units, size_t strid
 
 void scorer_unpack_user(const struct scorer *scorer, float *a, const void *user)
 {
+    if (scorer->exact) {
+        scorer_unpack_user(scorer->exact, a, scorer_both_user(scorer, user));
+        return;
+    }
     const struct scorer_lanes *constants = scorer_user_lanes(scorer, user);
     for (size_t i = 0; i < scorer->m; i++) {
         const uint32_t *units = (const uint32_t *)user + scorer_lane(scorer->steps, i);
@@ -256,6 +275,10 @@ void scorer_unpack_user(const struct scorer *scorer, float *a, const void *user)
 
 void scorer_unpack_content(const struct scorer *scorer, float *b, float *gate, const void *content)
 {
+    if (scorer->exact) {
+        scorer_unpack_content(scorer->exact, b, gate, scorer_both_content(scorer, content));
+        return;
+    }
     const float *scales = scorer_row_scales(scorer, content);
     for (size_t r = 0; r < 2 * scorer->n; r++) {
         float *rows = r % 2 ? gate : b;
@@ -275,6 +298,10 @@ enum { RESIDENT_BYTES = 256 * 1024, AHEAD = 1 };
 void scorer_run(const struct scorer *scorer, float *scores, const void *const *users, size_t user_count,
     const void *const *contents, size_t count)
 {
+    if (scorer->exact) {
+        scorer_both_run(scorer, scores, users, user_count, contents, count);
+        return;
+    }
     size_t block = user_count > 1 ? RESIDENT_BYTES / scorer->content_bytes : count;
     block = block ? block : 1;
     for (size_t c = 0; c < count; c += block) {
@@ -290,5 +317,6 @@ void scorer_run(const struct scorer *scorer, float *scores, const void *const *u
 
 void scorer_gate(const struct scorer *scorer, float *gate, const void *proj, const float *b, size_t rows)
 {
+    scorer = scorer->exact ? scorer->exact : scorer;
     scorer->gate_kernel->gate[scorer->gate_dtype](scorer, gate, proj, b, rows);
 }
