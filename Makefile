@@ -109,12 +109,14 @@ $(BUILD)/obj/%.o: %.cc Makefile
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TOOL_OBJ) $(LIB_ALL)
 	$(call say,LINK,$@)
-	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $< $(TOOL_OBJ) -Wl,--start-group $(LIB_ALL) -Wl,--end-group -lcmocka \
+	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(LIB_ALL) -Wl,--end-group -lcmocka \
 	    $(LIBS_server) $(LIBS_batch) $(LIBS_store) $(LIBS_text) $(LIBS_core)
+
+$(BUILD)/tests/bench/kernels: $(BUILD)/obj/tests/bench/probes.o
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan bench-train bench-books bench-study image fresh debug lint format help clean
+.PHONY: check tests asan tsan bench-kernels bench-train bench-books bench-study image fresh debug lint format help clean
 tests: all $(TEST_BIN)
 
 check: tests ## every test, under 10 minutes
@@ -125,6 +127,9 @@ asan: ## every test under AddressSanitizer and UBSan
 
 tsan: ## every test under ThreadSanitizer
 	$(Q)$(MAKE) MODE=tsan BUILD=$(BUILD)/tsan check
+
+bench-kernels: $(BUILD)/tests/bench/kernels ## the scoring kernels beside this processor's limits (ROUNDS=40)
+	$(Q)$< $(ROUNDS)
 
 bench-train: all ## a training step beside PyTorch's: speed and memory (ROUNDS=3, T5VOCAB=spiece.model)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/train.py

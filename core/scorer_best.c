@@ -13,19 +13,22 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Contents whose products are kept at a time: a megabyte for m 32, n 4. */
-enum { BLOCK = 1024 };
+/* A block: contents that are looked at before the next threshold; those whose pages are asked for together. */
+enum { BLOCK = 1024, TOUCHED = 64, NO_SLOT = -1 };
 
 /* What a block works on; everything points into the caller's scratch. */
 struct best {
     const struct scorer *scorer;
     const void *user;
-    float *products, *weights, *reach; /* [content][2n][lanes]; [n][lanes]; [2n] */
-    float *rough, *upper, *exact;      /* [content] */
-    const void **list;                 /* what to score in float32, and ... */
-    uint32_t *index;                   /* ... which content of the block it is */
-    float *heap;                       /* the k best scores so far, the worst first */
-    size_t k, filled, product_size;
+    float *products, *weights, *reach; /* [slot][2n][lanes]; [n][lanes]; [2n] */
+    float *upper;                      /* [content]: no float32 score is larger */
+    float *rough;                      /* [content]: the int8 scores */
+    int32_t *slot;                     /* [content]: where its products are, or NO_SLOT */
+    const void **list;                 /* what to score in float32, */
+    uint32_t *index;                   /* which content of the block it is, */
+    float *exact;                      /* and its score */
+    float *heap, *rough_heap;          /* the k best scores so far, the worst first; the block's in int8 */
+    size_t k, filled, rough_filled, product_size;
     float floor;
 };
 
@@ -47,8 +50,6 @@ static size_t lay_out(struct best *best, const struct scorer *scorer, size_t cou
     const size_t block = count < BLOCK ? count : BLOCK, heap = k < count ? k : count;
     size_t used = 0;
     *best = (struct best){.scorer = scorer, .k = k};
-    best->list = take(scratch, &used, block * sizeof *best->list);
-    best->exact = take(scratch, &used, block * sizeof(float));
     if (!scorer->exact)
         return used;
     const size_t lanes = scorer->rough->panels * SCORER_LANES;
@@ -56,10 +57,14 @@ static size_t lay_out(struct best *best, const struct scorer *scorer, size_t cou
     best->products = take(scratch, &used, block * best->product_size * sizeof(float));
     best->weights = take(scratch, &used, scorer->n * lanes * sizeof(float));
     best->reach = take(scratch, &used, 2 * scorer->n * sizeof(float));
-    best->rough = take(scratch, &used, block * sizeof(float));
     best->upper = take(scratch, &used, block * sizeof(float));
+    best->rough = take(scratch, &used, block * sizeof(float));
+    best->slot = take(scratch, &used, block * sizeof *best->slot);
+    best->list = take(scratch, &used, block * sizeof *best->list);
     best->index = take(scratch, &used, block * sizeof *best->index);
+    best->exact = take(scratch, &used, block * sizeof(float));
     best->heap = take(scratch, &used, heap * sizeof(float));
+    best->rough_heap = take(scratch, &used, heap * sizeof(float));
     return used;
 }
 
@@ -99,36 +104,30 @@ static void heap_add(float *heap, size_t *filled, size_t k, float score)
     heap[at] = score;
 }
 
-/* Who is worse than this is not among the k best, or below the floor. */
-static float threshold(const struct best *best)
+/* The worst of the k best that a heap has seen, or the floor. */
+static float level_of(const struct best *best, const float *heap, size_t filled)
 {
     if (best->k == 0)
         return INFINITY;
-    const float worst = best->filled == best->k ? best->heap[0] : -INFINITY;
+    const float worst = filled == best->k ? heap[0] : -INFINITY;
     return worst > best->floor ? worst : best->floor;
 }
 
-/* The k-th largest of the block's int8 scores, -INFINITY if there are fewer. Uses best->exact. */
-static float promising(const struct best *best, size_t count)
+/* Who is worse than this is not among the k best, or below the floor. */
+static float threshold(const struct best *best)
 {
-    size_t filled = 0;
-    if (best->k >= count)
-        return -INFINITY;
-    for (size_t c = 0; c < count; c++)
-        heap_add(best->exact, &filled, best->k, best->rough[c]);
-    return filled == best->k && filled ? best->exact[0] : -INFINITY;
+    return level_of(best, best->heap, best->filled);
 }
 
 /* ---- passes over a block ---- */
 
-/* One content through a stage: its score in int8, and the bound. */
+/* Content c through a stage: its score in int8, and the bound. products: the stage's are set, or added. */
 static void estimate(
-    struct best *best, size_t stage, size_t c, const void *content, const void *next)
+    struct best *best, size_t stage, size_t c, float *products, const void *content, const void *next)
 {
     const struct scorer *scorer = best->scorer, *rough = scorer->rough;
     const struct scorer_bounder *bounder = rough->kernel->bounder;
     const struct scorer_stage *constants = scorer_both_stages(scorer, best->user) + stage;
-    float *products = best->products + c * best->product_size;
     const void *user = stage ? scorer_both_rest(scorer, best->user) : best->user;
     struct scorer_reach reach;
     struct scorer_moments moments;
@@ -137,6 +136,24 @@ static void estimate(
     bounder->moments(rough, &moments, best->weights, products, user, best->reach);
     best->rough[c] = moments.score;
     best->upper[c] = scorer_bound_upper(constants, &reach, &moments, scorer->m * scorer->n);
+}
+
+/* All contents through the first stage. Products are kept of those that may be looked at again: whose bound is not below
+ * the k-th best int8 score so far. The others leave their slot, still in the cache, to the next. */
+static void first_stage(struct best *best, const void *const *contents, size_t count)
+{
+    const size_t bytes = scorer_both_first_bytes(best->scorer);
+    int32_t slots = 0;
+    best->rough_filled = 0;
+    for (size_t c = 0; c < count; c++) {
+        if (c % TOUCHED == 0)
+            scorer_touch(contents + c, count - c < TOUCHED ? count - c : TOUCHED, bytes);
+        estimate(best, 0, c, best->products + (size_t)slots * best->product_size, contents[c],
+            c + 1 < count ? contents[c + 1] : NULL);
+        heap_add(best->rough_heap, &best->rough_filled, best->k, best->rough[c]);
+        const float level = level_of(best, best->rough_heap, best->rough_filled);
+        best->slot[c] = best->upper[c] >= level && best->upper[c] < INFINITY ? slots++ : NO_SLOT;
+    }
 }
 
 /* Scores the listed ones in float32 and keeps them. */
@@ -159,34 +176,38 @@ static size_t list_content(struct best *best, size_t listed, const void *const *
     return listed + 1;
 }
 
-static size_t block(struct best *best, float *scores, unsigned char *kept, const void *const *contents, size_t count)
+/* The k most promising, which give a threshold. */
+static size_t score_promising(
+    struct best *best, float *scores, unsigned char *kept, const void *const *contents, size_t count)
 {
-    size_t listed = 0, open = 0;
-    memset(kept, 0, count);
-    for (size_t c = 0; c < count; c++)
-        estimate(best, 0, c, contents[c], c + 1 < count ? contents[c + 1] : NULL);
-    /* The most promising k, to find a threshold. */
-    const float least = promising(best, count), floor = threshold(best);
+    const float level = level_of(best, best->rough_heap, best->rough_filled), floor = threshold(best);
+    size_t listed = 0;
     for (size_t c = 0; c < count && listed < best->k; c++)
-        if (best->rough[c] >= least && best->rough[c] >= floor)
+        if (best->rough[c] >= level && best->rough[c] >= floor)
             listed = list_content(best, listed, contents, c);
     rescore(best, scores, kept, listed);
-    size_t total = listed;
-    /* Whom the first bound does not exclude. */
+    return listed;
+}
+
+/* Whom neither stage excludes. */
+static size_t score_open(
+    struct best *best, float *scores, unsigned char *kept, const void *const *contents, size_t count)
+{
     const float level = threshold(best);
+    size_t open = 0, listed = 0;
     for (size_t c = 0; c < count; c++)
         if (!kept[c] && !(best->upper[c] < level))
             best->index[open++] = (uint32_t)c;
-    listed = 0;
     for (size_t i = 0; i < open; i++) {
         const size_t c = best->index[i];
-        if (best->upper[c] < INFINITY)
-            estimate(best, 1, c, contents[c], i + 1 < open ? contents[best->index[i + 1]] : NULL);
-        if (!(best->upper[c] < level)) /* index[listed] is behind i: it has been read */
+        if (best->slot[c] != NO_SLOT)
+            estimate(best, 1, c, best->products + (size_t)best->slot[c] * best->product_size, contents[c],
+                i + 1 < open ? contents[best->index[i + 1]] : NULL);
+        if (!(best->upper[c] < level)) /* listed <= i: the index written to has been read */
             listed = list_content(best, listed, contents, c);
     }
     rescore(best, scores, kept, listed);
-    return total + listed;
+    return listed;
 }
 
 /* ---- */
@@ -206,7 +227,12 @@ size_t scorer_best(const struct scorer *scorer, float *scores, unsigned char *ke
     lay_out(&best, scorer, count, k, scratch);
     best.user = user;
     best.floor = floor;
-    for (size_t c = 0; c < count; c += BLOCK)
-        total += block(&best, scores + c, kept + c, contents + c, count - c < BLOCK ? count - c : BLOCK);
+    memset(kept, 0, count);
+    for (size_t c = 0; c < count; c += BLOCK) {
+        const size_t here = count - c < BLOCK ? count - c : BLOCK;
+        first_stage(&best, contents + c, here);
+        total += score_promising(&best, scores + c, kept + c, contents + c, here);
+        total += score_open(&best, scores + c, kept + c, contents + c, here);
+    }
     return total;
 }

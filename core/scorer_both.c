@@ -56,6 +56,11 @@ const void *scorer_both_content(const struct scorer *scorer, const void *content
     return (const char *)content + content_at(scorer);
 }
 
+size_t scorer_both_first_bytes(const struct scorer *scorer)
+{
+    return content_at(scorer);
+}
+
 /* ---- both scorers ---- */
 
 int scorer_both_new(struct scorer **out, const char *kernel, size_t m, size_t n, size_t d, struct err *err)

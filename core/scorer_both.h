@@ -26,5 +26,6 @@ const struct scorer_stage *scorer_both_stages(const struct scorer *scorer, const
 const void *scorer_both_user(const struct scorer *scorer, const void *user);
 const float *scorer_both_norms(const struct scorer *scorer, const void *content);
 const void *scorer_both_content(const struct scorer *scorer, const void *content);
+size_t scorer_both_first_bytes(const struct scorer *scorer); /* before a content's float32 layout */
 
 #endif

@@ -1,7 +1,8 @@
 /* What the scoring kernels share: the packed layouts and the table of kernels. For core/scorer*.c alone.
  *
  * All layouts are made of units: 4 bytes that hold 1 float32, 2 bfloat16 or 4 int8 of one row, neighbours along d. A
- * step is one unit of every row at hand, so that all three dtypes share one loop over steps. d is padded with zeros.
+ * step is one unit of every row at hand, so that all three dtypes share one loop over steps. d is padded with zeros to
+ * an even number of steps.
  *
  *     user      panels of 32 rows, [panel][step][32]; a row is a lane. Then a struct scorer_lanes for each panel.
  *     content   blocks of 4 pairs (B_j, G_j), the last one of n mod 4: [block][step][2 x pairs], B and G in turn.
@@ -71,6 +72,9 @@ static inline size_t scorer_lane(size_t steps, size_t r)
 {
     return r / SCORER_LANES * SCORER_LANES * steps + r % SCORER_LANES;
 }
+
+/* Asks for the pages of the first `bytes` of every content; core/scorer.c. */
+void scorer_touch(const void *const *contents, size_t count, size_t bytes);
 
 /* Numbers of a row in a unit: 1, 2, 4. */
 static inline size_t scorer_per_unit(enum scorer_dtype dtype)
