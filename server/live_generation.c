@@ -166,10 +166,11 @@ static int load(struct live_generation *generation, struct service *service, str
     int code = manifest_get(manifest, link, generation->name, err);
     if (code == -ERR_NOT_FOUND)
         code = err_set(err, ERR_CORRUPT, "the manifest is missing");
+    generation->dtype = dtype_of(config);
     const char *kernel = strcmp(config->scoring.kernel, "auto") == 0 ? NULL : config->scoring.kernel;
     if (code == 0)
         code = scorer_new(
-            &generation->scorer, dtype_of(config), kernel, manifest->m, manifest->n, manifest->d, err);
+            &generation->scorer, generation->dtype, kernel, manifest->m, manifest->n, manifest->d, err);
     if (code == 0)
         code = read_proj(generation, link, err);
     if (code == 0)

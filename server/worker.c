@@ -114,6 +114,7 @@ void service_done(struct service *service)
         free(worker->scratch.block);
         rank_jobs_free(worker);
         free(worker->scores);
+        free(worker->best);
     }
     free(service->threads);
     store_close(service->store);
