@@ -72,7 +72,7 @@ def config_keys(embsumd):
 
 class Ours(System):
     ours = True
-    ERRORS = {"float32": (1e-4, 1e-5), "bfloat16": (5e-2, 1e-2), "int8": (3e-1, 5e-2)}
+    ERRORS = {"float32": (1e-4, 1e-5), "float32+int8": (1e-4, 1e-5), "bfloat16": (5e-2, 1e-2), "int8": (3e-1, 5e-2)}
 
     def __init__(self, world, dtype=None, name=None, label=None, url=None, settings=()):
         super().__init__(world)
@@ -81,7 +81,8 @@ class Ours(System):
         self.label = label or ("embsumd" if dtype is None else f"embsumd, {dtype}")
         self.url, self.settings = url or world.url, list(settings)
         self.max_error, self.rms_error = self.ERRORS[dtype or "float32"]
-        self.content_bytes = 2 * N * D * {"float32": 4, "bfloat16": 2, "int8": 1}[dtype or "float32"]
+        self.content_bytes = 2 * N * D * {"float32": 4, "float32+int8": 5, "bfloat16": 2, "int8": 1}[
+            dtype or "float32"]
 
     def start(self):
         world = self.world
