@@ -17,8 +17,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RANK_CATEGORY_MAX 512 /* bytes */
-
 struct rank_limits {
     size_t candidates_max, users_max;
 };
@@ -35,7 +33,7 @@ struct rank_request {
     size_t candidate_count;
 
     /* Of the whole catalogue alone. */
-    struct store_id category; /* len 0: all; valid UTF-8 without control characters, spaces are allowed */
+    struct store_id category; /* len 0: all; else what category_check allows */
     struct store_id *exclude; /* each once */
     uint64_t *exclude_hashes; /* of the same */
     size_t exclude_count;
