@@ -5,8 +5,8 @@
  *     user=U1&candidates=N1,N2,N9&top_k=10&explain=false
  *
  * "users": [...] in place of "user" asks for several rankings of the same candidates. Without candidates the
- * whole catalogue is meant, and top_k is required; "category": "..." narrows the catalogue, "exclude": [...]
- * leaves contents out of it. */
+ * whole catalogue is meant, and top_k is required; "category": "..." narrows the catalogue to one of the generation's
+ * categories (an unknown one is not found), "exclude": [...] leaves contents out of it. */
 #ifndef EMBSUM_SERVER_RANK_REQUEST_H
 #define EMBSUM_SERVER_RANK_REQUEST_H
 
