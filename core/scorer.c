@@ -1,6 +1,7 @@
 #include "core/scorer.h"
 
 #include "core/half.h"
+#include "core/scorer_both.h"
 #include "core/scorer_int.h"
 
 #include <math.h>
@@ -17,7 +18,7 @@ enum { KERNELS = sizeof kernels / sizeof *kernels };
 
 const char *scorer_dtype_name(enum scorer_dtype dtype)
 {
-    static const char *const names[] = {"float32", "bfloat16", "int8"};
+    static const char *const names[] = {"float32", "bfloat16", "int8", "float32+int8"};
     return names[dtype];
 }
 
@@ -28,7 +29,8 @@ const char *scorer_kernel_name(size_t i)
 
 bool scorer_kernel_runs(size_t i, enum scorer_dtype dtype)
 {
-    return i < KERNELS && kernels[i]->run[dtype] && kernels[i]->runs();
+    const enum scorer_dtype run = dtype == SCORER_F32_INT8 ? SCORER_INT8 : dtype;
+    return i < KERNELS && kernels[i]->run[run] && kernels[i]->runs();
 }
 
 const char *scorer_kernel(const struct scorer *scorer)
@@ -76,20 +78,28 @@ static size_t round_up(size_t x, size_t step)
     return (x + step - 1) / step * step;
 }
 
+/* Even: kernels take two at a time. */
+static size_t steps_of(enum scorer_dtype dtype, size_t d)
+{
+    return round_up(d, 2 * scorer_per_unit(dtype)) / scorer_per_unit(dtype);
+}
+
 int scorer_new(struct scorer **out, enum scorer_dtype dtype, const char *kernel, size_t m, size_t n, size_t d,
     struct err *err)
 {
     /* Far from an overflow of int32 in a product of int8, and of size_t in the layouts. */
     if (m < 1 || n < 1 || d < 1 || m > 65536 || n > 65536 || d > 65536)
         return err_set(err, ERR_INVALID, "no scorer for m %zu, n %zu, d %zu: 1 to 65536 each", m, n, d);
+    if (dtype == SCORER_F32_INT8)
+        return scorer_both_new(out, kernel, m, n, d, err);
     struct scorer scorer = {.dtype = dtype, .m = m, .n = n, .d = d};
     const int code = choose(&scorer.kernel, dtype, kernel, err);
     if (code < 0)
         return code;
     choose_gate(&scorer);
-    scorer.steps = (d - 1) / scorer_per_unit(dtype) + 1;
+    scorer.steps = steps_of(dtype, d);
     scorer.panels = (m - 1) / SCORER_LANES + 1;
-    scorer.gate_steps = (d - 1) / scorer_per_unit(scorer.gate_dtype) + 1;
+    scorer.gate_steps = steps_of(scorer.gate_dtype, d);
     scorer.gate_panels = (d - 1) / SCORER_LANES + 1;
     const size_t panel = SCORER_LANES * sizeof(uint32_t), row = scorer.steps * sizeof(uint32_t);
     scorer.user_bytes = scorer.panels * (scorer.steps * panel + sizeof(struct scorer_lanes));
@@ -105,6 +115,8 @@ int scorer_new(struct scorer **out, enum scorer_dtype dtype, const char *kernel,
 
 void scorer_free(struct scorer *scorer)
 {
+    if (scorer && scorer->exact)
+        scorer_both_done(scorer);
     free(scorer);
 }
 
@@ -120,29 +132,31 @@ size_t scorer_content_bytes(const struct scorer *scorer)
 
 size_t scorer_proj_bytes(const struct scorer *scorer)
 {
-    return scorer->proj_bytes;
+    return scorer->exact ? scorer->exact->proj_bytes : scorer->proj_bytes;
 }
 
-/* ---- packing: one row to the units that lie `stride` apart ---- */
+/* ---- packing: a row to its units, which lie `stride` apart ---- */
 
-/* The d numbers of a row lie `apart` floats apart. */
-static void pack_f32(uint32_t *units, size_t stride, const float *row, size_t apart, size_t d)
+/* The d numbers of a row, which lie `apart` floats apart, to float32 or bfloat16. */
+static void pack(
+    enum scorer_dtype dtype, uint32_t *units, size_t stride, const float *row, size_t apart, size_t d)
 {
-    for (size_t k = 0; k < d; k++)
-        memcpy(units + k * stride, row + k * apart, sizeof *units);
+    const size_t steps = steps_of(dtype, d), whole = d / scorer_per_unit(dtype);
+    size_t step = 0;
+    if (dtype == SCORER_F32)
+        for (; step < whole; step++)
+            memcpy(units + step * stride, row + step * apart, sizeof *units);
+    else
+        for (; step < whole; step++, row += 2 * apart)
+            units[step * stride] = f32_to_bf16(row[0]) | (uint32_t)f32_to_bf16(row[apart]) << 16;
+    if (dtype == SCORER_BF16 && d % 2)
+        units[step++ * stride] = f32_to_bf16(row[0]);
+    for (; step < steps; step++)
+        units[step * stride] = 0;
 }
 
-static void pack_bf16(uint32_t *units, size_t stride, const float *row, size_t apart, size_t d)
-{
-    size_t k = 0;
-    for (; k + 2 <= d; k += 2, units += stride)
-        *units = f32_to_bf16(row[k * apart]) | (uint32_t)f32_to_bf16(row[(k + 1) * apart]) << 16;
-    if (k < d)
-        *units = f32_to_bf16(row[k * apart]);
-}
-
-/* Symmetric: the largest magnitude becomes 127. flip: 0, or SCORER_BIAS for a content. Returns the scale; *sum is that
- * of the quantised numbers. */
+/* Symmetric: the largest magnitude becomes 127; bias is added to each byte. Returns the scale; *total is the sum of the
+ * quantised numbers. */
 static float pack_int8(
     uint32_t *units, size_t stride, const float *row, size_t d, unsigned bias, int32_t *total)
 {
@@ -150,31 +164,28 @@ static float pack_int8(
     for (size_t k = 0; k < d; k++)
         top = fabsf(row[k]) > top ? fabsf(row[k]) : top;
     const double inverse = top > 0 ? 127 / (double)top : 0; /* finite for the smallest float, too */
+    const size_t steps = steps_of(SCORER_INT8, d);
     int32_t sum = 0;
-    for (size_t k = 0; k < d; k += 4, units += stride) {
+    for (size_t step = 0; step < steps; step++) {
         uint32_t unit = 0;
         for (size_t i = 0; i < 4; i++) {
-            const int32_t q = k + i < d ? (int32_t)lrint((double)row[k + i] * inverse) : 0;
+            const size_t k = 4 * step + i;
+            const int32_t q = k < d ? (int32_t)lrint((double)row[k] * inverse) : 0;
             unit |= (uint32_t)(uint8_t)((unsigned)q + bias) << 8 * i;
             sum += q;
         }
-        *units = unit;
+        units[step * stride] = unit;
     }
     *total = sum;
     return (float)((double)top / 127);
 }
 
-static void pack(
-    enum scorer_dtype dtype, uint32_t *units, size_t stride, const float *row, size_t apart, size_t d)
-{
-    if (dtype == SCORER_F32)
-        pack_f32(units, stride, row, apart, d);
-    else
-        pack_bf16(units, stride, row, apart, d);
-}
-
 void scorer_pack_user(const struct scorer *scorer, void *user, const float *a)
 {
+    if (scorer->exact) {
+        scorer_both_pack_user(scorer, user, a);
+        return;
+    }
     struct scorer_lanes *constants =
         (struct scorer_lanes *)((uint32_t *)user + scorer->panels * scorer->steps * SCORER_LANES);
     for (size_t i = 0; i < scorer->panels * SCORER_LANES; i++) {
@@ -196,6 +207,10 @@ void scorer_pack_user(const struct scorer *scorer, void *user, const float *a)
 
 void scorer_pack_content(const struct scorer *scorer, void *content, const float *b, const float *gate)
 {
+    if (scorer->exact) {
+        scorer_both_pack_content(scorer, content, b, gate);
+        return;
+    }
     float *scales = (float *)content + 2 * scorer->n * scorer->steps;
     for (size_t r = 0; r < 2 * scorer->n; r++) {
         const float *row = (r % 2 ? gate : b) + r / 2 * scorer->d;
@@ -213,6 +228,7 @@ void scorer_pack_content(const struct scorer *scorer, void *content, const float
 
 void scorer_pack_proj(const struct scorer *scorer, void *proj, const float *score_proj)
 {
+    scorer = scorer->exact ? scorer->exact : scorer;
     const size_t steps = scorer->gate_steps;
     for (size_t i = 0; i < scorer->gate_panels * SCORER_LANES; i++) {
         uint32_t *units = (uint32_t *)proj + scorer_lane(steps, i);
@@ -245,6 +261,10 @@ static float number(enum scorer_dtype dtype, const uint32_t *units, size_t strid
 
 void scorer_unpack_user(const struct scorer *scorer, float *a, const void *user)
 {
+    if (scorer->exact) {
+        scorer_unpack_user(scorer->exact, a, scorer_both_user(scorer, user));
+        return;
+    }
     const struct scorer_lanes *constants = scorer_user_lanes(scorer, user);
     for (size_t i = 0; i < scorer->m; i++) {
         const uint32_t *units = (const uint32_t *)user + scorer_lane(scorer->steps, i);
@@ -256,6 +276,10 @@ void scorer_unpack_user(const struct scorer *scorer, float *a, const void *user)
 
 void scorer_unpack_content(const struct scorer *scorer, float *b, float *gate, const void *content)
 {
+    if (scorer->exact) {
+        scorer_unpack_content(scorer->exact, b, gate, scorer_both_content(scorer, content));
+        return;
+    }
     const float *scales = scorer_row_scales(scorer, content);
     for (size_t r = 0; r < 2 * scorer->n; r++) {
         float *rows = r % 2 ? gate : b;
@@ -269,26 +293,48 @@ void scorer_unpack_content(const struct scorer *scorer, float *b, float *gate, c
 
 /* ---- scoring ---- */
 
-/* Contents that stay in the L2 cache while user after user is scored on them. */
-enum { RESIDENT_BYTES = 256 * 1024, AHEAD = 1 };
+/* BLOCK_BYTES stay in the L2 cache while user after user is scored on them; with one user a block is as many contents
+ * as have their pages touched together. */
+enum { BLOCK_BYTES = 256 * 1024, BLOCK_CONTENTS = 64, PAGE = 4096 };
+
+/* The first access to a page waits for its address to be translated, and a load or a prefetch that waits for that holds
+ * up everything behind it: a third of the time of a pass over scattered contents. Asked for together, ahead of the
+ * pass, the translations are made side by side. Pages of 4 KiB are assumed: in a virtual machine the processor may keep
+ * the translations of huge pages in pieces of that size. */
+void scorer_touch(const void *const *contents, size_t count, size_t bytes)
+{
+    for (size_t c = 0; c < count; c++) {
+        const char *content = contents[c];
+        for (size_t at = 0; at < bytes; at += PAGE)
+            __builtin_prefetch(content + at);
+        __builtin_prefetch(content + bytes - 1);
+    }
+}
 
 void scorer_run(const struct scorer *scorer, float *scores, const void *const *users, size_t user_count,
     const void *const *contents, size_t count)
 {
-    size_t block = user_count > 1 ? RESIDENT_BYTES / scorer->content_bytes : count;
+    if (scorer->exact) {
+        scorer_both_run(scorer, scores, users, user_count, contents, count);
+        return;
+    }
+    size_t block = user_count > 1 ? BLOCK_BYTES / scorer->content_bytes : BLOCK_CONTENTS;
     block = block ? block : 1;
+    scorer_touch(contents, count < block ? count : block, scorer->content_bytes);
     for (size_t c = 0; c < count; c += block) {
-        const size_t here = count - c < block ? count - c : block;
+        const size_t left = count - c, here = left < block ? left : block;
+        scorer_touch(contents + c + here, left - here < block ? left - here : block, scorer->content_bytes);
         for (size_t u = 0; u < user_count; u++) {
-            /* The last user's pass fetches the next block, the others what the next pair needs. */
-            const bool last = user_count > 1 && u + 1 == user_count;
+            /* While one content is scored the next is fetched; the last of several users fetches the next block. */
+            const bool last = u + 1 == user_count;
             scorer->kernel->run[scorer->dtype](scorer, scores + u * count + c, users[u], contents + c, here,
-                last ? block : AHEAD, last ? count - c : here);
+                last && u > 0 ? block : 1, last ? left : here);
         }
     }
 }
 
 void scorer_gate(const struct scorer *scorer, float *gate, const void *proj, const float *b, size_t rows)
 {
+    scorer = scorer->exact ? scorer->exact : scorer;
     scorer->gate_kernel->gate[scorer->gate_dtype](scorer, gate, proj, b, rows);
 }

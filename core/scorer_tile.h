@@ -29,27 +29,34 @@ struct tile_source {
     const char *ahead; /* what to prefetch, line by line */
 };
 
-/* sums[row][vec] += the products of all steps. */
+/* sums[row][vec] += the products of all steps, two at a time: two of a full block are one line of the cache. */
 TILE_INLINE void tile_products(
     vec sums[2 * TILE_PAIRS][TILE_VECS], const struct tile_source *source, int rows, int vecs, tile_mac *mac)
 {
     const uint32_t *lanes = source->lanes, *units = source->rows;
     const char *ahead = source->ahead;
     const size_t stride = source->stride;
-    for (size_t step = source->steps; step; step--) {
-        if (ahead && step % 2 == 0) {
+    for (size_t step = 0; step < source->steps; step += 2) {
+        if (ahead) {
             __builtin_prefetch(ahead);
             ahead += 8 * stride;
         }
-        vecu a[TILE_VECS];
-        TILE_UNROLL for (int v = 0; v < vecs; v++) a[v] = *(const vecu *)(lanes + v * VEC_LANES);
-        TILE_UNROLL for (int r = 0; r < rows; r++)
-        {
-            const vecu b = vec_all_units(units[r]);
-            TILE_UNROLL for (int v = 0; v < vecs; v++) sums[r][v] = mac(sums[r][v], a[v], b);
+        TILE_UNROLL
+        for (int half = 0; half < 2; half++) {
+            vecu a[TILE_VECS];
+            TILE_UNROLL
+            for (int v = 0; v < vecs; v++)
+                a[v] = *(const vecu *)(lanes + v * VEC_LANES);
+            TILE_UNROLL
+            for (int r = 0; r < rows; r++) {
+                const vecu b = vec_all_units(units[r]);
+                TILE_UNROLL
+                for (int v = 0; v < vecs; v++)
+                    sums[r][v] = mac(sums[r][v], a[v], b);
+            }
+            lanes += SCORER_LANES;
+            units += stride;
         }
-        lanes += SCORER_LANES;
-        units += stride;
     }
 }
 
@@ -227,7 +234,7 @@ TILE_INLINE void gate_pack(
         uint32_t *unit = units + r / ROWS * ROWS * steps + r % ROWS;
         const float *row = b + (r < count ? r : 0) * d;
         for (size_t k = from * per_unit; k < (from + steps) * per_unit; k += per_unit, unit += ROWS) {
-            if (r >= count)
+            if (r >= count || k >= d)
                 *unit = 0;
             else if (bf16)
                 *unit = f32_to_bf16(row[k]) | (uint32_t)(k + 1 < d ? f32_to_bf16(row[k + 1]) : 0) << 16;

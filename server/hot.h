@@ -44,11 +44,11 @@ uint64_t hot_hash(const char *id, size_t len);
 void hot_enter(struct hot *hot, size_t reader);
 void hot_leave(struct hot *hot, size_t reader);
 
-/* Between the two. hashes are those of hot_hash. Returns how many of the ids are here. Look-ups are counted. */
+/* Between the two. hashes are those of hot_hash. An id that is here may be missed while writers move slots about. Returns how many of the ids are here. Look-ups are counted. */
 size_t hot_find(struct hot *hot, size_t reader, const struct store_id *ids, const uint64_t *hashes,
     size_t count, const void **blocks);
 
-/* ---- writers ---- */
+/* ---- writers: a thread that is inside holds back what it forgets itself, so it leaves before it puts ---- */
 
 enum hot_mode {
     HOT_FILL,    /* an id that is here stays as it is; only free room is used */

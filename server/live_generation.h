@@ -19,6 +19,7 @@ struct service;
 struct live_generation {
     char name[STORE_GENERATION_MAX];
     struct manifest manifest; /* m, n, d: the shapes of everything in the generation */
+    enum scorer_dtype dtype;
     struct scorer *scorer;
     void *proj;         /* W_s, packed */
     void *default_user; /* A of the empty history, packed; NULL: unknown users are not ranked */

@@ -5,6 +5,7 @@
 #include "server/rank_job.h"
 #include "server/router.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -111,9 +112,12 @@ void rank_finish(struct rank_job *job, struct worker *worker)
     double ms[STAGES];
     for (size_t i = 0; i < STAGES; i++)
         ms[i] = (double)atomic_load_explicit(&job->stage_ns[i], memory_order_relaxed) / 1e6;
+    char rescored[48] = "";
+    if (job->best_of)
+        snprintf(rescored, sizeof rescored, ", rescored;desc=\"%zu\"", atomic_load(&job->rescored));
     http_response_header(&call->response, "Server-Timing",
-        "parse;dur=%.3f, fetch;dur=%.3f, score;dur=%.3f, write;dur=%.3f", ms[STAGE_PARSE], ms[STAGE_FETCH],
-        ms[STAGE_SCORE], ms[STAGE_WRITE]);
+        "parse;dur=%.3f, fetch;dur=%.3f, score;dur=%.3f, write;dur=%.3f%s", ms[STAGE_PARSE], ms[STAGE_FETCH],
+        ms[STAGE_SCORE], ms[STAGE_WRITE], rescored);
     gather_free(&job->gather);
     gather_free(&job->explained);
     free(job->explained_blocks);
@@ -232,7 +236,9 @@ static int list_candidates(struct rank_job *job, struct err *err)
 
 static void rank_candidates(struct rank_job *job, struct worker *worker)
 {
+    const bool one = job->result.user_count == 1 && job->generation->dtype == SCORER_F32_INT8;
     struct err err = ERR_INIT;
+    job->best_of = one ? job->request.top_k : 0;
     int code = list_candidates(job, &err);
     if (code == 0 && !make_room(job))
         code = err_set(&err, ERR_NOMEM, "no memory for the ranking");
@@ -403,6 +409,8 @@ static void begin(struct rank_job *job, struct http_call *call, struct service *
     job->result = (struct rank_result){0};
     job->gather = job->explained = (struct gather){0};
     job->err = (struct err)ERR_INIT;
+    job->best_of = 0;
+    atomic_store_explicit(&job->rescored, 0, memory_order_relaxed);
     for (size_t i = 0; i < STAGES; i++)
         atomic_store_explicit(&job->stage_ns[i], 0, memory_order_relaxed);
 }

@@ -36,6 +36,10 @@ struct rank_job {
     void *user_blocks, *explained_blocks; /* copies of what was hot */
     size_t user_room;
 
+    size_t
+        best_of; /* so many are asked for, of one user, and the scorer can rule out others; 0: score them all */
+    atomic_size_t rescored; /* candidates that could not be ruled out */
+
     struct rank_lane *lanes;
     atomic_size_t next_first, lanes_left;
     pthread_mutex_t lock; /* over the result while lanes are at work */

@@ -36,15 +36,23 @@ void status_readyz(struct worker *worker, const struct http_request *request, st
 
 void status_version(struct worker *worker, const struct http_request *request, struct http_response *response)
 {
-    (void)worker;
     (void)request;
+    struct live_generation *generation = live_acquire(worker->service->live);
     struct writer *w = &response->body;
     writer_open(w, '{');
     writer_key(w, "name");
     writer_text(w, "embsumd");
     writer_key(w, "version");
     writer_text(w, EMBSUM_VERSION);
+    writer_key(w, "dtype");
+    writer_text(w, worker->service->config->scoring.dtype);
+    writer_key(w, "kernel"); /* chosen when a generation comes */
+    if (generation)
+        writer_text(w, scorer_kernel(generation->scorer));
+    else
+        writer_null(w);
     writer_close(w, '}');
+    live_release(generation);
 }
 
 /* ---- /users/{id} ---- */

@@ -159,7 +159,8 @@ static void test_file_unknown(void **state)
     REFUSED("{\"server\": {\"\": 1}}", "\"\" in server is no key");
     REFUSED("{\"rank\": {\"workers\": 1}}", "\"workers\" in rank is no key",
         "candidates_max, users_max, default_user");
-    REFUSED("{\"memory\": {\"new\\nline\": 1}}", "\"new\\x0aline\" in memory is no key; known: limit_bytes, preload");
+    REFUSED("{\"memory\": {\"new\\nline\": 1}}",
+        "\"new\\x0aline\" in memory is no key; known: limit_bytes, preload");
     REFUSED("{\"server\": 5}", "server is 5", "an object");
     REFUSED("{\"server\": [1]}", "server is a list", "an object");
     REFUSED("{\"server\": {\"workers\": 5, \"x\": 1}}", "\"x\" in server"); /* nothing is half loaded */

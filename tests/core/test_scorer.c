@@ -162,6 +162,318 @@ static void test_random_sizes(void **state)
     }
 }
 
+/* ---- one by one ---- */
+
+/* All runnable kernels on 2 rows of content whose similarities and logits are chosen: the score of weights
+ * 1 / (1 + e) and e / (1 + e) for similarities 0 and 1 is nearly e for small e, so that the exponential shows. */
+static void test_exponential(void **state)
+{
+    (void)state;
+    struct rng rng = rng_seed(42, 0);
+    double worst = 0;
+    for (int i = 0; i < 3000; i++) {
+        const float x = (float)(-86 * pow(rng_uniform(&rng), 2));
+        const float a[2] = {1, 1}, b[4] = {0, 0, 1, 0}, gate[4] = {0, 0, x, 0};
+        struct pair p = pair_make(SCORER_F32, a, b, gate, 1, 2, 2);
+        const double e = exp((double)x), right = e / (1 + e);
+        for (size_t k = 1; scorer_kernel_name(k); k++) {
+            if (!scorer_kernel_runs(k, SCORER_F32))
+                continue;
+            struct scorer *scorer = scorer_make(SCORER_F32, scorer_kernel_name(k), 1, 2, 2);
+            worst = fmax(worst, fabs((double)run_one(scorer, &p) - right) / right);
+            scorer_free(scorer);
+        }
+        pair_done(&p);
+    }
+    print_message("worst relative error of e^x / (1 + e^x): %.1f half ulps\n", worst / UNIT);
+    assert_true(worst < 5 * UNIT); /* the exponential 2, the sum, the quotient */
+}
+
+/* Integer sums are exact: with one row on each side every kernel gives the same similarity, bit for bit. */
+static void test_equal_integers(void **state)
+{
+    (void)state;
+    struct rng rng = rng_seed(43, 0);
+    for (int i = 0; i < 2000; i++) {
+        const size_t d = size(&rng, 1100);
+        float *a = normals(&rng, d, 1), *b = normals(&rng, d, 1);
+        for (size_t k = 0; k < d && i % 3 == 0; k++) { /* all at the ends: the largest sums there are */
+            a[k] = 1;
+            b[k] = i % 2 ? -1 : 1;
+        }
+        struct pair p = pair_make(SCORER_INT8, a, b, b, 1, 1, d);
+        const float first = run_one(p.plain, &p);
+        float portable = NAN;
+        for (size_t k = 1; scorer_kernel_name(k); k++) {
+            if (!scorer_kernel_runs(k, SCORER_INT8))
+                continue;
+            struct scorer *scorer = scorer_make(SCORER_INT8, scorer_kernel_name(k), 1, 1, d);
+            const float got = run_one(scorer, &p);
+            portable = k == 1 ? got : portable;
+            assert_memory_equal(&got, &portable, sizeof got);
+            assert_true(fabs((double)got - (double)first) <= 4 * UNIT * fabs((double)first));
+            scorer_free(scorer);
+        }
+        pair_done(&p);
+        free(a);
+        free(b);
+    }
+}
+
+/* The quantised numbers are the nearest of [-127, 127] scales; the largest magnitude is at an end. */
+static void test_quantised(void **state)
+{
+    (void)state;
+    struct rng rng = rng_seed(44, 0);
+    for (int i = 0; i < 300; i++) {
+        const size_t m = size(&rng, 40), n = size(&rng, 6), d = size(&rng, 90);
+        const double scale = pow(10, rng_uniform(&rng) * 60 - 30);
+        float *a = normals(&rng, m * d, scale), *b = normals(&rng, n * d, scale);
+        if (i % 10 == 0)
+            memset(b, 0, n * d * sizeof *b);
+        struct pair p = pair_make(SCORER_INT8, a, b, b, m, n, d);
+        for (size_t r = 0; r < m + n; r++) {
+            const float *row = r < m ? a + r * d : b + (r - m) * d,
+                        *got = r < m ? p.a + r * d : p.b + (r - m) * d;
+            double top = 0;
+            for (size_t k = 0; k < d; k++)
+                top = fmax(top, fabs((double)row[k]));
+            for (size_t k = 0; k < d; k++)
+                assert_true(fabs((double)got[k] - (double)row[k]) <= top / 254 * (1 + 1e-5));
+        }
+        assert_memory_equal(p.b, p.gate, n * d * sizeof *p.b);
+        pair_done(&p);
+        free(a);
+        free(b);
+    }
+}
+
+/* Logits and similarities up to what float32 holds: no overflow, no NaN, the largest logit decides. */
+static void test_huge(void **state)
+{
+    (void)state;
+    struct rng rng = rng_seed(45, 0);
+    for (int i = 0; i < 400; i++) {
+        const size_t m = size(&rng, 40), n = size(&rng, 6), d = size(&rng, 20);
+        const double scale = pow(10, 2 + 13 * rng_uniform(&rng)); /* logits of 1e4 to 1e30 */
+        float *a = normals(&rng, m * d, scale), *b = normals(&rng, n * d, scale),
+              *gate = normals(&rng, n * d, scale);
+        for (enum scorer_dtype dtype = SCORER_F32; dtype < SCORER_DTYPES; dtype++) {
+            struct pair p = pair_make(dtype, a, b, gate, m, n, d);
+            for (size_t k = 0; scorer_kernel_name(k); k++) {
+                if (!scorer_kernel_runs(k, dtype))
+                    continue;
+                struct scorer *scorer = scorer_make(dtype, scorer_kernel_name(k), m, n, d);
+                assert_true(isfinite(run_one(scorer, &p)));
+                scorer_free(scorer);
+            }
+            pair_done(&p);
+        }
+        free(a);
+        free(b);
+        free(gate);
+    }
+}
+
+static void swap_rows(float *x, size_t i, size_t j, size_t d)
+{
+    for (size_t k = 0; k < d; k++) {
+        const float t = x[i * d + k];
+        x[i * d + k] = x[j * d + k];
+        x[j * d + k] = t;
+    }
+}
+
+/* Neither the order of A's rows nor of B's (with G's) matters; a pass over many users and contents is that of each pair
+ * alone, bit for bit. */
+static void test_orders_and_passes(void **state)
+{
+    (void)state;
+    enum { USERS = 3, CONTENTS = 70 };
+    struct rng rng = rng_seed(46, 0);
+    for (int i = 0; i < 40; i++) {
+        const size_t m = size(&rng, 70), n = size(&rng, 9), d = size(&rng, 600);
+        for (enum scorer_dtype dtype = SCORER_F32; dtype < SCORER_DTYPES; dtype++) {
+            struct scorer *scorer = scorer_make(dtype, NULL, m, n, d);
+            void *users[USERS], *contents[CONTENTS];
+            float scores[USERS * CONTENTS], one, again;
+            float *a = NULL, *b = NULL;
+            for (size_t u = 0; u < USERS; u++) {
+                free(a);
+                a = normals(&rng, m * d, 0.2);
+                users[u] = aligned(scorer_user_bytes(scorer));
+                scorer_pack_user(scorer, users[u], a);
+            }
+            for (size_t c = 0; c < CONTENTS; c++) {
+                free(b);
+                b = normals(&rng, 2 * n * d, 0.2);
+                contents[c] = aligned(scorer_content_bytes(scorer));
+                scorer_pack_content(scorer, contents[c], b, b + n * d);
+            }
+            scorer_run(
+                scorer, scores, (const void *const *)users, USERS, (const void *const *)contents, CONTENTS);
+            for (size_t u = 0; u < USERS; u++) {
+                for (size_t c = 0; c < CONTENTS; c++) {
+                    scorer_run(scorer, &one, (const void *const *)users + u, 1,
+                        (const void *const *)contents + c, 1);
+                    assert_memory_equal(&one, scores + u * CONTENTS + c, sizeof one);
+                }
+            }
+            const size_t j = rng_next(&rng) % n, k = rng_next(&rng) % n;
+            swap_rows(a, rng_next(&rng) % m, rng_next(&rng) % m, d);
+            swap_rows(b, j, k, d);
+            swap_rows(b + n * d, j, k, d);
+            scorer_pack_user(scorer, users[0], a);
+            scorer_pack_content(scorer, contents[0], b, b + n * d);
+            scorer_run(scorer, &again, (const void *const *)users, 1, (const void *const *)contents, 1);
+            assert_true(fabs((double)again - (double)one) <= 1e-5 * fmax(1, fabs((double)one)));
+            for (size_t u = 0; u < USERS; u++)
+                free(users[u]);
+            for (size_t c = 0; c < CONTENTS; c++)
+                free(contents[c]);
+            free(a);
+            free(b);
+            scorer_free(scorer);
+        }
+    }
+}
+
+/* ---- against the original numbers ---- */
+
+static void test_error_of_dtypes(void **state)
+{
+    (void)state;
+    enum { M = 32, N = 4, D = 512, CONTENTS = 400 };
+    static const double limits[] = {2e-6, 5e-3, 2.5e-2};
+    struct rng rng = rng_seed(47, 0);
+    float *a = normals(&rng, M * D, 0.2), *b = normals(&rng, (size_t)CONTENTS * 2 * N * D, 0.2);
+    double right[CONTENTS], mean = 0, variance = 0;
+    for (size_t c = 0; c < CONTENTS; c++) {
+        const float *rows = b + c * 2 * N * D;
+        right[c] = score_plain(NULL, NULL, a, rows, rows + N * D, M, N, D);
+        mean += right[c] / CONTENTS;
+    }
+    for (size_t c = 0; c < CONTENTS; c++)
+        variance += (right[c] - mean) * (right[c] - mean) / CONTENTS;
+    for (enum scorer_dtype dtype = SCORER_F32; dtype < SCORER_DTYPES; dtype++) {
+        struct scorer *scorer = scorer_make(dtype, NULL, M, N, D);
+        void *user = aligned(scorer_user_bytes(scorer)), *content = aligned(scorer_content_bytes(scorer));
+        double square = 0;
+        scorer_pack_user(scorer, user, a);
+        for (size_t c = 0; c < CONTENTS; c++) {
+            float score;
+            scorer_pack_content(scorer, content, b + c * 2 * N * D, b + (c * 2 + 1) * N * D);
+            scorer_run(scorer, &score, (const void *const *)&user, 1, (const void *const *)&content, 1);
+            square += ((double)score - right[c]) * ((double)score - right[c]) / CONTENTS;
+        }
+        const double share = sqrt(square / variance);
+        print_message("%s, %s: error %.2g of the scores' deviation\n", scorer_dtype_name(dtype),
+            scorer_kernel(scorer), share);
+        assert_true(share < limits[dtype]);
+        free(user);
+        free(content);
+        scorer_free(scorer);
+    }
+    free(a);
+    free(b);
+}
+
+/* ---- gates ---- */
+
+static double gelu(double x)
+{
+    return 0.5 * x * erfc(-x * M_SQRT1_2);
+}
+
+/* A product with 1 shows gelu alone: its error in shares of |x|. */
+static void test_gelu(void **state)
+{
+    (void)state;
+    struct rng rng = rng_seed(48, 0);
+    for (size_t k = 0; scorer_kernel_name(k); k++) {
+        if (!scorer_kernel_runs(k, SCORER_F32))
+            continue;
+        struct scorer *scorer = scorer_make(SCORER_F32, scorer_kernel_name(k), 1, 1, 1);
+        uint32_t *proj = aligned(scorer_proj_bytes(scorer));
+        const float one = 1;
+        double worst = 0;
+        scorer_pack_proj(scorer, proj, &one);
+        for (int i = 0; i < 20000; i++) {
+            const float x = (float)(i % 2 ? rng_normal(&rng) * 3 : pow(10, rng_uniform(&rng) * 12 - 10));
+            float got;
+            scorer_gate(scorer, &got, proj, &x, 1);
+            worst = fmax(worst, fabs((double)got - gelu((double)x)) / fabs((double)x));
+        }
+        print_message("%s: gelu's worst error %.1e of |x|\n", scorer_kernel(scorer), worst);
+        assert_true(worst < 3e-7);
+        free(proj);
+        scorer_free(scorer);
+    }
+}
+
+/* Against float64, and for a scorer of bfloat16 gates against the operands rounded to bfloat16 (2^-9 each). */
+static void test_gates(void **state)
+{
+    (void)state;
+    struct rng rng = rng_seed(49, 0);
+    for (int i = 0; i < 60; i++) {
+        const size_t rows = size(&rng, 75), d = size(&rng, i % 5 ? 90 : 700);
+        float *w = normals(&rng, d * d, 1 / sqrt((double)d)), *b = normals(&rng, rows * d, 1);
+        float *gate = malloc((rows * d + 1) * sizeof *gate);
+        for (size_t k = 0; scorer_kernel_name(k); k++) {
+            for (enum scorer_dtype dtype = SCORER_F32; dtype < SCORER_DTYPES; dtype++) {
+                if (!scorer_kernel_runs(k, dtype))
+                    continue;
+                struct scorer *scorer = scorer_make(dtype, scorer_kernel_name(k), 3, 2, d);
+                void *proj = aligned(scorer_proj_bytes(scorer));
+                scorer_pack_proj(scorer, proj, w);
+                memset(gate, 0xFF, (rows * d + 1) * sizeof *gate);
+                scorer_gate(scorer, gate, proj, b, rows);
+                assert_true(isnan(gate[rows * d])); /* nothing behind the last */
+                for (size_t at = 0; at < rows * d; at += 1 + rng_next(&rng) % 50) {
+                    double sum = 0, size_of = 0, square = 0;
+                    for (size_t j = 0; j < d; j++) {
+                        const double term = (double)b[at / d * d + j] * (double)w[j * d + at % d];
+                        sum += term;
+                        size_of += fabs(term);
+                        square += term * term;
+                    }
+                    /* 6 deviations of d independent roundings, each at most 2^-8 of its term */
+                    const double bound =
+                        dtype == SCORER_F32 ? 1e-6 * size_of : 6 * 0x1p-8 * sqrt(square) + 1e-6 * size_of;
+                    if (!(fabs((double)gate[at] - gelu(sum)) <= 1.13 * bound)) /* gelu's steepest slope */
+                        fail_msg("%s %s rows %zu d %zu at %zu: %.9g, not %.9g", scorer_kernel(scorer),
+                            scorer_dtype_name(dtype), rows, d, at, (double)gate[at], gelu(sum));
+                }
+                free(proj);
+                scorer_free(scorer);
+            }
+        }
+        free(w);
+        free(b);
+        free(gate);
+    }
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    struct scorer *scorer = NULL;
+    struct err err = ERR_INIT;
+    assert_int_equal(scorer_new(&scorer, SCORER_F32, "avx512-vnni", 4, 4, 4, &err), -ERR_INVALID);
+    assert_non_null(strstr(err.message, "plain, portable"));
+    assert_int_equal(scorer_new(&scorer, SCORER_F32, "mmx", 4, 4, 4, NULL), -ERR_INVALID);
+    assert_int_equal(scorer_new(&scorer, SCORER_F32, NULL, 0, 4, 4, NULL), -ERR_INVALID);
+    assert_int_equal(scorer_new(&scorer, SCORER_INT8, NULL, 4, 4, 65537, NULL), -ERR_INVALID);
+    assert_null(scorer);
+    scorer_free(NULL);
+    for (enum scorer_dtype dtype = SCORER_F32; dtype < SCORER_DTYPES; dtype++) {
+        scorer = scorer_make(dtype, NULL, 4, 4, 4);
+        print_message("%s: %s\n", scorer_dtype_name(dtype), scorer_kernel(scorer));
+        scorer_free(scorer);
+    }
+}
+
 static int init(void **state)
 {
     (void)state;
@@ -170,6 +482,10 @@ static int init(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_sizes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_sizes),
+        cmocka_unit_test(test_exponential), cmocka_unit_test(test_equal_integers),
+        cmocka_unit_test(test_quantised), cmocka_unit_test(test_huge),
+        cmocka_unit_test(test_orders_and_passes), cmocka_unit_test(test_error_of_dtypes),
+        cmocka_unit_test(test_gelu), cmocka_unit_test(test_gates), cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests_name("scorer", tests, init, NULL);
 }

@@ -778,6 +778,38 @@ class Redis(Case):
         self.check_ranking(answer["ranking"], 1, "U1", ["N1", "N2"])
         self.wait_until(lambda: "degraded" not in self.daemon.rank({"user": "U1", "candidates": ["never-seen"]})[1])
 
+    def test_others_go_on_while_one_waits(self):
+        """The HTTP library puts a request that waits for the store aside; the busy connections beside it must not
+        starve, nor it beside them."""
+        held = [Raw(self.daemon) for _ in range(100)]
+        waited = []
+
+        def wait_for_store():
+            start = time.monotonic()
+            status, answer = self.daemon.rank({"user": "U1", "candidates": ["N1", "beside-a-hundred"]})
+            waited.append((status, answer["missing"], time.monotonic() - start))
+        self.proxy.swallow = b":c:"
+        try:
+            thread = threading.Thread(target=wait_for_store)
+            thread.start()
+            slowest, rounds = 0, 0
+            while thread.is_alive():
+                start = time.monotonic()
+                for raw in held:
+                    raw.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                for raw in held:
+                    self.assertEqual(raw.receive()[0], 200)
+                slowest, rounds = max(slowest, time.monotonic() - start), rounds + 1
+            thread.join()
+        finally:
+            self.proxy.swallow = None
+        for raw in held:
+            raw.close()
+        self.assertEqual(waited[0][:2], (200, [{"id": "beside-a-hundred", "reason": "unavailable"}]))
+        self.assertLess(waited[0][2], 2 * SLOW)  # store.command_timeout_ms is 200
+        self.assertLess(slowest, 1 * SLOW)
+        self.assertGreaterEqual(rounds, 2)
+
     def test_users_unavailable(self):
         unknown = {"user": "somebody", "candidates": ["N1"]}
         self.proxy.swallow = b":u:"

@@ -1,0 +1,264 @@
+/* The scoring kernels beside what one core of this machine can do, all in one run: ceilings by small probes, then every
+ * kernel and dtype on candidates scattered over a pool that no cache holds, and on as many that lie in the cache.
+ *
+ *     build/tests/bench/kernels [rounds]
+ *
+ * Rounds interleave all measurements, so that a disturbance hits all of them; the table has the best quartile's time of
+ * each, and its share of the ceiling in the same run. */
+#include "core/gemm.h"
+#include "core/rng.h"
+#include "core/score.h"
+#include "core/scorer.h"
+#include "tests/bench/probes.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+enum {
+    M = 32,
+    N = 4,
+    D = 512,
+    CANDIDATES = 1000,
+    POOL = 100000,
+    CACHED = 250,
+    DRAWS = 16,
+    ROUNDS_MAX = 1000
+};
+
+static const double OPERATIONS = 2.0 * M * 2 * N * D * CANDIDATES;
+
+/* Of this thread on a processor: other programs take their turns, and are not measured. */
+static double now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
+}
+
+static void *pages(size_t bytes)
+{
+    const size_t huge = (size_t)2 << 20;
+    bytes = (bytes + huge - 1) / huge * huge;
+    char *at = mmap(NULL, bytes + huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) {
+        perror("mmap");
+        exit(1);
+    }
+    at += (huge - (uintptr_t)at % huge) % huge;
+    madvise(at, bytes, MADV_HUGEPAGE);
+    return at;
+}
+
+/* One measured thing. */
+struct series {
+    char name[64];
+    double operations, ceiling; /* ceiling: the index of the probe, -1 for none */
+    double us[ROUNDS_MAX];
+    int rounds;
+};
+
+static int by_value(const void *x, const void *y)
+{
+    const double a = *(const double *)x, b = *(const double *)y;
+    return (a > b) - (a < b);
+}
+
+static double quartile(struct series *series)
+{
+    qsort(series->us, (size_t)series->rounds, sizeof *series->us, by_value);
+    return series->us[series->rounds / 4];
+}
+
+/* ---- one dtype's pool ---- */
+
+struct pool {
+    char *memory;
+    size_t bytes; /* of one content */
+    const void *draws[DRAWS][CANDIDATES], *cached[CANDIDATES];
+};
+
+static void pool_make(struct pool *pool, const struct scorer *scorer, struct rng *rng)
+{
+    enum { DISTINCT = 64 }; /* contents that are really packed; the others are copies of them */
+    float *numbers = malloc(2 * N * D * sizeof *numbers);
+    pool->bytes = scorer_content_bytes(scorer);
+    pool->memory = pages(POOL * pool->bytes);
+    for (size_t i = 0; i < POOL; i++) {
+        char *content = pool->memory + i * pool->bytes;
+        if (i >= DISTINCT) {
+            memcpy(content, content - DISTINCT * pool->bytes, pool->bytes);
+            continue;
+        }
+        for (size_t k = 0; k < 2 * N * D; k++)
+            numbers[k] = (float)(rng_normal(rng) * 0.2);
+        scorer_pack_content(scorer, content, numbers, numbers + N * D);
+    }
+    free(numbers);
+    for (size_t c = 0; c < CANDIDATES; c++) {
+        for (size_t i = 0; i < DRAWS; i++)
+            pool->draws[i][c] = pool->memory + rng_next(rng) % POOL * pool->bytes;
+        pool->cached[c] = pool->memory + c % CACHED * pool->bytes;
+    }
+}
+
+/* ---- what is measured ---- */
+
+struct bench {
+    struct rng rng;
+    struct pool pools[SCORER_DTYPES];
+    struct scorer *scorers[SCORER_DTYPES][16];
+    void *users[SCORER_DTYPES][4];
+    float a[M * D], scores[4 * CANDIDATES];
+    float *proj, *b, *gate;
+    float *gathered, *products;
+    void *packed_proj[SCORER_DTYPES];
+    float *probe_memory;
+};
+
+static struct series all[128];
+static int series_count;
+
+static struct series *series_named(const char *name, double operations, int ceiling)
+{
+    for (int i = 0; i < series_count; i++)
+        if (strcmp(all[i].name, name) == 0)
+            return &all[i];
+    struct series *series = &all[series_count++];
+    snprintf(series->name, sizeof series->name, "%s", name);
+    series->operations = operations;
+    series->ceiling = ceiling;
+    return series;
+}
+
+static void add(const char *name, double operations, int ceiling, double us)
+{
+    struct series *series = series_named(name, operations, ceiling);
+    if (series->rounds < ROUNDS_MAX)
+        series->us[series->rounds++] = us;
+}
+
+static void round_probes(struct bench *bench)
+{
+    for (int i = 0; i < PROBES; i++) {
+        const double start = now_us(), work = probe_run(i, bench->probe_memory);
+        if (work > 0)
+            add(probe_name(i), work, -1, now_us() - start);
+    }
+}
+
+static void round_kernels(struct bench *bench, int round)
+{
+    char name[64];
+    for (enum scorer_dtype dtype = SCORER_F32; dtype < SCORER_DTYPES; dtype++) {
+        const struct pool *pool = &bench->pools[dtype];
+        const void *const *users = (const void *const *)bench->users[dtype];
+        for (size_t i = 1; scorer_kernel_name(i); i++) {
+            const struct scorer *scorer = bench->scorers[dtype][i];
+            if (!scorer || (round % 4 && i < 3))
+                continue;
+            /* The pool is flushed from the caches by the other dtypes' passes and by the probes. */
+            double start = now_us();
+            scorer_run(scorer, bench->scores, users, 1, pool->draws[round % DRAWS], CANDIDATES);
+            snprintf(
+                name, sizeof name, "%-9s %-12s scattered", scorer_dtype_name(dtype), scorer_kernel_name(i));
+            add(name, OPERATIONS, (int)dtype, now_us() - start);
+            scorer_run(scorer, bench->scores, users, 1, pool->cached, CACHED);
+            start = now_us();
+            scorer_run(scorer, bench->scores, users, 1, pool->cached, CANDIDATES);
+            snprintf(name, sizeof name, "%-9s %-12s cached", scorer_dtype_name(dtype), scorer_kernel_name(i));
+            add(name, OPERATIONS, (int)dtype, now_us() - start);
+        }
+        struct scorer *best = bench->scorers[dtype][15];
+        double start = now_us();
+        scorer_run(best, bench->scores, users, 4, pool->draws[(round + 7) % DRAWS], CANDIDATES);
+        snprintf(name, sizeof name, "%-9s %-12s 4 users", scorer_dtype_name(dtype), scorer_kernel(best));
+        add(name, 4 * OPERATIONS, (int)dtype, now_us() - start);
+        start = now_us();
+        scorer_gate(best, bench->gate, bench->packed_proj[dtype], bench->b, CANDIDATES * N);
+        snprintf(name, sizeof name, "%-9s %-12s gates", scorer_dtype_name(dtype), scorer_kernel(best));
+        add(name, 2.0 * CANDIDATES * N * D * D, dtype ? 1 : 0, now_us() - start);
+    }
+}
+
+/* What a team would write: the candidates' blocks copied together, one product. */
+static void round_blas(struct bench *bench, int round)
+{
+    const struct pool *pool = &bench->pools[SCORER_F32];
+    const double start = now_us();
+    for (size_t c = 0; c < CANDIDATES; c++)
+        memcpy(
+            bench->gathered + c * 2 * N * D, pool->draws[(round + 11) % DRAWS][c], 2 * N * D * sizeof(float));
+    gemm(GEMM_NT, bench->products, bench->gathered, bench->a, CANDIDATES * 2 * N, M, D, 0);
+    add("float32   OpenBLAS     gather + product", OPERATIONS, 0, now_us() - start);
+}
+
+static void bench_make(struct bench *bench)
+{
+    bench->rng = rng_seed(1, 0);
+    bench->proj = malloc(D * D * sizeof(float));
+    bench->b = malloc(CANDIDATES * N * D * sizeof(float));
+    bench->gate = malloc(CANDIDATES * N * D * sizeof(float));
+    bench->gathered = pages(CANDIDATES * 2 * N * D * sizeof(float));
+    bench->products = malloc(CANDIDATES * 2 * N * M * sizeof(float));
+    bench->probe_memory = pages(PROBE_RAM_BYTES);
+    memset(bench->probe_memory, 1, PROBE_RAM_BYTES);
+    for (size_t i = 0; i < D * D; i++)
+        bench->proj[i] = (float)(rng_normal(&bench->rng) / sqrt((double)D));
+    for (size_t i = 0; i < CANDIDATES * N * D; i++)
+        bench->b[i] = (float)(rng_normal(&bench->rng) * 0.2);
+    for (size_t i = 0; i < M * D; i++)
+        bench->a[i] = (float)(rng_normal(&bench->rng) * 0.2);
+    for (enum scorer_dtype dtype = SCORER_F32; dtype < SCORER_DTYPES; dtype++) {
+        for (size_t i = 1; scorer_kernel_name(i); i++)
+            if (scorer_kernel_runs(i, dtype))
+                scorer_new(&bench->scorers[dtype][i], dtype, scorer_kernel_name(i), M, N, D, NULL);
+        struct scorer **best = &bench->scorers[dtype][15];
+        scorer_new(best, dtype, NULL, M, N, D, NULL);
+        pool_make(&bench->pools[dtype], *best, &bench->rng);
+        for (size_t u = 0; u < 4; u++) {
+            bench->users[dtype][u] = pages(scorer_user_bytes(*best));
+            scorer_pack_user(*best, bench->users[dtype][u], bench->a);
+        }
+        bench->packed_proj[dtype] = pages(scorer_proj_bytes(*best));
+        scorer_pack_proj(*best, bench->packed_proj[dtype], bench->proj);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const int rounds = argc > 1 ? atoi(argv[1]) : 40;
+    static struct bench bench;
+    struct err err = ERR_INIT;
+    if (gemm_init(&err) < 0) {
+        fprintf(stderr, "%s\n", err.message);
+        return 1;
+    }
+    bench_make(&bench);
+    for (int round = 0; round < rounds && round < ROUNDS_MAX; round++) {
+        round_probes(&bench);
+        round_kernels(&bench, round);
+        round_blas(&bench, round);
+    }
+    printf("one core; m %d, n %d, d %d; %d candidates of a pool of %d; best quartile of %d rounds; %s\n\n", M,
+        N, D, CANDIDATES, POOL, rounds, gemm_kernel());
+    printf("%-40s %10s %8s %8s\n", "", "us", "G/s", "share");
+    double ceilings[PROBES] = {0};
+    for (int i = 0; i < series_count; i++) {
+        struct series *series = &all[i];
+        const double us = quartile(series), rate = series->operations / us * 1e-3;
+        printf("%-40s %10.1f %8.1f", series->name, us, rate);
+        for (int k = 0; k < PROBES; k++)
+            if (strcmp(series->name, probe_name(k)) == 0)
+                ceilings[k] = rate;
+        const int ceiling = (int)series->ceiling;
+        if (ceiling >= 0 && ceilings[ceiling] > 0)
+            printf(" %6.1f %%", 100 * rate / ceilings[ceiling]);
+        printf("\n");
+    }
+    return 0;
+}
