@@ -181,6 +181,9 @@ static int load(struct live_generation *generation, struct service *service, str
         code = skip_changes(generation, link, err);
     if (code == 0)
         code = catalogue_read(&generation->catalogue, link, generation->name, STORE_CONTENT, err);
+    if (code == 0)
+        code =
+            category_index_read(&generation->categories, link, generation->name, generation->catalogue, err);
     if (code == 0 && config->memory.preload)
         code = preload(generation, service, err);
     return code;
@@ -219,6 +222,7 @@ void live_generation_free(struct live_generation *generation)
         return;
     matrices_free(generation->users);
     matrices_free(generation->contents);
+    category_index_free(generation->categories);
     catalogue_release(generation->catalogue);
     pthread_mutex_destroy(&generation->catalogue_lock);
     scorer_free(generation->scorer);
@@ -234,4 +238,14 @@ struct catalogue *live_generation_catalogue(struct live_generation *generation)
     catalogue_hold(catalogue);
     pthread_mutex_unlock(&generation->catalogue_lock);
     return catalogue;
+}
+
+struct catalogue *live_generation_category(struct live_generation *generation, const struct store_id *name)
+{
+    pthread_mutex_lock(&generation->catalogue_lock);
+    struct catalogue *contents = category_index_find(generation->categories, name);
+    if (contents)
+        catalogue_hold(contents);
+    pthread_mutex_unlock(&generation->catalogue_lock);
+    return contents;
 }

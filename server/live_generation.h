@@ -4,6 +4,7 @@
 
 #include "core/scorer.h"
 #include "server/catalogue.h"
+#include "server/category_index.h"
 #include "server/matrices.h"
 #include "store/manifest.h"
 #include "store/store.h"
@@ -27,8 +28,9 @@ struct live_generation {
     double load_seconds;
     atomic_size_t holders; /* requests, and the watcher */
 
-    pthread_mutex_t catalogue_lock; /* over the pointer */
+    pthread_mutex_t catalogue_lock; /* over the two pointers */
     struct catalogue *catalogue;
+    struct category_index *categories;
 
     /* The watcher's. */
     struct live_generation *next;
@@ -43,7 +45,9 @@ bool live_generation_idle(
     struct live_generation *generation); /* the watcher alone holds it, nothing is under way */
 void live_generation_free(struct live_generation *generation); /* NULL is allowed */
 
-struct catalogue *live_generation_catalogue(struct live_generation *generation); /* to be released */
+/* All contents, and those of a category (NULL: there is none of the name); to be released. */
+struct catalogue *live_generation_catalogue(struct live_generation *generation);
+struct catalogue *live_generation_category(struct live_generation *generation, const struct store_id *name);
 
 /* Follow the changes behind the cursor. *count receives how many there were. ERR_UNAVAILABLE: not all, try again. */
 int live_generation_follow(

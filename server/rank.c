@@ -212,28 +212,38 @@ static bool leave_out(struct rank_job *job)
     return true;
 }
 
-static bool list_candidates(struct rank_job *job)
+static int list_candidates(struct rank_job *job, struct err *err)
 {
     struct rank_result *result = &job->result;
     if (!job->request.whole_catalogue) {
         result->candidates = job->request.candidates;
         result->hashes = job->request.hashes;
         result->candidate_count = job->request.candidate_count;
-        return true;
+        return 0;
     }
-    job->catalogue = live_generation_catalogue(job->generation);
+    const struct store_id *category = &job->request.category;
+    job->catalogue = category->len ? live_generation_category(job->generation, category)
+                                   : live_generation_catalogue(job->generation);
+    if (!job->catalogue) /* an empty ranking would hide that the name is mistyped */
+        return err_set(err, ERR_NOT_FOUND, "no such category is in generation %s", job->generation->name);
     result->candidates = job->catalogue->ids;
     result->hashes = job->catalogue->hashes;
     result->candidate_count = job->catalogue->count;
-    return !job->request.exclude_count || leave_out(job);
+    if (job->request.exclude_count && !leave_out(job))
+        return err_set(err, ERR_NOMEM, "no memory for the candidates");
+    return 0;
 }
 
 static void rank_candidates(struct rank_job *job, struct worker *worker)
 {
     const bool one = job->result.user_count == 1 && job->generation->dtype == SCORER_F32_INT8;
+    struct err err = ERR_INIT;
     job->best_of = one ? job->request.top_k : 0;
-    if (!list_candidates(job) || !make_room(job)) {
-        rank_no_memory(job, "the ranking");
+    int code = list_candidates(job, &err);
+    if (code == 0 && !make_room(job))
+        code = err_set(&err, ERR_NOMEM, "no memory for the ranking");
+    if (code < 0) {
+        rank_fail(job, &err);
         rank_finish(job, worker);
         return;
     }

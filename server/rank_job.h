@@ -25,7 +25,7 @@ struct rank_job {
     struct service *service;
     struct http_call *call;
     struct live_generation *generation;
-    struct catalogue *catalogue; /* held where the whole of it is ranked */
+    struct catalogue *catalogue; /* held where all of it is ranked: the whole one, or a category's */
     struct arena arena;
     struct rank_request request;
     struct rank_result result;
