@@ -20,7 +20,7 @@ enum { BLOCK = 1024, TOUCHED = 64, NO_SLOT = -1 };
 struct best {
     const struct scorer *scorer;
     const void *user;
-    float *products, *weights, *reach; /* [slot][2n][lanes]; [n][lanes]; [2n] */
+    float *products, *weights, *y, *z; /* [slot][2n][lanes]; [n][lanes]; [scorer_norms(n)] each */
     float *upper;                      /* [content]: no float32 score is larger */
     float *rough;                      /* [content]: the int8 scores */
     int32_t *slot;                     /* [content]: where its products are, or NO_SLOT */
@@ -56,7 +56,8 @@ static size_t lay_out(struct best *best, const struct scorer *scorer, size_t cou
     best->product_size = 2 * scorer->n * lanes;
     best->products = take(scratch, &used, block * best->product_size * sizeof(float));
     best->weights = take(scratch, &used, scorer->n * lanes * sizeof(float));
-    best->reach = take(scratch, &used, 2 * scorer->n * sizeof(float));
+    best->y = take(scratch, &used, scorer_norms(scorer->n) * sizeof(float));
+    best->z = take(scratch, &used, scorer_norms(scorer->n) * sizeof(float));
     best->upper = take(scratch, &used, block * sizeof(float));
     best->rough = take(scratch, &used, block * sizeof(float));
     best->slot = take(scratch, &used, block * sizeof *best->slot);
@@ -132,8 +133,8 @@ static void estimate(
     struct scorer_reach reach;
     struct scorer_moments moments;
     bounder->products(rough, products, stage > 0, user, content, next);
-    scorer_bound_reach(&reach, best->reach, constants, scorer_both_norms(scorer, content), scorer->n);
-    bounder->moments(rough, &moments, best->weights, products, user, best->reach);
+    scorer_bound_reach(&reach, best->y, best->z, constants, scorer_both_norms(scorer, content), scorer->n);
+    bounder->moments(rough, &moments, best->weights, products, user, best->y, best->z);
     best->rough[c] = moments.score;
     best->upper[c] = scorer_bound_upper(constants, &reach, &moments, scorer->m * scorer->n);
 }
@@ -146,8 +147,9 @@ static void first_stage(struct best *best, const void *const *contents, size_t c
     int32_t slots = 0;
     best->rough_filled = 0;
     for (size_t c = 0; c < count; c++) {
-        if (c % TOUCHED == 0)
-            scorer_touch(contents + c, count - c < TOUCHED ? count - c : TOUCHED, bytes);
+        const size_t next = c + (c ? TOUCHED : 0);
+        if (c % TOUCHED == 0 && next < count)
+            scorer_touch(contents + next, count - next < TOUCHED ? count - next : TOUCHED, bytes);
         estimate(best, 0, c, best->products + (size_t)slots * best->product_size, contents[c],
             c + 1 < count ? contents[c + 1] : NULL);
         heap_add(best->rough_heap, &best->rough_filled, best->k, best->rough[c]);
@@ -216,7 +218,8 @@ size_t scorer_best(const struct scorer *scorer, float *scores, unsigned char *ke
     const void *const *contents, size_t count, size_t k, float floor, void *scratch)
 {
     /* Among half of all, int8 finds nothing to exclude. */
-    const bool search = scorer->exact && scorer->rough->kernel->bounder && (k < count / 2 || floor > -INFINITY);
+    const bool search =
+        scorer->exact && scorer->rough->kernel->bounder && (k < count / 2 || floor > -INFINITY);
     if (!search) {
         scorer_run(scorer, scores, &user, 1, contents, count);
         memset(kept, 1, count);

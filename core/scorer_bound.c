@@ -55,6 +55,7 @@
 #include "core/scorer_int.h"
 
 #include <math.h>
+#include <string.h>
 
 static const double UNIT = 0x1p-24, UP = 1 + 0x1p-18; /* UP: rounds a norm up, and more */
 static const float TINY = 1e-18F, HUGE_REACH = 1e9F, HUGE_TOP = 1e12F;
@@ -78,8 +79,9 @@ void scorer_bound_content(
     const struct scorer *rough, float *norms, const void *content, const float *b, const float *gate)
 {
     const float *scales = scorer_row_scales(rough, content);
-    const size_t d = rough->d, rows = 2 * rough->n;
-    for (size_t r = 0; r < rows; r++) {
+    const size_t d = rough->d, padded = scorer_norms(rough->n);
+    memset(norms, 0, 4 * padded * sizeof *norms);
+    for (size_t r = 0; r < 2 * rough->n; r++) {
         size_t stride;
         const uint32_t *units = (const uint32_t *)content + scorer_row(rough, r, &stride);
         const float *row = (r % 2 ? gate : b) + r / 2 * d;
@@ -90,8 +92,9 @@ void scorer_bound_content(
             whole += x * x;
             known += q * q;
         }
-        norms[r] = norm_up(left);
-        norms[rows + r] = norm_up(whole > known || isnan(whole) ? whole : known);
+        float *at = norms + r % 2 * 2 * padded + r / 2;
+        at[0] = norm_up(left);
+        at[padded] = norm_up(whole > known || isnan(whole) ? whole : known);
     }
 }
 
@@ -120,7 +123,7 @@ static float user_left(const struct scorer *rough, float *left, const void *hi, 
 /* ---- H ---- */
 
 /* What is squared at a time. H's largest eigenvalue is at most the sum of those of its diagonal blocks. */
-enum { BLOCK = 64, SQUARINGS = 5 };
+enum { BLOCK = 64, SQUARINGS = 7 };
 
 static float dot(const float *x, const float *y, size_t d)
 {
@@ -161,7 +164,7 @@ static double trace_out(float h[BLOCK][BLOCK], size_t count)
     return trace;
 }
 
-/* Not less than the largest eigenvalue: trace(H^32)^(1/32). h is lost. */
+/* Not less than the largest eigenvalue: trace(H^128)^(1/128). h is lost. */
 static double eigenvalue(float h[BLOCK][BLOCK], size_t count)
 {
     float square[BLOCK][BLOCK];
@@ -263,25 +266,36 @@ static float smaller(float x, float y)
     return x < y ? x : y;
 }
 
-void scorer_bound_reach(struct scorer_reach *reach, float *rows, const struct scorer_stage *stage,
+/* Four rows at a time, which the compiler keeps in a vector. */
+static void reach_rows(float *reach, float *sum, float *top, float *crude, const struct scorer_stage *stage,
+    const float *rho, const float *beta, size_t padded)
+{
+    float sums[4] = {0}, tops[4] = {0}, norms[4] = {0};
+    for (size_t j = 0; j < padded; j += 4) {
+        float y[4];
+        for (size_t q = 0; q < 4; q++) {
+            const float e = stage->alpha * rho[j + q], f = stage->phi * beta[j + q];
+            y[q] = sqrtf(e * e + f * f);
+        }
+        for (size_t q = 0; q < 4; q++) {
+            reach[j + q] = y[q];
+            sums[q] += y[q];
+            tops[q] = larger(y[q], tops[q]);
+            norms[q] = larger(beta[j + q], norms[q]);
+        }
+    }
+    *sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    *top = larger(larger(tops[0], tops[1]), larger(tops[2], tops[3]));
+    *crude = stage->crude * larger(larger(norms[0], norms[1]), larger(norms[2], norms[3])) + TINY;
+}
+
+void scorer_bound_reach(struct scorer_reach *reach, float *y, float *z, const struct scorer_stage *stage,
     const float *norms, size_t n)
 {
-    const float *rho = norms, *beta = norms + 2 * n;
-    for (size_t r = 0; r < 2 * n; r++) {
-        const float x = stage->alpha * rho[r], y = stage->phi * beta[r];
-        rows[r] = sqrtf(x * x + y * y);
-    }
-    *reach = (struct scorer_reach){0};
-    for (size_t j = 0; j < 2 * n; j += 2) {
-        reach->similarity_sum += rows[j];
-        reach->similarity_top = larger(reach->similarity_top, rows[j]);
-        reach->similarity_crude = larger(reach->similarity_crude, beta[j]);
-        reach->logit_sum += rows[j + 1];
-        reach->logit_top = larger(reach->logit_top, rows[j + 1]);
-        reach->logit_crude = larger(reach->logit_crude, beta[j + 1]);
-    }
-    reach->similarity_crude = reach->similarity_crude * stage->crude + TINY;
-    reach->logit_crude = reach->logit_crude * stage->crude + TINY;
+    const size_t padded = scorer_norms(n);
+    reach_rows(y, &reach->y_sum, &reach->y_top, &reach->y_crude, stage, norms, norms + padded, padded);
+    reach_rows(z, &reach->z_sum, &reach->z_top, &reach->z_crude, stage, norms + 2 * padded,
+        norms + 3 * padded, padded);
 }
 
 float scorer_bound_upper(const struct scorer_stage *stage, const struct scorer_reach *reach,
@@ -289,30 +303,31 @@ float scorer_bound_upper(const struct scorer_stage *stage, const struct scorer_r
 {
     const float omega = (float)UNIT * (256 + 24 * (float)terms), top = moments->top;
     /* Written so that NaN is not sane, either. */
-    const bool sane = omega < 0.05F && stage->spectral < HUGE_TOP && reach->similarity_sum < HUGE_REACH &&
-                      reach->logit_sum < HUGE_REACH && reach->similarity_crude < HUGE_REACH &&
+    const bool sane = omega < 0.05F && stage->spectral < HUGE_TOP && reach->y_sum < HUGE_REACH &&
+                      reach->z_sum < HUGE_REACH && reach->y_crude < HUGE_REACH &&
                       (top == 0 || (top > 1e-30F && top < HUGE_TOP)) && fabsf(moments->score) <= 2 * top;
     if (!sane)
         return INFINITY;
-    const float spectral = stage->spectral, square = spectral * spectral;
-    const float y = stage->longest * reach->similarity_top, z = stage->longest * reach->logit_top;
-    const float y_crude = reach->similarity_crude, z_crude = reach->logit_crude;
-    const float positive = moments->positive, spread = 2 * positive + omega; /* sum |c|, as sum c is nearly 0 */
-
-    const float shift = smaller(spectral * sqrtf(reach->logit_sum * moments->weights_z), z) + z_crude;
+    const float lambda = stage->spectral * stage->spectral;
+    const float y = stage->longest * reach->y_top, z = stage->longest * reach->z_top;
+    const float y_crude = reach->y_crude, z_crude = reach->z_crude;
+    const float positive = moments->positive,
+                spread = 2 * positive + omega; /* sum |c|, as sum c is nearly 0 */
+    const float shift = sqrtf(smaller(lambda * reach->z_sum * moments->weights_z, z * z)) + z_crude;
     const float x = z + z_crude + shift;
     if (!(x < 1.5F))
         return INFINITY;
-    const float first =
-        smaller(spectral * sqrtf(reach->similarity_sum * moments->weights_y), y) + y_crude +
-        top * (smaller(spectral * sqrtf(reach->logit_sum * moments->spread_z), z * spread) + z_crude * spread);
-    const float mean_d = sqrtf(smaller(square * moments->weights_zz, z * z)) + z_crude;
-    const float mean_e = sqrtf(smaller(square * moments->weights_yy, y * y)) + y_crude;
+    const float sum_e = sqrtf(smaller(lambda * reach->y_sum * moments->weights_y, y * y)) + y_crude;
+    const float sum_cd =
+        sqrtf(smaller(lambda * reach->z_sum * moments->spread_z, z * z * spread * spread)) + z_crude * spread;
+    const float first = sum_e + top * sum_cd;
+    const float mean_d = sqrtf(smaller(lambda * moments->weights_zz, z * z)) + z_crude;
+    const float mean_e = sqrtf(smaller(lambda * moments->weights_yy, y * y)) + y_crude;
     const float second = mean_d * mean_e / (1 - x / 2);
-    const float mean_kd = sqrtf(smaller(square * moments->positive_zz, z * z * positive)) +
+    const float mean_cd = sqrtf(smaller(lambda * moments->positive_zz, z * z * positive)) +
                           (z_crude + shift) * sqrtf(positive);
-    const float third = top * mean_kd * mean_kd / (2 * (1 - x / 3));
-    const float upper = moments->score + (first + second + third) * (1 + 2 * omega) +
-                        omega * (4 * top + y + y_crude);
+    const float third = top * mean_cd * mean_cd / (2 * (1 - x / 3));
+    const float upper =
+        moments->score + (first + second + third) * (1 + 2 * omega) + omega * (4 * top + y + y_crude);
     return upper < HUGE_TOP ? upper : INFINITY;
 }
