@@ -324,8 +324,8 @@ float scorer_bound_upper(const struct scorer_stage *stage, const struct scorer_r
     const float mean_d = sqrtf(smaller(lambda * moments->weights_zz, z * z)) + z_crude;
     const float mean_e = sqrtf(smaller(lambda * moments->weights_yy, y * y)) + y_crude;
     const float second = mean_d * mean_e / (1 - x / 2);
-    const float mean_cd = sqrtf(smaller(lambda * moments->positive_zz, z * z * positive)) +
-                          (z_crude + shift) * sqrtf(positive);
+    const float mean_cd =
+        sqrtf(smaller(lambda * moments->positive_zz, z * z * positive)) + (z_crude + shift) * sqrtf(positive);
     const float third = top * mean_cd * mean_cd / (2 * (1 - x / 3));
     const float upper =
         moments->score + (first + second + third) * (1 + 2 * omega) + omega * (4 * top + y + y_crude);

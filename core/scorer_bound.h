@@ -32,6 +32,7 @@ static inline size_t scorer_norms(size_t n)
 struct scorer_moments {
     float score;       /* sum of p K */
     float top;         /* largest |K| */
+    float total;       /* sum of the weights before they are divided by it */
     float positive;    /* sum of max(c, 0) */
     float weights_y;   /* sum of y_j p^2 */
     float weights_z;   /* sum of z_j p^2 */
@@ -46,9 +47,12 @@ struct scorer_bounder {
     /* products[2n][lanes], K_j and L_j in turn, set or added to; `ahead` is fetched into the cache unless NULL. */
     void (*products)(const struct scorer *rough, float *products, bool add, const void *user,
         const void *content, const char *ahead);
-    /* weights: room for n x lanes floats. y, z: the reaches of B's and G's rows. */
-    void (*moments)(const struct scorer *rough, struct scorer_moments *moments, float *weights,
-        const float *products, const void *user, const float *y, const float *z);
+    /* score, top and total of the moments; weights: room for n x lanes floats, aligned to 64. */
+    void (*weigh)(const struct scorer *rough, struct scorer_moments *moments, float *weights,
+        const float *products, const void *user);
+    /* The other moments. y, z: the reaches of B's and G's rows. */
+    void (*moments)(const struct scorer *rough, struct scorer_moments *moments, const float *weights,
+        const float *products, const float *y, const float *z);
 };
 
 /* hi: where A is packed by `rough`; rest: where the rest is; left: room for m x d floats. */

@@ -119,8 +119,8 @@ TILE_INLINE vec bound_each(const vec x[4], bound_operation *operation)
     return bound_all(four, operation, 4);
 }
 
-/* Weights that are not yet divided by their sum, which is returned; score and top. */
-TILE_INLINE float bound_weigh(struct scorer_moments *moments, vec *weights, const vec *products, size_t n,
+/* Weights that are not yet divided by their sum; score, top and total. */
+TILE_INLINE void bound_weigh(struct scorer_moments *moments, vec *weights, const vec *products, size_t n,
     size_t vecs, size_t stride, const struct scorer_lanes *constants)
 {
     vec most = products[stride], largest = vec_all(0);
@@ -144,18 +144,16 @@ TILE_INLINE float bound_weigh(struct scorer_moments *moments, vec *weights, cons
             weights[j * stride + v] = weight;
         }
     }
-    const float total = bound_all(sum, bound_add, 1)[0];
-    moments->score = bound_all(weighted, bound_add, 1)[0] / total;
+    moments->total = bound_all(sum, bound_add, 1)[0];
+    moments->score = bound_all(weighted, bound_add, 1)[0] / moments->total;
     moments->top = bound_all(largest, vec_max, 1)[0];
-    return total;
 }
 
-TILE_INLINE void bound_moments(struct scorer_moments *moments, vec *weights, const vec *products, size_t n,
-    size_t vecs, size_t stride, const struct scorer_lanes *constants, const float *y, const float *z)
+TILE_INLINE void bound_moments(struct scorer_moments *moments, const vec *weights, const vec *products,
+    size_t n, size_t vecs, size_t stride, const float *y, const float *z)
 {
     enum { POSITIVE, WEIGHTS_Y, WEIGHTS_Z, SPREAD_Z };
-    const float total = bound_weigh(moments, weights, products, n, vecs, stride, constants);
-    const vec share = vec_all(1 / total), score = vec_all(moments->score),
+    const vec share = vec_all(1 / moments->total), score = vec_all(moments->score),
               unit = vec_all(moments->top > 0 ? 1 / moments->top : 0), zero = vec_all(0);
     vec sums[4] = {zero, zero, zero, zero};
     float weights_yy = 0, weights_zz = 0, positive_zz = 0;
@@ -200,26 +198,37 @@ TILE_INLINE void bound_moments(struct scorer_moments *moments, vec *weights, con
     moments->positive_zz = positive_zz;
 }
 
-/* The struct to put into the table of kernels. The usual m gets loops whose length the compiler knows. */
+/* The struct to put into the table of kernels. The usual m and n get loops whose length the compiler knows. */
 #define TILE_BOUNDER(name, mac)                                                                              \
     static void name##_products(const struct scorer *rough, float *products, bool add, const void *user,     \
         const void *content, const char *ahead)                                                              \
     {                                                                                                        \
         bound_products(rough, products, add, user, content, ahead, mac);                                     \
     }                                                                                                        \
-    static void name##_moments(const struct scorer *rough, struct scorer_moments *moments, float *weights,   \
-        const float *products, const void *user, const float *y, const float *z)                             \
+    static void name##_weigh(const struct scorer *rough, struct scorer_moments *moments, float *weights,     \
+        const float *products, const void *user)                                                             \
     {                                                                                                        \
         enum { VECS = SCORER_LANES / VEC_LANES };                                                            \
         const struct scorer_lanes *constants = scorer_user_lanes(rough, user);                               \
         vec *w = (vec *)weights;                                                                             \
         const vec *x = (const vec *)products;                                                                \
         if (rough->m == SCORER_LANES && rough->n == 4)                                                       \
-            bound_moments(moments, w, x, 4, VECS, VECS, constants, y, z);                                    \
+            bound_weigh(moments, w, x, 4, VECS, VECS, constants);                                            \
         else                                                                                                 \
-            bound_moments(moments, w, x, rough->n, (rough->m - 1) / VEC_LANES + 1, rough->panels * VECS,     \
-                constants, y, z);                                                                            \
+            bound_weigh(                                                                                     \
+                moments, w, x, rough->n, (rough->m - 1) / VEC_LANES + 1, rough->panels * VECS, constants);   \
     }                                                                                                        \
-    static const struct scorer_bounder name = {name##_products, name##_moments};
+    static void name##_moments(const struct scorer *rough, struct scorer_moments *moments,                   \
+        const float *weights, const float *products, const float *y, const float *z)                         \
+    {                                                                                                        \
+        enum { VECS = SCORER_LANES / VEC_LANES };                                                            \
+        const vec *w = (const vec *)weights, *x = (const vec *)products;                                     \
+        if (rough->m == SCORER_LANES && rough->n == 4)                                                       \
+            bound_moments(moments, w, x, 4, VECS, VECS, y, z);                                               \
+        else                                                                                                 \
+            bound_moments(                                                                                   \
+                moments, w, x, rough->n, (rough->m - 1) / VEC_LANES + 1, rough->panels * VECS, y, z);        \
+    }                                                                                                        \
+    static const struct scorer_bounder name = {name##_products, name##_weigh, name##_moments};
 
 #endif

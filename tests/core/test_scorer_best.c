@@ -265,7 +265,8 @@ static size_t below(struct pool *p, double *nearest)
             struct scorer_moments moments;
             bounder->products(rough, products, s > 0, user, p->contents[c], NULL);
             scorer_bound_reach(&reach, y, z, stage, scorer_both_norms(p->scorer, p->contents[c]), p->n);
-            bounder->moments(rough, &moments, weights, products, user, y, z);
+            bounder->weigh(rough, &moments, weights, products, user);
+            bounder->moments(rough, &moments, weights, products, y, z);
             const float upper = scorer_bound_upper(stage, &reach, &moments, p->m * p->n);
             if (!(upper < INFINITY))
                 continue;
