@@ -27,16 +27,16 @@ static inline size_t scorer_norms(size_t n)
     return (n + 3) / 4 * 4;
 }
 
-/* Sums of one pair (user, content) in the paper's letters: K, L similarities and logits from int8, p = softmax(L),
+/* Sums of one pair (user, content) in the letters of core/scorer_bound.c: K, L similarities and logits from int8, p = softmax(L),
  * c = p (K - score) / top; y_j, z_j the reaches of B_j and G_j. */
 struct scorer_moments {
     float score;       /* sum of p K */
     float top;         /* largest |K| */
     float total;       /* sum of the weights before they are divided by it */
     float positive;    /* sum of max(c, 0) */
-    float weights_y;   /* sum of y_j p^2 */
-    float weights_z;   /* sum of z_j p^2 */
-    float spread_z;    /* sum of z_j c^2 */
+    float weights_y;   /* sum over j of y_j |p_j| */
+    float weights_z;   /* sum over j of z_j |p_j| */
+    float spread_z;    /* sum over j of z_j |c_j| */
     float weights_yy;  /* sum over j of y_j^2 max_i p */
     float weights_zz;  /* sum over j of z_j^2 max_i p */
     float positive_zz; /* sum over j of z_j^2 max_i max(c, 0) */

@@ -5,6 +5,8 @@
 #include "core/scorer_bound.h"
 #include "core/scorer_tile.h"
 
+#include <math.h>
+
 /* ---- products ---- */
 
 TILE_INLINE void bound_tile(float *to, size_t lanes, bool add, const struct tile_source *source, int pairs,
@@ -149,53 +151,77 @@ TILE_INLINE void bound_weigh(struct scorer_moments *moments, vec *weights, const
     moments->top = bound_all(largest, vec_max, 1)[0];
 }
 
+/* Lanes 0 to 3, and what is done with them. */
+typedef float bound_four __attribute__((vector_size(16), may_alias));
+
+TILE_INLINE bound_four bound_low(vec x)
+{
+#if TILE_BYTES == 64
+    return (bound_four)_mm512_castps512_ps128((__m512)x);
+#elif TILE_BYTES == 32
+    return (bound_four)_mm256_castps256_ps128((__m256)x);
+#else
+    return (bound_four)x;
+#endif
+}
+
+TILE_INLINE bound_four bound_root(bound_four x)
+{
+#if defined __SSE2__
+    return (bound_four)_mm_sqrt_ps((__m128)x);
+#else
+    return (bound_four){sqrtf(x[0]), sqrtf(x[1]), sqrtf(x[2]), sqrtf(x[3])};
+#endif
+}
+
+TILE_INLINE float bound_sum(bound_four x)
+{
+    return (x[0] + x[1]) + (x[2] + x[3]);
+}
+
 TILE_INLINE void bound_moments(struct scorer_moments *moments, const vec *weights, const vec *products,
     size_t n, size_t vecs, size_t stride, const float *y, const float *z)
 {
-    enum { POSITIVE, WEIGHTS_Y, WEIGHTS_Z, SPREAD_Z };
     const vec share = vec_all(1 / moments->total), score = vec_all(moments->score),
               unit = vec_all(moments->top > 0 ? 1 / moments->top : 0), zero = vec_all(0);
-    vec sums[4] = {zero, zero, zero, zero};
-    float weights_yy = 0, weights_zz = 0, positive_zz = 0;
-    for (size_t from = 0; from < n;
-         from += 4) { /* four pairs whose largest elements are looked for together */
-        vec most[4] = {zero, zero, zero, zero}, most_positive[4] = {zero, zero, zero, zero};
+    vec positive = zero;
+    bound_four weights_y = {0}, weights_z = {0}, spread_z = {0}, weights_yy = {0}, weights_zz = {0},
+               positive_zz = {0};
+    for (size_t from = 0; from < n; from += 4) { /* four pairs, whose lanes are brought together at once */
+        vec squares[4] = {zero, zero, zero, zero}, spreads[4] = {zero, zero, zero, zero},
+            most[4] = {zero, zero, zero, zero}, most_positive[4] = {zero, zero, zero, zero};
         const size_t here = n - from < 4 ? n - from : 4;
         TILE_UNROLL
         for (size_t q = 0; q < here; q++) {
-            const size_t j = from + q;
-            const vec *k = products + 2 * j * stride;
-            vec squares = zero, spread = zero;
+            const vec *k = products + 2 * (from + q) * stride, *w = weights + (from + q) * stride;
             for (size_t v = 0; v < vecs; v++) {
-                const vec p = weights[j * stride + v] * share, c = p * ((k[v] - score) * unit),
-                          above = vec_max(c, zero);
-                squares = vec_muladd(p, p, squares);
-                spread = vec_muladd(c, c, spread);
-                sums[POSITIVE] += above;
+                const vec p = w[v] * share, c = p * ((k[v] - score) * unit), above = vec_max(c, zero);
+                squares[q] = vec_muladd(p, p, squares[q]);
+                spreads[q] = vec_muladd(c, c, spreads[q]);
                 most[q] = vec_max(most[q], p);
                 most_positive[q] = vec_max(most_positive[q], above);
+                positive += above;
             }
-            sums[WEIGHTS_Y] = vec_muladd(squares, vec_all(y[j]), sums[WEIGHTS_Y]);
-            sums[WEIGHTS_Z] = vec_muladd(squares, vec_all(z[j]), sums[WEIGHTS_Z]);
-            sums[SPREAD_Z] = vec_muladd(spread, vec_all(z[j]), sums[SPREAD_Z]);
         }
-        const vec p = bound_each(most, vec_max), c = bound_each(most_positive, vec_max);
-        TILE_UNROLL
-        for (size_t q = 0; q < here; q++) {
-            const float yy = y[from + q] * y[from + q], zz = z[from + q] * z[from + q];
-            weights_yy += yy * p[q];
-            weights_zz += zz * p[q];
-            positive_zz += zz * c[q];
-        }
+        const bound_four yj = *(const bound_four *)(y + from), zj = *(const bound_four *)(z + from);
+        const bound_four p = bound_root(bound_low(bound_each(squares, bound_add)));
+        const bound_four c = bound_root(bound_low(bound_each(spreads, bound_add)));
+        const bound_four p_most = bound_low(bound_each(most, vec_max));
+        const bound_four c_most = bound_low(bound_each(most_positive, vec_max));
+        weights_y += yj * p;
+        weights_z += zj * p;
+        spread_z += zj * c;
+        weights_yy += yj * yj * p_most;
+        weights_zz += zj * zj * p_most;
+        positive_zz += zj * zj * c_most;
     }
-    const vec each = bound_each(sums, bound_add);
-    moments->positive = each[POSITIVE];
-    moments->weights_y = each[WEIGHTS_Y];
-    moments->weights_z = each[WEIGHTS_Z];
-    moments->spread_z = each[SPREAD_Z];
-    moments->weights_yy = weights_yy;
-    moments->weights_zz = weights_zz;
-    moments->positive_zz = positive_zz;
+    moments->positive = bound_all(positive, bound_add, 1)[0];
+    moments->weights_y = bound_sum(weights_y);
+    moments->weights_z = bound_sum(weights_z);
+    moments->spread_z = bound_sum(spread_z);
+    moments->weights_yy = bound_sum(weights_yy);
+    moments->weights_zz = bound_sum(weights_zz);
+    moments->positive_zz = bound_sum(positive_zz);
 }
 
 /* The struct to put into the table of kernels. The usual m and n get loops whose length the compiler knows. */
