@@ -26,7 +26,8 @@
 struct config {
     struct {
         char listen[CONFIG_STRING_MAX]; /* ADDR:PORT, [IPv6]:PORT; port 0 lets the system choose */
-        long workers;                   /* 0: one a core */
+        long workers;                   /* that rank; 0: one a core */
+        long io_threads;                /* that read requests and send answers */
         long connections_max, body_max_bytes, header_max_bytes;
         long idle_timeout_ms, shutdown_timeout_ms;
     } server;
@@ -35,12 +36,18 @@ struct config {
         bool default_user;              /* rank unknown users with the generation's default user, else 404 */
     } rank;
     struct {
+        char dtype[CONFIG_STRING_MAX];  /* one of scorer_dtype_name() */
+        char kernel[CONFIG_STRING_MAX]; /* auto, or one of core/scorer.h's */
+    } scoring;
+    struct {
         char url[CONFIG_STRING_MAX], prefix[CONFIG_STRING_MAX], password_file[CONFIG_STRING_MAX];
+        long connections; /* that bring what is not in memory */
         long connect_timeout_ms, command_timeout_ms, retry_min_ms, retry_max_ms;
         long poll_ms; /* how often the live pointer is read */
     } store;
     struct {
         long limit_bytes; /* of the hot memory: matrices kept ready for scoring */
+        bool preload;     /* fill it before a generation is served */
     } memory;
     struct {
         char level[CONFIG_STRING_MAX]; /* debug, info, warn, error */

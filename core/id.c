@@ -47,7 +47,10 @@ int id_check(const char *id, size_t len, struct err *err)
         return err_set(err, ERR_INVALID, "an id must not be empty");
     if (len > ID_MAX)
         return err_set(err, ERR_INVALID, "an id has %zu bytes; at most %d are allowed", len, ID_MAX);
-    for (size_t i = 0; i < len; i++) {
+    const size_t plain = id_plain_span(id, len);
+    if (plain == len)
+        return 0;
+    for (size_t i = plain; i < len; i++) {
         const unsigned char c = (unsigned char)id[i];
         if (c <= ' ' || c == 0x7F)
             return err_set(err, ERR_INVALID,
@@ -55,7 +58,7 @@ int id_check(const char *id, size_t len, struct err *err)
                 "characters are not allowed",
                 c, i);
     }
-    if (!utf8_valid(id, len))
+    if (!utf8_valid(id + plain, len - plain))
         return err_set(err, ERR_INVALID, "an id is not valid UTF-8");
     return 0;
 }

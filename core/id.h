@@ -4,9 +4,11 @@
 
 #include "core/err.h"
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define ID_MAX 512 /* bytes */
 
@@ -16,6 +18,47 @@ bool utf8_valid(const char *text, size_t len);
 /* An id is 1 to ID_MAX bytes of UTF-8 without white space and control characters: histories and impressions
  * are separated by spaces, and ids are part of store keys and log lines. ERR_INVALID says what is wrong. */
 int id_check(const char *id, size_t len, struct err *err);
+
+/* Plain bytes are visible ASCII but for the quote and the backslash: what ordinary ids are made of. 1 to ID_MAX
+ * of them are an id, and stand in JSON as they are; whatever else wants a closer look.
+ *
+ * Marks the bytes of a word (the first is the lowest) that are not plain with their high bit. The lowest mark is
+ * right; a borrow or a carry can only add marks above one. A byte below 0x80 gets one from the subtraction if it
+ * is at most ' ', from the addition if it is DEL, and from the last two if the exclusive or left 0 of it. */
+static inline uint64_t id_not_plain(uint64_t word)
+{
+    const uint64_t ones = 0x0101010101010101u;
+    return (word | (word - '!' * ones) | (word + ones) | ((word ^ '"' * ones) - ones) |
+               ((word ^ '\\' * ones) - ones)) &
+           0x80 * ones;
+}
+
+/* 1 to 7 bytes in a word, zeros (which are not plain) above them, and no byte read beyond them. */
+static inline uint64_t id_short_word(const char *text, size_t len)
+{
+    const unsigned char *bytes = (const unsigned char *)text;
+    if (len < 4)
+        return bytes[0] | (uint64_t)bytes[len / 2] << len / 2 * 8 | (uint64_t)bytes[len - 1] << (len - 1) * 8;
+    uint32_t first, last;
+    memcpy(&first, text, sizeof first);
+    memcpy(&last, text + len - sizeof last, sizeof last);
+    return le32toh(first) | (uint64_t)le32toh(last) << (len - sizeof last) * 8;
+}
+
+/* How many bytes at the beginning of text[0..len) are plain. */
+static inline size_t id_plain_span(const char *text, size_t len)
+{
+    size_t at = 0;
+    for (uint64_t word, marks; len - at >= sizeof word; at += sizeof word) {
+        memcpy(&word, text + at, sizeof word);
+        marks = id_not_plain(le64toh(word));
+        if (marks)
+            return at + (size_t)__builtin_ctzll(marks) / 8;
+    }
+    if (at == len)
+        return len;
+    return at + (size_t)__builtin_ctzll(id_not_plain(id_short_word(text + at, len - at))) / 8;
+}
 
 /* Ids in the order they were added, each with its index 0, 1, ... Owns copies of the ids.
  * Zero-initialised is empty and valid. Any number of threads may call id_map_find at once; none while one

@@ -1,21 +1,40 @@
-/* All content ids of one generation: read from the store once, by the first request that ranks the whole
- * catalogue, and kept in the order of their bytes, so that ties come out the same every time. */
+/* All content ids of a generation in the order of their bytes, so that ties come out the same every time. A catalogue
+ * does not change: when contents come or go a new one takes its place, and whoever holds the old one finishes with it. */
 #ifndef EMBSUM_SERVER_CATALOGUE_H
 #define EMBSUM_SERVER_CATALOGUE_H
 
 #include "core/err.h"
 #include "store/store.h"
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
-struct catalogue;
+struct catalogue {
+    atomic_size_t holders;
+    size_t count;
+    struct store_id *ids;
+    uint64_t *hashes; /* of hot_hash */
+    char *bytes;      /* of the ids */
+};
 
-int catalogue_new(struct catalogue **out, struct err *err);
-void catalogue_free(struct catalogue *catalogue); /* NULL is allowed */
+/* Read the ids of a kind (users or contents) from the store. */
+int catalogue_read(struct catalogue **out, struct store_link *link, const char *generation,
+    enum store_kind kind, struct err *err);
 
-/* *ids is owned by the catalogue. A failed reading is tried again by the next caller; callers at the same
- * time wait for one reading. */
-int catalogue_get(struct catalogue *catalogue, struct store_link *link, const char *generation,
-    const struct store_id **ids, size_t *count, struct err *err);
+/* An id that came (here) or went. */
+struct catalogue_change {
+    struct store_id id;
+    bool here;
+};
+
+/* The catalogue after changes, of which there is at most one an id; they are sorted in place. */
+int catalogue_apply(struct catalogue **out, const struct catalogue *old, struct catalogue_change *changes,
+    size_t count, struct err *err);
+
+ptrdiff_t catalogue_find(const struct catalogue *catalogue, const struct store_id *id); /* its index, or -1 */
+void catalogue_hold(struct catalogue *catalogue);
+void catalogue_release(struct catalogue *catalogue); /* NULL is allowed */
 
 #endif

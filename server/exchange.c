@@ -13,7 +13,7 @@ static void exchange_free(struct exchange *exchange)
 {
     writer_done(&exchange->target);
     writer_done(&exchange->body);
-    writer_done(&exchange->response.body);
+    writer_done(&exchange->call.response.body);
     free(exchange);
 }
 
@@ -42,9 +42,9 @@ void exchange_give(struct exchange_pool *pool, struct exchange *exchange)
         return;
     }
     const struct writer target = trimmed(exchange->target), body = trimmed(exchange->body);
-    const struct writer answer = trimmed(exchange->response.body);
+    const struct writer answer = trimmed(exchange->call.response.body);
     *exchange = (struct exchange){.next = pool->spare, .target = target, .body = body};
-    exchange->response.body = answer;
+    exchange->call.response.body = answer;
     pool->spare = exchange;
     pool->count++;
 }
@@ -90,7 +90,7 @@ bool exchange_begin(struct exchange *exchange, const char *version, size_t heade
 {
     exchange->begun = true;
     exchange->since_ms = clock_ms();
-    http_response_reset(&exchange->response);
+    http_response_reset(&exchange->call.response);
     if (exchange->wanted_id && http_id_valid(exchange->wanted_id))
         memcpy(exchange->id, exchange->wanted_id, strlen(exchange->wanted_id) + 1);
     else
@@ -141,7 +141,7 @@ static char *find_path(char *target)
     return path;
 }
 
-bool exchange_finish(struct exchange *exchange, const char *method, struct http_request *out)
+bool exchange_finish(struct exchange *exchange, const char *method)
 {
     if (exchange->refusal)
         return false;
@@ -150,7 +150,8 @@ bool exchange_finish(struct exchange *exchange, const char *method, struct http_
     char *path = find_path(exchange->target.data), *query = strchr(path, '?');
     if (query)
         *query++ = '\0';
-    *out = (struct http_request){
+    exchange->call.since_ns = clock_ns();
+    exchange->call.request = (struct http_request){
         .method = method,
         .path = path,
         .query = query,
@@ -166,5 +167,5 @@ bool exchange_finish(struct exchange *exchange, const char *method, struct http_
 void exchange_refuse(struct exchange *exchange)
 {
     const struct http_request request = {.id = exchange->id};
-    http_fail(&exchange->response, &request, exchange->refusal, exchange->message);
+    http_fail(&exchange->call.response, &request, exchange->refusal, exchange->message);
 }

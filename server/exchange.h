@@ -17,9 +17,10 @@ struct exchange_limits {
 
 struct exchange {
     struct exchange *next; /* of the spare ones */
-    void *owner;           /* whoever takes it from the pool leaves its own word here */
-    bool begun;            /* the head is complete */
-    unsigned refusal;      /* a status, once it is known that the request is refused; 0 so far */
+    void *owner;           /* whoever takes it from the pool leaves two words of its own here */
+    void *connection;
+    bool begun;       /* the head is complete */
+    unsigned refusal; /* a status, once it is known that the request is refused; 0 so far */
     const char *message;
     char id[HTTP_ID_MAX + 1];
 
@@ -30,7 +31,8 @@ struct exchange {
     size_t received; /* bytes of the body, kept or not */
     uint64_t since_ms;
 
-    struct http_response response;
+    struct http_call call;
+    bool answered; /* the response is complete */
 };
 
 /* Exchanges that one thread uses again and again, with their buffers. Zero-initialised is empty and valid. */
@@ -53,8 +55,8 @@ bool exchange_begin(struct exchange *exchange, const char *version, size_t heade
 bool exchange_receive(
     struct exchange *exchange, const char *data, size_t len, const struct exchange_limits *limits);
 
-/* The request is complete. False: refused; else *out points into the exchange. */
-bool exchange_finish(struct exchange *exchange, const char *method, struct http_request *out);
+/* The request is complete. False: refused; else call.request is filled in and points into the exchange. */
+bool exchange_finish(struct exchange *exchange, const char *method);
 
 /* Make the response that of the refusal. */
 void exchange_refuse(struct exchange *exchange);

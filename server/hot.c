@@ -1,307 +1,305 @@
-/* One lock around the index, held for a few nanoseconds a look-up; the blocks themselves are pinned by a
- * count and read outside it. Copying under the lock was rejected: a block of 16 KB takes a microsecond to
- * copy, and two workers that rank 1,000 candidates each would mostly wait for each other. */
-#include "server/hot.h"
+/* Why a lock for readers was rejected, although it would be held for nanoseconds: two workers that look up 1,000 ids
+ * each pass the line with the lock, and lines with counts of who reads what, to and fro between their cores for each
+ * id. With epochs a reader writes one line of its own, twice a request. */
+#include "server/hot_int.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <time.h>
 #include <xxhash.h>
 
-#define SLAB_BYTES ((size_t)2 << 20) /* of a slab, unless one block is larger */
-#define ALIGN ((size_t)64)           /* of a block: a cache line, and the widest vector register */
-#define LOOKUPS 64                   /* at a time under the lock */
+/* ---- the hash ---- */
 
-struct hot_entry {
-    char *id; /* malloc'ed; NULL while the entry is free or being filled */
-    uint32_t id_len;
-    uint32_t next_free; /* index + 1 */
-    uint64_t hash;
-    atomic_uint pins;
-    bool asked; /* since the hand last passed */
-};
+/* Of the process and not of a struct hot, so that an id that is looked up in two of them is hashed once. Written
+ * before main and never again. */
+static uint64_t hash_seed;
 
-struct hot {
-    size_t block_floats; /* 2 n d */
-    size_t block_stride; /* floats from one block to the next */
-    size_t slab_blocks;  /* blocks a slab */
-    size_t limit_bytes, capacity;
-    pthread_mutex_t lock; /* over all that follows, but for the blocks' floats and the pins */
-    float **slabs;
-    size_t slab_count;
-    struct hot_entry *entries;
-    size_t created;     /* entries that have ever been in use: the first ones */
-    uint32_t free_list; /* index + 1 */
-    uint32_t *index;    /* open addressing: entry + 1, or 0 */
-    size_t index_mask;
-    size_t hand;
-    size_t count, id_bytes;
-    uint64_t hits, misses, evictions;
-};
-
-/* What malloc really takes for an id, near enough. */
-static size_t id_cost(size_t len)
+__attribute__((constructor)) static void draw_hash_seed(void)
 {
-    return (len + 1 + 8 + 15) / 16 * 16;
+    if (getrandom(&hash_seed, sizeof hash_seed, 0) == sizeof hash_seed)
+        return;
+    /* A kernel or a sandbox without getrandom: what is harder to guess than nothing. */
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    hash_seed = (uint64_t)now.tv_nsec * 1000003 + (uint64_t)now.tv_sec + (uintptr_t)&now;
 }
 
-int hot_new(struct hot **out, size_t n, size_t d, size_t limit_bytes, struct err *err)
+uint64_t hot_hash(const char *id, size_t len)
 {
-    size_t floats, bytes;
-    if (__builtin_mul_overflow(n, d, &floats) || __builtin_mul_overflow(floats, 2 * sizeof(float), &bytes) ||
-        bytes > SIZE_MAX / 2)
-        return err_set(err, ERR_INVALID, "a content of %zu x %zu does not fit into memory", n, d);
-    struct hot *hot = calloc(1, sizeof *hot);
+    return XXH3_64bits_withSeed(id, len, hash_seed);
+}
+
+/* ---- life ---- */
+
+/* Small limits get small slabs: a bound of 1 MiB must hold more than nothing. Slabs grow until less than a sixty-fourth
+ * of them is left over behind their last block. */
+static void choose_slabs(struct hot *hot)
+{
+    const size_t most = hot->limit_bytes / 32, unit = most < HOT_HUGE ? HOT_PAGE : HOT_HUGE;
+    const size_t least = most < HOT_HUGE ? most / unit * unit : HOT_HUGE;
+    size_t bytes = (hot->stride + unit - 1) / unit * unit;
+    if (bytes < least)
+        bytes = least;
+    while (bytes % hot->stride > bytes / 64 && bytes + unit <= most)
+        bytes += unit;
+    hot->slab_bytes = bytes;
+    hot->slab_blocks = bytes / hot->stride;
+}
+
+static size_t entries_mapped(const struct hot *hot)
+{
+    return (hot->capacity * sizeof *hot->entries / hot->entry_step + 1) * hot->entry_step;
+}
+
+static int make_hot(struct hot *hot, const struct hot_options *options, struct err *err)
+{
+    hot->block_bytes = options->block_bytes;
+    hot->stride = (options->block_bytes + HOT_LINE - 1) / HOT_LINE * HOT_LINE;
+    hot->limit_bytes = options->limit_bytes;
+    choose_slabs(hot);
+    const size_t slots = 2 * sizeof(*hot->nothing.slots); /* of an entry, at least */
+    hot->capacity = hot->limit_bytes / (hot->stride + sizeof(struct hot_entry) + slots);
+    if (hot->capacity >= UINT32_MAX)
+        hot->capacity = UINT32_MAX - 1;
+    hot->expected = options->expected < hot->capacity ? options->expected : hot->capacity;
+    hot->entry_step = hot->capacity * sizeof(struct hot_entry) < HOT_HUGE ? HOT_PAGE : HOT_HUGE;
+    hot->nothing.slots = &hot->no_slot;
+    atomic_init(&hot->table, &hot->nothing);
+    atomic_init(&hot->epoch, 1);
+    hot->reader_count = options->readers;
+    hot->readers = aligned_alloc(HOT_LINE, (hot->reader_count + 1) * sizeof *hot->readers);
+    hot->entries = hot_map(entries_mapped(hot), NULL);
+    if (!hot->readers || !hot->entries)
+        return err_set(err, ERR_NOMEM, "no memory for %zu entries of the hot memory", hot->capacity);
+    memset(hot->readers, 0, (hot->reader_count + 1) * sizeof *hot->readers);
+    return 0;
+}
+
+int hot_new(struct hot **out, const struct hot_options *options, struct err *err)
+{
+    if (!options->block_bytes || options->block_bytes > SIZE_MAX / 8)
+        return err_set(err, ERR_INVALID, "a block of %zu bytes cannot be kept", options->block_bytes);
+    struct hot *hot = aligned_alloc(alignof(struct hot), sizeof *hot);
     if (!hot)
         return err_set(err, ERR_NOMEM, "no memory for the hot memory");
-    const size_t stride = (bytes + ALIGN - 1) / ALIGN * ALIGN;
-    hot->block_floats = 2 * floats;
-    hot->block_stride = stride / sizeof(float);
-    hot->limit_bytes = limit_bytes;
-    /* Small limits get small slabs: a bound of 1 MB must hold more than nothing. */
-    const size_t slab_bytes = limit_bytes / 8 < SLAB_BYTES ? limit_bytes / 8 : SLAB_BYTES;
-    hot->slab_blocks = slab_bytes > stride ? slab_bytes / stride : 1;
-    /* The index has at most four slots an entry: a power of two at most half full. */
-    const size_t cost = stride + sizeof(struct hot_entry) + 4 * sizeof(uint32_t) + id_cost(1);
-    hot->capacity = limit_bytes / cost < UINT32_MAX / 4 ? limit_bytes / cost : UINT32_MAX / 4;
-    hot->capacity = hot->capacity / hot->slab_blocks * hot->slab_blocks;
-    size_t slots = 2;
-    while (slots < 2 * hot->capacity)
-        slots *= 2;
-    hot->index_mask = slots - 1;
-    /* calloc hands out large arrays as untouched pages, so an empty memory costs next to nothing. */
-    hot->index = calloc(slots, sizeof *hot->index);
-    hot->entries = calloc(hot->capacity + 1, sizeof *hot->entries);
-    hot->slabs = calloc(hot->capacity / hot->slab_blocks + 1, sizeof *hot->slabs);
+    memset(hot, 0, sizeof *hot);
     pthread_mutex_init(&hot->lock, NULL);
-    if (!hot->index || !hot->entries || !hot->slabs) {
+    const int code = make_hot(hot, options, err);
+    if (code < 0) {
         hot_free(hot);
-        return err_set(err, ERR_NOMEM, "no memory for the hot memory's index");
+        return code;
     }
     *out = hot;
     return 0;
+}
+
+static void free_tables(struct hot *hot, struct hot_table *table)
+{
+    while (table) {
+        struct hot_table *next = table->next;
+        hot_table_free(hot, table);
+        table = next;
+    }
 }
 
 void hot_free(struct hot *hot)
 {
     if (!hot)
         return;
-    for (size_t i = 0; hot->slabs && i < hot->slab_count; i++)
-        free(hot->slabs[i]);
-    for (size_t i = 0; hot->entries && i < hot->created; i++)
-        free(hot->entries[i].id);
+    for (size_t i = 0; i < hot->created; i++)
+        if (hot->entries[i].id_len > HOT_ID_INLINE)
+            free(hot->entries[i].id.away);
+    for (size_t i = 0; i < hot->created; i += hot->slab_blocks)
+        hot_unmap(hot->entries[i].block, hot->slab_bytes);
+    free_tables(hot, hot->fresh.tables);
+    free_tables(hot, hot->waiting.tables);
+    hot_table_free(hot, atomic_load(&hot->table));
+    hot_unmap(hot->entries, entries_mapped(hot));
+    free(hot->readers);
     pthread_mutex_destroy(&hot->lock);
-    free(hot->slabs);
-    free(hot->entries);
-    free(hot->index);
     free(hot);
 }
 
-/* ---- all below: under the lock, unless it says otherwise ---- */
+/* ---- readers ---- */
 
-static float *block_of(const struct hot *hot, size_t entry)
+/* The reader writes its epoch and then reads slots; a writer takes an entry out of its slot and then reads the
+ * epochs. In the one order of these accesses either the reader's epoch comes before the writer's look at it, and
+ * the writer leaves the entry alone, or the writer's store to the slot comes before the reader's look at it, and
+ * the reader does not find the entry. Release and acquire would not do: they allow both to look before both have
+ * written. That the epoch may be behind when it is written is harmless, since a smaller one holds back more. */
+void hot_enter(struct hot *hot, size_t reader)
 {
-    return hot->slabs[entry / hot->slab_blocks] + entry % hot->slab_blocks * hot->block_stride;
+    atomic_store(&hot->readers[reader].epoch, atomic_load(&hot->epoch));
 }
 
-static size_t bytes_used(const struct hot *hot)
+/* Release: a writer that sees it has all our reads behind it. */
+void hot_leave(struct hot *hot, size_t reader)
 {
-    return hot->slab_count * hot->slab_blocks * hot->block_stride * sizeof(float) +
-           hot->created * (sizeof(struct hot_entry) + 4 * sizeof(uint32_t)) + hot->id_bytes;
+    atomic_store_explicit(&hot->readers[reader].epoch, 0, memory_order_release);
 }
 
-/* The index slot of an id, or the empty one where it belongs. */
-static size_t find_slot(const struct hot *hot, const struct store_id *id, uint64_t hash)
+/* A group of ids takes its steps side by side: all its slots are asked of memory before one is looked at, then all
+ * its entries. 256 lines of each fit into the first cache. Small groups in a pipeline, one asking ahead while
+ * another is compared, were tried and are slower. */
+enum { GROUP = 256, RETRIES = 4 };
+
+struct group {
+    size_t start, count;
+    uint64_t moves; /* before its slots were read */
+    uint64_t slots[GROUP];
+    uint32_t entries[GROUP]; /* what the index says, or 0 */
+    uint64_t hashes[GROUP];  /* of these entries */
+};
+
+static void read_slots(
+    const struct hot *hot, const struct hot_table *table, struct group *group, const uint64_t *hashes)
 {
-    size_t at = (size_t)hash & hot->index_mask;
-    for (; hot->index[at]; at = (at + 1) & hot->index_mask) {
-        const struct hot_entry *entry = &hot->entries[hot->index[at] - 1];
-        if (entry->hash == hash && entry->id_len == id->len && memcmp(entry->id, id->id, id->len) == 0)
-            break;
+    group->moves = atomic_load(&hot->moves);
+    for (size_t i = 0; i < group->count; i++)
+        __builtin_prefetch(&table->slots[hashes[group->start + i] & table->mask]);
+    for (size_t i = 0; i < group->count; i++)
+        group->slots[i] = atomic_load(&table->slots[hashes[group->start + i] & table->mask]);
+}
+
+/* The first entry whose half of the hash is right: but for one in billions the only one. */
+static uint32_t first_match(const struct hot_table *table, uint64_t slot, uint64_t hash)
+{
+    for (size_t at = hash & table->mask; slot; slot = atomic_load(&table->slots[at])) {
+        if ((slot ^ hash) >> 32 == 0)
+            return (uint32_t)slot;
+        at = (at + 1) & table->mask;
     }
-    return at;
+    return 0;
 }
 
-/* Take an entry out of the index; those behind it move up where that brings them nearer to their place. */
-static void index_remove(struct hot *hot, size_t entry)
+static void read_entries(
+    const struct hot *hot, const struct hot_table *table, struct group *group, const uint64_t *hashes)
 {
-    size_t hole = (size_t)hot->entries[entry].hash & hot->index_mask;
-    while (hot->index[hole] != entry + 1)
-        hole = (hole + 1) & hot->index_mask;
-    for (size_t at = (hole + 1) & hot->index_mask; hot->index[at]; at = (at + 1) & hot->index_mask) {
-        const size_t home = (size_t)hot->entries[hot->index[at] - 1].hash & hot->index_mask;
-        if (((at - home) & hot->index_mask) >= ((at - hole) & hot->index_mask)) {
-            hot->index[hole] = hot->index[at];
-            hole = at;
-        }
+    for (size_t i = 0; i < group->count; i++)
+        group->entries[i] = first_match(table, group->slots[i], hashes[group->start + i]);
+    for (size_t i = 0; i < group->count; i++)
+        __builtin_prefetch(hot->entries + group->entries[i] - (group->entries[i] != 0));
+    for (size_t i = 0; i < group->count; i++)
+        group->hashes[i] = group->entries[i] ? hot_at(hot, group->entries[i])->hash : 0;
+}
+
+/* The rare ways: two ids share half a hash, or slots moved while we looked. To miss what is here is allowed, so a
+ * writer that is put to sleep in the middle holds nobody up. */
+static uint32_t look_again(
+    const struct hot *hot, const struct hot_table *table, const struct store_id *id, uint64_t hash)
+{
+    for (int i = 0; i < RETRIES; i++) {
+        const uint64_t moves = atomic_load(&hot->moves);
+        const uint32_t entry = hot_index_find(hot, table, id, hash);
+        if (entry || (moves % 2 == 0 && atomic_load(&hot->moves) == moves))
+            return entry;
     }
-    hot->index[hole] = 0;
+    return 0;
 }
 
-static void make_free(struct hot *hot, size_t entry)
-{
-    hot->entries[entry].next_free = hot->free_list;
-    hot->free_list = (uint32_t)entry + 1;
-}
-
-static void forget(struct hot *hot, size_t entry)
-{
-    index_remove(hot, entry);
-    hot->id_bytes -= id_cost(hot->entries[entry].id_len);
-    free(hot->entries[entry].id);
-    hot->entries[entry].id = NULL;
-    hot->count--;
-    hot->evictions++;
-    make_free(hot, entry);
-}
-
-/* Forget the first entry that was not asked for since the hand last passed and that nobody reads. Two rounds
- * find one if there is one: the first takes all marks away. */
-static bool evict(struct hot *hot)
-{
-    for (size_t step = 0; step < 2 * hot->created; step++) {
-        const size_t at = hot->hand;
-        struct hot_entry *entry = &hot->entries[at];
-        hot->hand = at + 1 < hot->created ? at + 1 : 0;
-        if (!entry->id || atomic_load_explicit(&entry->pins, memory_order_acquire))
-            continue;
-        if (entry->asked) {
-            entry->asked = false;
-            continue;
-        }
-        forget(hot, at);
-        return true;
-    }
-    return false;
-}
-
-/* One more slab, if the bound allows it. */
-static bool grow(struct hot *hot)
-{
-    const size_t bytes = hot->slab_blocks * hot->block_stride * sizeof(float);
-    const size_t more = bytes + hot->slab_blocks * (sizeof(struct hot_entry) + 4 * sizeof(uint32_t));
-    if (hot->created + hot->slab_blocks > hot->capacity || bytes_used(hot) + more > hot->limit_bytes)
-        return false;
-    float *slab = aligned_alloc(ALIGN, bytes);
-    if (!slab)
-        return false;
-    hot->slabs[hot->slab_count++] = slab;
-    for (size_t i = hot->slab_blocks; i-- > 0;)
-        make_free(hot, hot->created + i);
-    hot->created += hot->slab_blocks;
-    return true;
-}
-
-/* A free entry, pinned and outside the index; or false. */
-static bool take_entry(struct hot *hot, size_t id_len, bool may_evict, size_t *out)
-{
-    while (!hot->free_list || bytes_used(hot) + id_cost(id_len) > hot->limit_bytes)
-        if (hot->free_list || !grow(hot))
-            if (!may_evict || !evict(hot))
-                return false;
-    *out = hot->free_list - 1;
-    hot->free_list = hot->entries[*out].next_free;
-    hot->id_bytes += id_cost(id_len);
-    atomic_store_explicit(&hot->entries[*out].pins, 1, memory_order_relaxed);
-    return true;
-}
-
-/* ---- the public face: takes the lock ---- */
-
-size_t hot_acquire(struct hot *hot, const struct store_id *ids, size_t count, struct hot_ref *refs)
+static size_t compare(struct hot *hot, const struct hot_table *table, const struct group *group,
+    const struct store_id *ids, const uint64_t *hashes, const void **blocks)
 {
     size_t found = 0;
-    uint64_t hashes[LOOKUPS];
-    for (size_t start = 0; start < count; start += LOOKUPS) {
-        const size_t some = count - start < LOOKUPS ? count - start : LOOKUPS;
-        for (size_t i = 0; i < some; i++)
-            hashes[i] = XXH3_64bits(ids[start + i].id, ids[start + i].len);
-        pthread_mutex_lock(&hot->lock);
-        for (size_t i = 0; i < some; i++) {
-            const uint32_t at = hot->index[find_slot(hot, &ids[start + i], hashes[i])];
-            refs[start + i] = (struct hot_ref){NULL, NULL};
-            if (!at)
-                continue;
-            struct hot_entry *entry = &hot->entries[at - 1];
-            entry->asked = true;
-            atomic_fetch_add_explicit(&entry->pins, 1, memory_order_relaxed);
-            refs[start + i] = (struct hot_ref){block_of(hot, at - 1), entry};
-            found++;
-        }
-        pthread_mutex_unlock(&hot->lock);
+    for (size_t i = 0; i < group->count; i++) {
+        const size_t at = group->start + i;
+        uint32_t number = group->entries[i];
+        const bool right =
+            number ? group->hashes[i] == hashes[at] && hot_entry_is(hot_at(hot, number), &ids[at], hashes[at])
+                   : group->moves % 2 == 0 && atomic_load(&hot->moves) == group->moves;
+        if (!right)
+            number = look_again(hot, table, &ids[at], hashes[at]);
+        blocks[at] = NULL;
+        if (!number)
+            continue;
+        struct hot_entry *entry = hot_at(hot, number);
+        if (!atomic_load_explicit(&entry->asked, memory_order_relaxed))
+            atomic_store_explicit(&entry->asked, true, memory_order_relaxed);
+        blocks[at] = entry->block;
+        found++;
     }
-    pthread_mutex_lock(&hot->lock);
-    hot->hits += found;
-    hot->misses += count - found;
-    pthread_mutex_unlock(&hot->lock);
     return found;
 }
 
-static void unpin(struct hot_entry *entry)
+static void count_up(atomic_uint_fast64_t *counter, size_t more)
 {
-    /* Release, so that whoever evicts the entry next has its writes after our reads. */
-    atomic_fetch_sub_explicit(&entry->pins, 1, memory_order_release);
+    const uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, value + more, memory_order_relaxed);
 }
 
-void hot_release(const struct hot_ref *refs, size_t count)
+size_t hot_find(struct hot *hot, size_t reader, const struct store_id *ids, const uint64_t *hashes,
+    size_t count, const void **blocks)
 {
-    for (size_t i = 0; i < count; i++)
-        if (refs[i].entry)
-            unpin(refs[i].entry);
+    const struct hot_table *table = atomic_load(&hot->table);
+    size_t found = 0;
+    for (size_t start = 0; start < count; start += GROUP) {
+        struct group group = {.start = start, .count = count - start < GROUP ? count - start : GROUP};
+        read_slots(hot, table, &group, hashes);
+        read_entries(hot, table, &group, hashes);
+        found += compare(hot, table, &group, ids, hashes, blocks);
+    }
+    count_up(&hot->readers[reader].hits, found);
+    count_up(&hot->readers[reader].misses, count - found);
+    return found;
 }
 
-/* The block is copied outside the lock, into an entry that is not in the index yet. Two threads that put the
- * same id at once both copy; the second finds the first in the index and gives its entry back. */
-bool hot_put(struct hot *hot, const struct store_id *id, const float *block, bool may_evict)
+/* ---- writers ---- */
+
+/* The block is copied under the lock: of two writers that offer versions of one id, the later one's stays. */
+bool hot_put(struct hot *hot, const struct store_id *id, uint64_t hash, const void *block, enum hot_mode mode)
 {
-    const uint64_t hash = XXH3_64bits(id->id, id->len);
-    size_t at = 0;
     pthread_mutex_lock(&hot->lock);
-    const bool here = hot->index[find_slot(hot, id, hash)] != 0;
-    const bool taken = !here && take_entry(hot, id->len, may_evict, &at);
-    float *to = taken ? block_of(hot, at) : NULL;
-    pthread_mutex_unlock(&hot->lock);
-    if (!taken)
-        return here;
-    memcpy(to, block, hot->block_floats * sizeof *block);
-    char *copy = malloc(id->len + 1);
-    if (copy) {
-        memcpy(copy, id->id, id->len);
-        copy[id->len] = '\0';
+    bool kept = mode != HOT_REPLACE && hot_index_find(hot, atomic_load(&hot->table), id, hash);
+    if (!kept) {
+        const uint32_t number = hot_take(hot, id, hash, mode);
+        kept = number != 0;
+        if (number) {
+            struct hot_entry *entry = hot_at(hot, number);
+            memcpy(entry->block, block, hot->block_bytes);
+            entry->state = HOT_HERE;
+            hot->count++;
+            const uint32_t old = hot_index_set(hot, number);
+            if (old)
+                hot_retire(hot, old);
+            hot_top_up(hot);
+        }
     }
-    struct hot_entry *entry = &hot->entries[at];
-    pthread_mutex_lock(&hot->lock);
-    const size_t slot = find_slot(hot, id, hash);
-    if (copy && !hot->index[slot]) {
-        entry->id = copy;
-        entry->id_len = (uint32_t)id->len;
-        entry->hash = hash;
-        entry->asked = false; /* whoever is asked for once must not push out whoever is asked for often */
-        hot->index[slot] = (uint32_t)at + 1;
-        hot->count++;
-        copy = NULL;
-    } else {
-        hot->id_bytes -= id_cost(id->len);
-        make_free(hot, at);
-    }
-    const bool kept = hot->index[slot] != 0;
-    unpin(entry);
     pthread_mutex_unlock(&hot->lock);
-    free(copy);
     return kept;
+}
+
+bool hot_remove(struct hot *hot, const struct store_id *id, uint64_t hash)
+{
+    pthread_mutex_lock(&hot->lock);
+    const uint32_t number = hot_index_find(hot, atomic_load(&hot->table), id, hash);
+    if (number)
+        hot_forget(hot, number);
+    pthread_mutex_unlock(&hot->lock);
+    return number != 0;
+}
+
+bool hot_has(struct hot *hot, const struct store_id *id, uint64_t hash)
+{
+    pthread_mutex_lock(&hot->lock);
+    const bool here = hot_index_find(hot, atomic_load(&hot->table), id, hash) != 0;
+    pthread_mutex_unlock(&hot->lock);
+    return here;
 }
 
 void hot_stats(struct hot *hot, struct hot_stats *out)
 {
+    struct hot_stats stats = {0};
+    for (size_t i = 0; i < hot->reader_count; i++) {
+        stats.hits += atomic_load_explicit(&hot->readers[i].hits, memory_order_relaxed);
+        stats.misses += atomic_load_explicit(&hot->readers[i].misses, memory_order_relaxed);
+    }
     pthread_mutex_lock(&hot->lock);
-    *out = (struct hot_stats){
-        .entries = hot->count,
-        .bytes = bytes_used(hot),
-        .limit_bytes = hot->limit_bytes,
-        .hits = hot->hits,
-        .misses = hot->misses,
-        .evictions = hot->evictions,
-    };
+    stats.entries = hot->count;
+    stats.bytes = hot_bytes(hot);
+    stats.limit_bytes = hot->limit_bytes;
+    stats.evictions = hot->evictions;
+    stats.huge_pages = hot->huge_pages;
     pthread_mutex_unlock(&hot->lock);
+    *out = stats;
 }

@@ -1,16 +1,17 @@
-/* Hot memory: the contents of one generation, ready for scoring, within a bound.
+/* Hot memory: the matrices of one generation and one kind, in the layout that is scored, by id, within a bound.
  *
- * A content's block is 2n x d float32: B over G = gelu(B W_s), see core/score.h. Blocks lie in slabs; when
- * the bound is reached CLOCK chooses whom to forget: each entry asked for since the hand last passed gets a
- * second round.
+ * Blocks lie in slabs; when the bound is reached CLOCK chooses whom to forget: each entry asked for since the hand
+ * last passed gets a second round.
  *
- *     struct hot_ref refs[count];
- *     hot_acquire(hot, ids, count, refs);
- *     ... read refs[i].block, NULL where the content is not here ...
- *     hot_release(refs, count);
+ *     hot_enter(hot, reader);
+ *     hot_find(hot, ids, hashes, count, blocks);
+ *     ... read blocks[i], NULL where it is not here ...
+ *     hot_leave(hot, reader);
  *
- * A block that is acquired stays where and what it is until it is released: readers look up under a lock and
- * read without one. Any number of threads may use one struct hot. */
+ * Readers take no lock and write nothing that others read, but for the mark that the hand looks at. A block that was
+ * found stays where and what it is until hot_leave: what is forgotten or replaced is used again only when every
+ * reader that may have seen it has left. Writers, any number of them, exclude each other and never wait for a
+ * reader: a put that finds no room now is refused. */
 #ifndef EMBSUM_SERVER_HOT_H
 #define EMBSUM_SERVER_HOT_H
 
@@ -23,26 +24,51 @@
 
 struct hot;
 
-/* limit_bytes bounds slabs, ids and the index together; with less than one entry's worth nothing is kept. */
-int hot_new(struct hot **out, size_t n, size_t d, size_t limit_bytes, struct err *err);
-void hot_free(struct hot *hot); /* nothing may be acquired; NULL is allowed */
-
-struct hot_ref {
-    const float *block; /* 2n x d, aligned to 64 bytes; NULL: not here */
-    void *entry;        /* hot.c's own */
+struct hot_options {
+    size_t block_bytes; /* of each block; aligned to 64 */
+    size_t
+        limit_bytes; /* of slabs, ids and index together; with less than one block's worth nothing is kept */
+    size_t expected; /* no more entries than this are made room for at first; 0: unknown */
+    size_t readers;  /* threads that call hot_enter, each with a number of its own below this */
 };
 
-/* Returns how many of the ids are here. Every ref has to be released. */
-size_t hot_acquire(struct hot *hot, const struct store_id *ids, size_t count, struct hot_ref *refs);
-void hot_release(const struct hot_ref *refs, size_t count);
+int hot_new(struct hot **out, const struct hot_options *options, struct err *err);
+void hot_free(struct hot *hot); /* nobody may be inside; NULL is allowed */
 
-/* Keep a copy of a block. An id that is here already stays as it is. Without may_evict only free room is
- * used. Keeping is a favour, not a duty: false if there was no room. */
-bool hot_put(struct hot *hot, const struct store_id *id, const float *block, bool may_evict);
+/* An id's hash, seeded anew in each process, so that nobody can choose ids that collide. */
+uint64_t hot_hash(const char *id, size_t len);
+
+/* ---- readers ---- */
+
+/* The first of the next two calls may be repeated only after the second. */
+void hot_enter(struct hot *hot, size_t reader);
+void hot_leave(struct hot *hot, size_t reader);
+
+/* Between the two. hashes are those of hot_hash. An id that is here may be missed while writers move slots about. Returns how many of the ids are here. Look-ups are counted. */
+size_t hot_find(struct hot *hot, size_t reader, const struct store_id *ids, const uint64_t *hashes,
+    size_t count, const void **blocks);
+
+/* ---- writers: a thread that is inside holds back what it forgets itself, so it leaves before it puts ---- */
+
+enum hot_mode {
+    HOT_FILL,    /* an id that is here stays as it is; only free room is used */
+    HOT_KEEP,    /* the same, but others may be forgotten for it */
+    HOT_REPLACE, /* the block takes the place of the one that is here; others may be forgotten for it */
+};
+
+/* Keep a copy of a block. Keeping is a favour, not a duty: false if there was no room. For HOT_REPLACE false leaves
+ * nothing of the id behind: an old block is never served after a new one was offered. */
+bool hot_put(
+    struct hot *hot, const struct store_id *id, uint64_t hash, const void *block, enum hot_mode mode);
+
+/* Forget an id; true if it was here. */
+bool hot_remove(struct hot *hot, const struct store_id *id, uint64_t hash);
+bool hot_has(struct hot *hot, const struct store_id *id, uint64_t hash); /* for a writer's decisions */
 
 struct hot_stats {
     size_t entries, bytes, limit_bytes;
     uint64_t hits, misses, evictions;
+    bool huge_pages; /* the kernel was asked for them and did not refuse */
 };
 void hot_stats(struct hot *hot, struct hot_stats *out);
 

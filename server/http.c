@@ -14,22 +14,22 @@
 /* How long nothing must happen before the last idle connections are closed at a stop. */
 enum { QUIET_MS = 200 };
 
-struct http_worker {
+struct http_loop {
     struct http *http;
     void *ctx;
     struct MHD_Daemon *daemon;
-    struct exchange_pool pool; /* this and the next are used by the worker's own thread */
+    struct exchange_pool pool; /* this and the next are used by the loop's own thread */
     uint64_t id_state;
-    atomic_size_t connections;
-    atomic_uint_fast64_t taken, started, finished; /* connections ever; exchanges ever */
+    atomic_size_t connections, deferred;
+    atomic_uint_fast64_t started, finished; /* exchanges ever */
 };
 
 struct http {
     struct http_options options;
     struct exchange_limits limits;
     struct acceptor *acceptor;
-    struct http_worker *workers;
-    size_t turn; /* where the search for the idlest worker starts; the acceptor's thread alone uses it */
+    struct http_loop *loops;
+    size_t turn; /* where the search for the idlest loop starts; the acceptor's thread alone uses it */
     atomic_bool draining;
 };
 
@@ -39,12 +39,12 @@ struct http {
 static void *on_target(void *cls, const char *target, struct MHD_Connection *connection)
 {
     (void)connection;
-    struct http_worker *worker = cls;
-    struct exchange *exchange = exchange_take(&worker->pool);
+    struct http_loop *loop = cls;
+    struct exchange *exchange = exchange_take(&loop->pool);
     if (!exchange)
         return NULL;
-    atomic_fetch_add_explicit(&worker->started, 1, memory_order_relaxed);
-    exchange->owner = worker;
+    atomic_fetch_add_explicit(&loop->started, 1, memory_order_relaxed);
+    exchange->owner = loop;
     exchange_target(exchange, target);
     return exchange;
 }
@@ -67,8 +67,8 @@ static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *
 
 static enum MHD_Result answer(struct exchange *exchange, struct MHD_Connection *connection)
 {
-    const struct http_worker *worker = exchange->owner;
-    struct http_response *from = &exchange->response;
+    const struct http_loop *loop = exchange->owner;
+    struct http_response *from = &exchange->call.response;
     if (from->body.failed) {
         exchange->refusal = 500;
         exchange->message = "out of memory";
@@ -86,7 +86,7 @@ static enum MHD_Result answer(struct exchange *exchange, struct MHD_Connection *
                     MHD_add_response_header(to, "X-Request-Id", exchange->id) == MHD_YES;
     for (size_t i = 0; i < from->header_count; i++)
         complete &= MHD_add_response_header(to, from->headers[i].name, from->headers[i].value) == MHD_YES;
-    if (atomic_load_explicit(&worker->http->draining, memory_order_relaxed))
+    if (atomic_load_explicit(&loop->http->draining, memory_order_relaxed))
         complete &= MHD_add_response_header(to, "Connection", "close") == MHD_YES;
     const enum MHD_Result queued = complete ? MHD_queue_response(connection, from->status, to) : MHD_NO;
     MHD_destroy_response(to);
@@ -95,8 +95,8 @@ static enum MHD_Result answer(struct exchange *exchange, struct MHD_Connection *
 
 static enum MHD_Result refuse(struct exchange *exchange, struct MHD_Connection *connection)
 {
-    const struct http_worker *worker = exchange->owner;
-    worker->http->options.refused(worker->ctx, exchange->refusal);
+    const struct http_loop *loop = exchange->owner;
+    loop->http->options.refused(loop->ctx, exchange->refusal);
     exchange_refuse(exchange);
     return answer(exchange, connection);
 }
@@ -105,14 +105,14 @@ static enum MHD_Result refuse(struct exchange *exchange, struct MHD_Connection *
  * the socket directly; then the connection is closed. */
 static enum MHD_Result refuse_midway(struct exchange *exchange, struct MHD_Connection *connection)
 {
-    const struct http_worker *worker = exchange->owner;
+    const struct http_loop *loop = exchange->owner;
     char bytes[1024];
     const size_t len = http_refusal(bytes, sizeof bytes, exchange->refusal, exchange->message, exchange->id);
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     if (info && send(info->connect_fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len)
         shutdown(info->connect_fd, SHUT_WR);
-    worker->http->options.refused(worker->ctx, exchange->refusal);
+    loop->http->options.refused(loop->ctx, exchange->refusal);
     return MHD_NO;
 }
 
@@ -121,24 +121,54 @@ static enum MHD_Result refuse_midway(struct exchange *exchange, struct MHD_Conne
 static enum MHD_Result begin(
     struct exchange *exchange, struct MHD_Connection *connection, const char *version)
 {
-    struct http_worker *worker = exchange->owner;
+    struct http_loop *loop = exchange->owner;
     const union MHD_ConnectionInfo *head =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
     MHD_get_connection_values_n(connection, MHD_HEADER_KIND, on_field, exchange);
     if (!exchange_begin(
-            exchange, version, head ? head->header_size : 0, &worker->http->limits, &worker->id_state))
+            exchange, version, head ? head->header_size : 0, &loop->http->limits, &loop->id_state))
         return refuse(exchange, connection);
     return MHD_YES;
 }
 
+static struct exchange *exchange_of(struct http_call *call)
+{
+    return (struct exchange *)(void *)((char *)call - offsetof(struct exchange, call));
+}
+
+/* The library forgets the connection until it is resumed; this must have been said before another thread can
+ * resume it. */
+static void defer(struct http_call *call)
+{
+    struct exchange *exchange = exchange_of(call);
+    struct http_loop *loop = exchange->owner;
+    atomic_fetch_add_explicit(&loop->deferred, 1, memory_order_relaxed);
+    MHD_suspend_connection(exchange->connection);
+}
+
+static void answer_deferred(struct http_call *call)
+{
+    struct exchange *exchange = exchange_of(call);
+    struct http_loop *loop = exchange->owner;
+    exchange->answered = true;
+    MHD_resume_connection(exchange->connection);
+    atomic_fetch_sub_explicit(&loop->deferred, 1, memory_order_release);
+}
+
+/* A connection that was deferred comes here a second time, when it has been resumed. */
 static enum MHD_Result finish(
     struct exchange *exchange, struct MHD_Connection *connection, const char *method)
 {
-    const struct http_worker *worker = exchange->owner;
-    struct http_request request;
-    if (!exchange_finish(exchange, method, &request))
-        return refuse(exchange, connection);
-    worker->http->options.handle(worker->ctx, &request, &exchange->response);
+    const struct http_loop *loop = exchange->owner;
+    if (!exchange->answered) {
+        if (!exchange_finish(exchange, method))
+            return refuse(exchange, connection);
+        exchange->connection = connection;
+        exchange->call.defer = defer;
+        exchange->call.answer = answer_deferred;
+        if (!loop->http->options.handle(loop->ctx, &exchange->call))
+            return MHD_YES;
+    }
     return answer(exchange, connection);
 }
 
@@ -147,7 +177,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
     const char *method, const char *version, const char *data, size_t *data_len, void **state)
 {
     (void)url;
-    const struct http_worker *worker = cls;
+    const struct http_loop *loop = cls;
     struct exchange *exchange = *state;
     if (!exchange)
         return MHD_NO; /* on_target had no memory */
@@ -157,8 +187,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         return finish(exchange, connection, method);
     const size_t len = *data_len;
     *data_len = 0;
-    return exchange_receive(exchange, data, len, &worker->http->limits) ? MHD_YES
-                                                                        : refuse_midway(exchange, connection);
+    return exchange_receive(exchange, data, len, &loop->http->limits) ? MHD_YES
+                                                                      : refuse_midway(exchange, connection);
 }
 
 static void on_completed(
@@ -166,12 +196,12 @@ static void on_completed(
 {
     (void)connection;
     (void)code;
-    struct http_worker *worker = cls;
+    struct http_loop *loop = cls;
     if (!*state)
         return;
-    exchange_give(&worker->pool, *state);
+    exchange_give(&loop->pool, *state);
     *state = NULL;
-    atomic_fetch_add_explicit(&worker->finished, 1, memory_order_release);
+    atomic_fetch_add_explicit(&loop->finished, 1, memory_order_release);
 }
 
 /* ---- connections ---- */
@@ -181,32 +211,31 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
 {
     (void)connection;
     (void)socket_context;
-    struct http_worker *worker = cls;
+    struct http_loop *loop = cls;
     if (code == MHD_CONNECTION_NOTIFY_CLOSED)
-        atomic_fetch_sub_explicit(&worker->connections, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&loop->connections, 1, memory_order_relaxed);
 }
 
-/* The worker with the fewest connections gets the new one; among equals they take turns. */
+/* The loop with the fewest connections gets the new one; among equals they take turns. */
 static int take_connection(void *ctx, int fd, const struct sockaddr *address, socklen_t len)
 {
     struct http *http = ctx;
-    const size_t count = http->options.worker_count;
-    struct http_worker *idlest = NULL;
+    const size_t count = http->options.loop_count;
+    struct http_loop *idlest = NULL;
     size_t fewest = SIZE_MAX, total = 0;
     for (size_t i = 0; i < count; i++) {
-        struct http_worker *worker = &http->workers[(http->turn + i) % count];
-        const size_t connections = atomic_load_explicit(&worker->connections, memory_order_relaxed);
+        struct http_loop *loop = &http->loops[(http->turn + i) % count];
+        const size_t connections = atomic_load_explicit(&loop->connections, memory_order_relaxed);
         total += connections;
         if (connections < fewest) {
             fewest = connections;
-            idlest = worker;
+            idlest = loop;
         }
     }
     if (total >= http->options.connections_max)
         return -ERR_BUSY;
     http->turn++;
     atomic_fetch_add_explicit(&idlest->connections, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&idlest->taken, 1, memory_order_relaxed);
     /* The library closes a socket that it does not take. */
     if (MHD_add_connection(idlest->daemon, fd, address, len) != MHD_YES)
         atomic_fetch_sub_explicit(&idlest->connections, 1, memory_order_relaxed);
@@ -215,24 +244,25 @@ static int take_connection(void *ctx, int fd, const struct sockaddr *address, so
 
 /* ---- life ---- */
 
-static int worker_open(struct http_worker *worker, struct http *http, void *ctx, struct err *err)
+static int loop_open(struct http_loop *loop, struct http *http, void *ctx, struct err *err)
 {
     const struct http_options *options = &http->options;
-    worker->http = http;
-    worker->ctx = ctx;
-    http_id_seed(&worker->id_state);
+    loop->http = http;
+    loop->ctx = ctx;
+    http_id_seed(&loop->id_state);
     /* The library's own strictness is off: it would find a missing Host or a space in the target before
      * http_guard does, and version 0.9.75 sends the head of its own error answers twice.
      * Room for twice the largest header we accept, so that one too long is refused by us, in our words. */
     const size_t memory = 2 * options->header_max + 16 * 1024;
     const unsigned timeout = (unsigned)((options->idle_timeout_ms + 999) / 1000);
-    worker->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_NO_LISTEN_SOCKET,
-        0, NULL, NULL, on_request, worker, MHD_OPTION_URI_LOG_CALLBACK, on_target, worker,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, worker,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, worker, MHD_OPTION_STRICT_FOR_CLIENT, 0,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)options->connections_max + 1, MHD_OPTION_CONNECTION_TIMEOUT, timeout, MHD_OPTION_END);
-    return worker->daemon ? 0 : err_set(err, ERR_IO, "start an HTTP worker: the library refused");
+    loop->daemon =
+        MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET,
+            0, NULL, NULL, on_request, loop, MHD_OPTION_URI_LOG_CALLBACK, on_target, loop,
+            MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, loop,
+            MHD_OPTION_NOTIFY_CONNECTION, on_connection, loop, MHD_OPTION_STRICT_FOR_CLIENT, 0,
+            MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory, MHD_OPTION_CONNECTION_LIMIT,
+            (unsigned)options->connections_max + 1, MHD_OPTION_CONNECTION_TIMEOUT, timeout, MHD_OPTION_END);
+    return loop->daemon ? 0 : err_set(err, ERR_IO, "start an HTTP loop: the library refused");
 }
 
 int http_open(struct http **out, const struct http_options *options, struct err *err)
@@ -241,18 +271,18 @@ int http_open(struct http **out, const struct http_options *options, struct err 
     if (!http)
         return err_set(err, ERR_NOMEM, "no memory for the HTTP front");
     http->options = *options;
-    http->options.workers = NULL;
+    http->options.loops = NULL; /* the caller's */
     http->limits = (struct exchange_limits){
         .body_max = options->body_max,
         .header_max = options->header_max,
         .body_ms = (uint64_t)options->idle_timeout_ms,
     };
     int code = acceptor_open(&http->acceptor, options->listen, err);
-    http->workers = calloc(options->worker_count, sizeof *http->workers);
-    if (code == 0 && !http->workers)
-        code = err_set(err, ERR_NOMEM, "no memory for the HTTP workers");
-    for (size_t i = 0; code == 0 && i < options->worker_count; i++)
-        code = worker_open(&http->workers[i], http, options->workers[i], err);
+    http->loops = calloc(options->loop_count, sizeof *http->loops);
+    if (code == 0 && !http->loops)
+        code = err_set(err, ERR_NOMEM, "no memory for the HTTP loops");
+    for (size_t i = 0; code == 0 && i < options->loop_count; i++)
+        code = loop_open(&http->loops[i], http, options->loops[i], err);
     if (code < 0) {
         http_free(http);
         return code;
@@ -279,11 +309,11 @@ struct progress {
 static struct progress progress_now(const struct http *http)
 {
     struct progress sum = {0};
-    for (size_t i = 0; i < http->options.worker_count; i++) {
-        const struct http_worker *worker = &http->workers[i];
-        sum.finished += atomic_load_explicit(&worker->finished, memory_order_acquire);
-        sum.started += atomic_load_explicit(&worker->started, memory_order_relaxed);
-        sum.connections += atomic_load_explicit(&worker->connections, memory_order_relaxed);
+    for (size_t i = 0; i < http->options.loop_count; i++) {
+        const struct http_loop *loop = &http->loops[i];
+        sum.finished += atomic_load_explicit(&loop->finished, memory_order_acquire);
+        sum.started += atomic_load_explicit(&loop->started, memory_order_relaxed);
+        sum.connections += atomic_load_explicit(&loop->connections, memory_order_relaxed);
     }
     return sum;
 }
@@ -306,17 +336,30 @@ static void drain(const struct http *http, uint64_t deadline)
     }
 }
 
-size_t http_stop(struct http *http, long timeout_ms)
+/* The library must not be stopped while a connection is suspended. */
+static void await_deferred(const struct http *http)
 {
-    const uint64_t deadline = clock_ms() + (uint64_t)timeout_ms;
+    const struct timespec pause = {.tv_nsec = 1000 * 1000};
+    for (size_t i = 0; i < http->options.loop_count; i++)
+        while (atomic_load_explicit(&http->loops[i].deferred, memory_order_acquire))
+            nanosleep(&pause, NULL);
+}
+
+void http_drain(struct http *http, long timeout_ms)
+{
     acceptor_stop(http->acceptor);
     atomic_store(&http->draining, true);
-    drain(http, deadline);
+    drain(http, clock_ms() + (uint64_t)timeout_ms);
+}
+
+size_t http_stop(struct http *http)
+{
+    await_deferred(http);
     const struct progress end = progress_now(http);
-    for (size_t i = 0; i < http->options.worker_count; i++) {
-        if (http->workers[i].daemon)
-            MHD_stop_daemon(http->workers[i].daemon);
-        http->workers[i].daemon = NULL;
+    for (size_t i = 0; i < http->options.loop_count; i++) {
+        if (http->loops[i].daemon)
+            MHD_stop_daemon(http->loops[i].daemon);
+        http->loops[i].daemon = NULL;
     }
     return (size_t)(end.started - end.finished);
 }
@@ -327,27 +370,22 @@ void http_free(struct http *http)
         return;
     if (http->acceptor)
         acceptor_stop(http->acceptor);
-    for (size_t i = 0; http->workers && i < http->options.worker_count; i++) {
-        struct http_worker *worker = &http->workers[i];
-        if (worker->daemon)
-            MHD_stop_daemon(worker->daemon);
-        exchange_pool_done(&worker->pool);
+    for (size_t i = 0; http->loops && i < http->options.loop_count; i++) {
+        struct http_loop *loop = &http->loops[i];
+        if (loop->daemon)
+            MHD_stop_daemon(loop->daemon);
+        exchange_pool_done(&loop->pool);
     }
     acceptor_free(http->acceptor);
-    free(http->workers);
+    free(http->loops);
     free(http);
 }
 
 void http_stats(const struct http *http, struct http_stats *out)
 {
     *out = (struct http_stats){
-        .workers = http->options.worker_count,
+        .loops = http->options.loop_count,
         .connections = progress_now(http).connections,
         .refused = acceptor_refused(http->acceptor),
     };
-}
-
-uint64_t http_worker_connections(const struct http *http, size_t worker)
-{
-    return atomic_load_explicit(&http->workers[worker].taken, memory_order_relaxed);
 }

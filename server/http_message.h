@@ -4,6 +4,7 @@
 #define EMBSUM_SERVER_HTTP_MESSAGE_H
 
 #include "core/err.h"
+#include "server/pool.h"
 #include "server/writer.h"
 
 #include <stdbool.h>
@@ -35,6 +36,19 @@ struct http_response {
     struct writer body;
     struct http_header headers[HTTP_HEADERS_MAX];
     size_t header_count;
+};
+
+/* A request on its way through the daemon, with its answer: from the front, which has read it, over whichever threads
+ * work on it, back to the front. One thread at a time has it in hand. */
+struct http_call {
+    struct http_request request;
+    struct http_response response; /* comes reset */
+    uint64_t since_ns;             /* when the request was complete */
+    const void *route;             /* the router's */
+    struct pool_task task;         /* to be put into a pool by whoever has the call in hand */
+    /* Before the call goes to another thread, and when the response is complete: the call is gone then. */
+    void (*defer)(struct http_call *call);
+    void (*answer)(struct http_call *call);
 };
 
 /* 200, application/json, an empty body whose buffer is kept. */

@@ -1,5 +1,4 @@
 /* embsumd: the life of the daemon, from the command line to the last answer. */
-#include "core/gemm.h"
 #include "server/http.h"
 #include "server/options.h"
 #include "server/router.h"
@@ -7,7 +6,6 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -53,25 +51,15 @@ static void wait_for_signal(const sigset_t *signals)
     pthread_sigmask(SIG_BLOCK, signals, NULL);
 }
 
-static void handle(void *worker, const struct http_request *request, struct http_response *response)
+static bool handle(void *loop, struct http_call *call)
 {
-    router_handle(worker, request, response);
+    return router_handle(loop, call);
 }
 
-static void refused(void *worker, unsigned status)
+static void refused(void *loop, unsigned status)
 {
-    struct worker *own = worker;
+    struct worker *own = loop;
     metrics_request(&own->metrics, METRICS_REFUSED, status, 0);
-}
-
-/* Processors that this process may use, which a container or taskset may have made fewer than there are. */
-static size_t count_processors(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
-        return (size_t)CPU_COUNT(&set);
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? (size_t)online : 1;
 }
 
 static void log_listening(const struct service *service, const struct http *http)
@@ -80,7 +68,7 @@ static void log_listening(const struct service *service, const struct http *http
     log_begin(&line, service->log, LOG_INFO, "listening");
     log_text(&line, "address", http_address(http));
     log_int(&line, "workers", (int64_t)service->worker_count);
-    log_text(&line, "kernel", gemm_kernel());
+    log_text(&line, "dtype", service->config->scoring.dtype);
     log_text(&line, "store", service->config->store.url); /* store_open refuses a password in it */
     log_text(&line, "version", EMBSUM_VERSION);
     log_end(&line);
@@ -89,15 +77,15 @@ static void log_listening(const struct service *service, const struct http *http
 static int open_http(struct http **out, struct service *service, struct err *err)
 {
     const struct config *config = service->config;
-    void **workers = calloc(service->worker_count, sizeof *workers);
-    if (!workers)
-        return err_set(err, ERR_NOMEM, "no memory for the workers");
-    for (size_t i = 0; i < service->worker_count; i++)
-        workers[i] = &service->workers[i];
+    void **loops = calloc(service->loop_count, sizeof *loops);
+    if (!loops)
+        return err_set(err, ERR_NOMEM, "no memory for the loops");
+    for (size_t i = 0; i < service->loop_count; i++)
+        loops[i] = &service->loops[i];
     const struct http_options options = {
         .listen = config->server.listen,
-        .workers = workers,
-        .worker_count = service->worker_count,
+        .loops = loops,
+        .loop_count = service->loop_count,
         .handle = handle,
         .refused = refused,
         .connections_max = (size_t)config->server.connections_max,
@@ -106,7 +94,7 @@ static int open_http(struct http **out, struct service *service, struct err *err
         .idle_timeout_ms = config->server.idle_timeout_ms,
     };
     const int code = http_open(out, &options, err);
-    free(workers);
+    free(loops);
     return code;
 }
 
@@ -127,7 +115,9 @@ static int serve(struct service *service, struct http *http, const sigset_t *sig
     struct log_line line;
     log_begin(&line, service->log, LOG_INFO, "stopping");
     log_end(&line);
-    const size_t lost = http_stop(http, service->config->server.shutdown_timeout_ms);
+    http_drain(http, service->config->server.shutdown_timeout_ms);
+    atomic_store(&service->stopping, true);
+    const size_t lost = http_stop(http);
     log_begin(&line, service->log, lost ? LOG_WARN : LOG_INFO, "stopped");
     log_int(&line, "requests_unanswered", (int64_t)lost);
     log_end(&line);
@@ -139,12 +129,9 @@ static int run(const struct config *config, const struct log *log, struct err *e
     sigset_t signals;
     catch_signals(&signals);
     json_object_seed(0);
-    const size_t workers = config->server.workers ? (size_t)config->server.workers : count_processors();
     struct service service = {0};
     struct http *http = NULL;
-    int code = gemm_init(err);
-    if (code == 0)
-        code = service_init(&service, config, log, workers, err);
+    int code = service_init(&service, config, log, err);
     if (code == 0)
         code = open_http(&http, &service, err);
     if (code == 0)

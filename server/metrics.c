@@ -1,10 +1,10 @@
 #include "server/metrics.h"
 
-#include "core/gemm.h"
 #include "server/http.h"
 #include "server/worker.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 static const char *const route_names[METRICS_ROUTES] = {
     [METRICS_RANK] = "/rank",
@@ -62,12 +62,13 @@ void metrics_request(struct metrics *metrics, enum metrics_route route, unsigned
 
 /* ---- the page ---- */
 
-/* The sum over the workers of the counter at this offset in struct metrics. */
+/* The sum over the threads of the counter at this offset in struct metrics. */
 static uint64_t sum(const struct service *service, size_t offset)
 {
     uint64_t total = 0;
-    for (size_t i = 0; i < service->worker_count; i++) {
-        const char *base = (const char *)&service->workers[i].metrics;
+    const size_t count = service->loop_count + service->worker_count + service->reader_count + 1;
+    for (size_t i = 0; i < count; i++) {
+        const char *base = (const char *)&service->threads[i].metrics;
         total += atomic_load_explicit(
             (const metrics_counter *)(const void *)(base + offset), memory_order_relaxed);
     }
@@ -119,6 +120,22 @@ static void write_requests(struct writer *w, const struct service *service)
     }
 }
 
+static void write_threads(struct writer *w, const struct service *service)
+{
+    head(w, "embsum_worker_requests_total", "counter", "Requests ranked, by the worker that finished them.");
+    for (size_t i = 0; i < service->worker_count; i++) {
+        uint64_t count = 0;
+        for (size_t row = 0; row < METRICS_STATUSES; row++)
+            count += atomic_load_explicit(
+                &service->workers[i].metrics.requests[METRICS_RANK][row], memory_order_relaxed);
+        writer_printf(w, "embsum_worker_requests_total{worker=\"%zu\"} %" PRIu64 "\n", i, count);
+    }
+    single(w, "embsum_worker_queue", "gauge", "Tasks that no worker has begun.",
+        pool_waiting(service->worker_pool));
+    single(w, "embsum_reader_queue", "gauge", "Batches that no reader has begun.",
+        pool_waiting(service->reader_pool));
+}
+
 static void write_ranking(struct writer *w, const struct service *service)
 {
     single(
@@ -133,6 +150,36 @@ static void write_ranking(struct writer *w, const struct service *service)
             blob_reason_name((enum blob_reason)i), SUM(service, blobs[i]));
 }
 
+static void write_hot(struct writer *w, const struct live_generation *generation)
+{
+    /* Counters begin anew with each generation, as Prometheus allows. */
+    static const struct {
+        const char *name, *type, *help;
+        size_t offset;
+    } rows[] = {
+        {"embsum_hot_entries", "gauge", "Matrices in memory.", offsetof(struct hot_stats, entries)},
+        {"embsum_hot_bytes", "gauge", "Bytes of memory in use.", offsetof(struct hot_stats, bytes)},
+        {"embsum_hot_limit_bytes", "gauge", "Bytes that may be used.",
+            offsetof(struct hot_stats, limit_bytes)},
+        {"embsum_hot_hits_total", "counter", "Look-ups that found their matrix.",
+            offsetof(struct hot_stats, hits)},
+        {"embsum_hot_misses_total", "counter", "Look-ups that did not.", offsetof(struct hot_stats, misses)},
+        {"embsum_hot_evictions_total", "counter", "Matrices forgotten for others.",
+            offsetof(struct hot_stats, evictions)},
+    };
+    struct hot_stats stats[2];
+    hot_stats(matrices_hot(generation->users), &stats[0]);
+    hot_stats(matrices_hot(generation->contents), &stats[1]);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        head(w, rows[i].name, rows[i].type, rows[i].help);
+        for (size_t kind = 0; kind < 2; kind++) {
+            uint64_t value;
+            memcpy(&value, (const char *)&stats[kind] + rows[i].offset, sizeof value);
+            writer_printf(w, "%s{kind=\"%s\"} %" PRIu64 "\n", rows[i].name, kind ? "content" : "user", value);
+        }
+    }
+}
+
 static void write_generation(struct writer *w, const struct service *service)
 {
     struct live_stats live;
@@ -140,6 +187,8 @@ static void write_generation(struct writer *w, const struct service *service)
     single(w, "embsum_generation_loads_total", "counter", "Generations taken into memory.", live.loads);
     single(w, "embsum_generation_refusals_total", "counter", "Generations refused: incomplete or damaged.",
         live.refusals);
+    single(w, "embsum_generation_changes_total", "counter", "Changes inside generations that were followed.",
+        live.changes);
     single(w, "embsum_store_errors_total", "counter", "Calls to the store that failed.",
         live.store_errors + SUM(service, store_errors));
     struct live_generation *generation = live_acquire(service->live);
@@ -147,11 +196,12 @@ static void write_generation(struct writer *w, const struct service *service)
     if (!generation)
         return;
     const struct manifest *manifest = &generation->manifest;
-    struct hot_stats hot;
-    hot_stats(generation->hot, &hot);
     head(w, "embsum_generation_info", "gauge", "The generation in memory.");
-    writer_printf(w, "embsum_generation_info{generation=\"%s\",m=\"%zu\",n=\"%zu\",d=\"%zu\"} 1\n",
-        generation->name, manifest->m, manifest->n, manifest->d);
+    writer_printf(w,
+        "embsum_generation_info{generation=\"%s\",m=\"%zu\",n=\"%zu\",d=\"%zu\",dtype=\"%s\",kernel=\"%s\"} "
+        "1\n",
+        generation->name, manifest->m, manifest->n, manifest->d, service->config->scoring.dtype,
+        scorer_kernel(generation->scorer));
     single(w, "embsum_generation_created_timestamp_seconds", "gauge", "When the generation was made.",
         (uint64_t)manifest->created);
     single(w, "embsum_generation_loaded_timestamp_seconds", "gauge", "When it was taken into memory.",
@@ -160,13 +210,7 @@ static void write_generation(struct writer *w, const struct service *service)
     writer_printf(w, "embsum_generation_load_seconds %.9g\n", generation->load_seconds);
     single(w, "embsum_generation_users", "gauge", "Users in the generation.", manifest->users);
     single(w, "embsum_generation_contents", "gauge", "Contents in the generation.", manifest->contents);
-    single(w, "embsum_hot_entries", "gauge", "Contents in hot memory.", hot.entries);
-    single(w, "embsum_hot_bytes", "gauge", "Bytes of hot memory in use.", hot.bytes);
-    single(w, "embsum_hot_limit_bytes", "gauge", "Bytes that hot memory may use.", hot.limit_bytes);
-    /* These begin anew with each generation, as Prometheus allows a counter to. */
-    single(w, "embsum_hot_hits_total", "counter", "Look-ups that found their content.", hot.hits);
-    single(w, "embsum_hot_misses_total", "counter", "Look-ups that did not.", hot.misses);
-    single(w, "embsum_hot_evictions_total", "counter", "Contents forgotten for others.", hot.evictions);
+    write_hot(w, generation);
     live_release(generation);
 }
 
@@ -177,10 +221,6 @@ static void write_connections(struct writer *w, const struct http *http)
     single(w, "embsum_http_connections", "gauge", "Connections open.", stats.connections);
     single(w, "embsum_http_connections_refused_total", "counter",
         "Connections answered with 503 at the limit.", stats.refused);
-    head(w, "embsum_http_connections_total", "counter", "Connections accepted, by worker.");
-    for (size_t i = 0; i < stats.workers; i++)
-        writer_printf(w, "embsum_http_connections_total{worker=\"%zu\"} %" PRIu64 "\n", i,
-            http_worker_connections(http, i));
 }
 
 void metrics_handle(struct worker *worker, const struct http_request *request, struct http_response *response)
@@ -189,10 +229,11 @@ void metrics_handle(struct worker *worker, const struct http_request *request, s
     const struct service *service = worker->service;
     struct writer *w = &response->body;
     response->content_type = "text/plain; version=0.0.4; charset=utf-8";
-    head(w, "embsum_build_info", "gauge", "The program's version and its matrix kernel.");
-    writer_printf(w, "embsum_build_info{version=\"" EMBSUM_VERSION "\",kernel=\"%s\"} 1\n", gemm_kernel());
+    head(w, "embsum_build_info", "gauge", "The program's version.");
+    writer_printf(w, "embsum_build_info{version=\"" EMBSUM_VERSION "\"} 1\n");
     write_requests(w, service);
     write_ranking(w, service);
+    write_threads(w, service);
     write_generation(w, service);
     if (service->http)
         write_connections(w, service->http);

@@ -1,209 +1,93 @@
 #include "server/rank.h"
 
-#include "core/score.h"
 #include "server/clock.h"
 #include "server/rank_answer.h"
-#include "server/worker.h"
+#include "server/rank_job.h"
+#include "server/router.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-/* ---- the users ---- */
+/* ---- jobs ---- */
 
-/* One user that can be ranked is enough; otherwise the worst reason is the answer. */
-static int load_users(
-    struct rank_result *result, struct worker *worker, const struct rank_request *request, struct err *err)
+enum { SPARE_JOBS = 16 };
+
+static struct rank_job *take_job(struct worker *worker)
 {
-    const int code =
-        users_load(&result->users, worker, result->generation, request->users, request->user_count, err);
-    if (code < 0)
-        return code;
-    result->user_count = request->user_count;
-    bool unavailable = false, corrupt = false;
-    for (size_t i = 0; i < result->user_count; i++) {
-        if (result->users[i].matrix)
-            return 0;
-        unavailable |= result->users[i].status == USER_UNAVAILABLE;
-        corrupt |= result->users[i].status == USER_CORRUPT;
+    struct rank_job *job = worker->spare_jobs;
+    if (job) {
+        worker->spare_jobs = job->next;
+        worker->spare_job_count--;
+        return job;
     }
-    const char *whom = request->several ? "none of the users could" : "the user could not";
-    if (unavailable)
-        return err_set(err, ERR_UNAVAILABLE, "%s be read: the store does not answer", whom);
-    if (corrupt)
-        return err_set(err, ERR_CORRUPT, "%s be read: the stored matrix is damaged", whom);
-    return err_set(err, ERR_NOT_FOUND, "%s is in generation %s",
-        request->several ? "none of the users" : "no such user", result->generation->name);
+    job = calloc(1, sizeof *job);
+    if (job)
+        pthread_mutex_init(&job->lock, NULL);
+    return job;
 }
 
-/* ---- the candidates ---- */
-
-static int load_candidates(
-    struct rank_result *result, struct worker *worker, const struct rank_request *request, struct err *err)
+static void free_job(struct rank_job *job)
 {
-    if (request->whole_catalogue) {
-        struct err why = ERR_INIT;
-        const int code = catalogue_get(result->generation->catalogue, worker->link, result->generation->name,
-            &result->candidates, &result->candidate_count, &why);
-        if (code < 0) {
-            worker_note_store(worker, &why);
-            return err_set(err, code == -ERR_NOMEM ? ERR_NOMEM : ERR_UNAVAILABLE,
-                "the catalogue could not be read from the store");
-        }
-    } else {
-        result->candidates = request->candidates;
-        result->candidate_count = request->candidate_count;
-    }
-    return 0;
+    arena_done(&job->arena);
+    pthread_mutex_destroy(&job->lock);
+    free(job->user_blocks);
+    free(job);
 }
 
-static int make_room(
-    struct rank_result *result, struct worker *worker, const struct rank_request *request, struct err *err)
+static void give_job(struct rank_job *job, struct worker *worker)
 {
-    const struct manifest *manifest = &result->generation->manifest;
-    const size_t count = result->candidate_count, users = result->user_count;
-    const size_t k = request->top_k && request->top_k < count ? request->top_k : count;
-    const size_t listed = request->whole_catalogue ? RANK_MISSING_LISTED : count;
-    const size_t scratch = score_scratch(manifest->m, manifest->n, manifest->d);
-    result->tops = arena_array(&worker->arena, users, sizeof *result->tops);
-    result->missing = arena_array(&worker->arena, listed, sizeof *result->missing);
-    if (scratch > worker->score_scratch_size) {
-        free(worker->score_scratch);
-        worker->score_scratch = calloc(scratch, sizeof *worker->score_scratch);
-        worker->score_scratch_size = worker->score_scratch ? scratch : 0;
+    if (worker->spare_job_count == SPARE_JOBS) {
+        free_job(job);
+        return;
     }
-    if (!result->tops || !result->missing || !worker->score_scratch)
-        return err_set(err, ERR_NOMEM, "no memory to rank %zu candidates", count);
-    for (size_t i = 0; i < users; i++) {
-        result->tops[i].k = k;
-        result->tops[i].hits = arena_array(&worker->arena, k, sizeof *result->tops[i].hits);
-        if (!result->tops[i].hits)
-            return err_set(err, ERR_NOMEM, "no memory to rank %zu candidates", count);
-    }
-    return 0;
+    arena_reset(&job->arena);
+    job->next = worker->spare_jobs;
+    worker->spare_jobs = job;
+    worker->spare_job_count++;
 }
 
-/* ---- one chunk of candidates: gathered once, scored for every user ---- */
-
-static void note_missing(struct rank_result *result, struct worker *worker, const enum content_status *status,
-    size_t first, size_t count, bool whole_catalogue)
+void rank_jobs_free(struct worker *worker)
 {
-    static const enum metrics_missing reasons[] = {
-        [CONTENT_NOT_FOUND] = METRICS_NOT_FOUND,
-        [CONTENT_CORRUPT] = METRICS_CORRUPT,
-        [CONTENT_UNAVAILABLE] = METRICS_UNAVAILABLE,
-    };
-    for (size_t i = 0; i < count; i++) {
-        if (status[i] == CONTENT_HERE)
-            continue;
-        metrics_add(&worker->metrics.missing[reasons[status[i]]], 1);
-        result->missing_count++;
-        if (!whole_catalogue || result->missing_listed < RANK_MISSING_LISTED)
-            result->missing[result->missing_listed++] =
-                (struct rank_missing){(uint32_t)(first + i), reasons[status[i]]};
+    while (worker->spare_jobs) {
+        struct rank_job *next = worker->spare_jobs->next;
+        free_job(worker->spare_jobs);
+        worker->spare_jobs = next;
     }
 }
 
-/* Finite matrices may still be so large that their products are not. Such a content is as good as damaged: it
- * is left out for all users, and JSON has no word for its score anyway. */
-static void drop_infinite(struct contents *contents, const float *scores, size_t users)
+bool rank_gather_init(struct rank_job *job, struct gather *gather, struct matrices *from, size_t count)
 {
-    for (size_t c = 0; c < contents->count; c++)
-        for (size_t u = 0; u < users; u++)
-            if (!isfinite(scores[u * contents->count + c]))
-                contents->status[contents->index[c]] = CONTENT_CORRUPT;
+    *gather = (struct gather){.from = from,
+        .mode = HOT_KEEP,
+        .blocks = arena_array(&job->arena, count, sizeof(void *)),
+        .status = arena_array(&job->arena, count, 1),
+        .missed = arena_array(&job->arena, count, sizeof(uint32_t))};
+    return gather->blocks && gather->status && gather->missed;
 }
 
-static void score_chunk(struct rank_result *result, struct worker *worker, size_t first, float *scores)
+void rank_stage(struct rank_job *job, enum stage stage, uint64_t since_ns)
 {
-    const struct manifest *manifest = &result->generation->manifest;
-    struct contents *contents = &worker->contents;
-    const size_t count = contents->count;
-    for (size_t u = 0; u < result->user_count; u++) {
-        float *to = scores + u * count;
-        if (!result->users[u].matrix) {
-            memset(to, 0, count * sizeof *to);
-            continue;
-        }
-        score_candidates(to, result->users[u].matrix, contents->blocks, manifest->m, manifest->n, manifest->d,
-            count, worker->score_scratch);
-        metrics_add(&worker->metrics.scored, count);
-    }
-    drop_infinite(contents, scores, result->user_count);
-    for (size_t u = 0; u < result->user_count; u++)
-        for (size_t c = 0; result->users[u].matrix && c < count; c++)
-            if (contents->status[contents->index[c]] == CONTENT_HERE)
-                top_add(&result->tops[u], scores[u * count + c], (uint32_t)(first + contents->index[c]));
+    atomic_fetch_add_explicit(&job->stage_ns[stage], clock_ns() - since_ns, memory_order_relaxed);
 }
 
-static int rank_chunks(
-    struct rank_result *result, struct worker *worker, const struct rank_request *request, struct err *err)
+void rank_fail(struct rank_job *job, const struct err *err)
 {
-    const size_t chunk = contents_chunk(result->generation);
-    const size_t most = chunk < result->candidate_count ? chunk : result->candidate_count;
-    float *scores = arena_array(&worker->arena, most, result->user_count * sizeof *scores);
-    if (!scores)
-        return err_set(err, ERR_NOMEM, "no memory to rank %zu candidates", result->candidate_count);
-    for (size_t first = 0; first < result->candidate_count; first += chunk) {
-        const size_t left = result->candidate_count - first, count = left < chunk ? left : chunk;
-        const uint64_t start = clock_ns();
-        /* A walk through the catalogue must not sweep out what the requests of the day have warmed. */
-        const int code = contents_gather(
-            worker, result->generation, result->candidates + first, count, !request->whole_catalogue, err);
-        if (code < 0)
-            return code;
-        const uint64_t gathered = clock_ns();
-        worker->stage_ns[STAGE_FETCH] += gathered - start;
-        result->store_failed |= worker->contents.store_failed;
-        score_chunk(result, worker, first, scores);
-        note_missing(result, worker, worker->contents.status, first, count, request->whole_catalogue);
-        worker->stage_ns[STAGE_SCORE] += clock_ns() - gathered;
-    }
-    for (size_t u = 0; u < result->user_count; u++)
-        top_sort(&result->tops[u]);
-    return 0;
+    pthread_mutex_lock(&job->lock);
+    if (!job->err.code)
+        job->err = *err;
+    pthread_mutex_unlock(&job->lock);
 }
 
-int rank_run(struct rank_result *out, struct worker *worker, struct live_generation *generation,
-    const struct rank_request *request, struct err *err)
+void rank_no_memory(struct rank_job *job, const char *for_what)
 {
-    struct rank_result result = {.generation = generation};
-    const uint64_t start = clock_ns();
-    int code = load_users(&result, worker, request, err);
-    if (code == 0)
-        code = load_candidates(&result, worker, request, err);
-    if (code == 0)
-        code = make_room(&result, worker, request, err);
-    worker->stage_ns[STAGE_FETCH] += clock_ns() - start;
-    if (code == 0)
-        code = rank_chunks(&result, worker, request, err);
-    if (code == 0)
-        *out = result;
-    return code;
+    struct err err = ERR_INIT;
+    err_set(&err, ERR_NOMEM, "no memory for %s", for_what);
+    rank_fail(job, &err);
 }
 
-/* ---- HTTP ---- */
-
-/* application/json, whatever its parameters: JSON is UTF-8, and the parser holds it to that. */
-static bool is_json(const char *content_type)
-{
-    static const char type[] = "application/json";
-    const size_t len = sizeof type - 1;
-    return content_type && strncasecmp(content_type, type, len) == 0 &&
-           (content_type[len] == '\0' || strchr("; \t", content_type[len]));
-}
-
-static int parse(
-    struct rank_request *out, struct worker *worker, const struct http_request *request, struct err *err)
-{
-    const struct config *config = worker->service->config;
-    const struct rank_limits limits = {
-        .candidates_max = (size_t)config->rank.candidates_max, .users_max = (size_t)config->rank.users_max};
-    if (strcmp(request->method, "POST") == 0)
-        return rank_request_parse_json(out, &worker->arena, &limits, request->body, request->body_len, err);
-    return rank_request_parse_query(out, &worker->arena, &limits, request->query, err);
-}
+/* ---- the answer ---- */
 
 static unsigned status_of(int code)
 {
@@ -220,45 +104,331 @@ static unsigned status_of(int code)
     }
 }
 
-static void answer(struct worker *worker, struct live_generation *generation,
-    const struct http_request *request, struct http_response *response)
+void rank_finish(struct rank_job *job, struct worker *worker)
 {
-    struct err err = ERR_INIT;
-    struct rank_request wanted;
-    struct rank_result result;
-    uint64_t start = clock_ns();
-    int code = parse(&wanted, worker, request, &err);
-    worker->stage_ns[STAGE_PARSE] = clock_ns() - start;
-    if (code == 0)
-        code = rank_run(&result, worker, generation, &wanted, &err);
-    start = clock_ns();
-    if (code == 0)
-        code = rank_answer_write(&response->body, worker, &wanted, &result, &err);
-    worker->stage_ns[STAGE_WRITE] = clock_ns() - start;
-    if (code < 0)
-        http_fail(response, request, status_of(code), err.message);
+    struct http_call *call = job->call;
+    if (job->err.code < 0)
+        http_fail(&call->response, &call->request, status_of(job->err.code), job->err.message);
+    double ms[STAGES];
+    for (size_t i = 0; i < STAGES; i++)
+        ms[i] = (double)atomic_load_explicit(&job->stage_ns[i], memory_order_relaxed) / 1e6;
+    char rescored[48] = "";
+    if (job->best_of)
+        snprintf(rescored, sizeof rescored, ", rescored;desc=\"%zu\"", atomic_load(&job->rescored));
+    http_response_header(&call->response, "Server-Timing",
+        "parse;dur=%.3f, fetch;dur=%.3f, score;dur=%.3f, write;dur=%.3f%s", ms[STAGE_PARSE], ms[STAGE_FETCH],
+        ms[STAGE_SCORE], ms[STAGE_WRITE], rescored);
+    gather_free(&job->gather);
+    gather_free(&job->explained);
+    free(job->explained_blocks);
+    catalogue_release(job->catalogue);
+    live_release(job->generation);
+    give_job(job, worker);
+    router_answer(worker, call);
 }
 
-void rank_handle(struct worker *worker, const struct http_request *request, struct http_response *response)
+void rank_write(struct rank_job *job, struct worker *worker)
 {
-    if (strcmp(request->method, "POST") == 0 && !request->framed) {
-        http_fail(response, request, 411, "a Content-Length or a chunked body is expected");
+    const uint64_t start = clock_ns();
+    struct err err = ERR_INIT;
+    if (rank_answer_write(&job->call->response.body, &job->arena, &job->request, &job->result, &err) < 0)
+        rank_fail(job, &err);
+    rank_stage(job, STAGE_WRITE, start);
+    rank_finish(job, worker);
+}
+
+static int compare_missing(const void *a, const void *b)
+{
+    const struct rank_missing *x = a, *y = b;
+    return (x->index > y->index) - (x->index < y->index);
+}
+
+void rank_scored(struct rank_job *job, struct worker *worker)
+{
+    struct rank_result *result = &job->result;
+    if (job->err.code < 0) {
+        rank_finish(job, worker);
         return;
     }
-    if (strcmp(request->method, "POST") == 0 && !is_json(request->content_type)) {
-        http_fail(response, request, 415, "Content-Type: application/json is expected");
+    const uint64_t start = clock_ns();
+    for (size_t u = 0; u < result->user_count; u++)
+        top_sort(&result->tops[u]);
+    if (result->candidate_count > RANK_WINDOW) /* several lanes may have filled it */
+        qsort(result->missing, result->missing_listed, sizeof *result->missing, compare_missing);
+    rank_stage(job, STAGE_WRITE, start);
+    if (job->request.explain)
+        rank_explain(job, worker);
+    else
+        rank_write(job, worker);
+}
+
+/* ---- candidates ---- */
+
+static bool make_room(struct rank_job *job)
+{
+    struct rank_result *result = &job->result;
+    const size_t count = result->candidate_count, users = result->user_count, asked = job->request.top_k;
+    const size_t k = asked && asked < count ? asked : count;
+    result->tops = arena_array(&job->arena, users, sizeof *result->tops);
+    result->missing = arena_array(
+        &job->arena, job->request.whole_catalogue ? RANK_MISSING_LISTED : count, sizeof *result->missing);
+    if (!result->tops || !result->missing)
+        return false;
+    for (size_t u = 0; u < users; u++) {
+        result->tops[u].k = k;
+        result->tops[u].hits = arena_array(&job->arena, k, sizeof *result->tops[u].hits);
+        result->tops[u].scratch = arena_array(&job->arena, k, sizeof *result->tops[u].scratch);
+        if (!result->tops[u].hits || !result->tops[u].scratch)
+            return false;
+    }
+    return true;
+}
+
+/* The catalogue without the ids that the request excludes, in its order. */
+static bool leave_out(struct rank_job *job)
+{
+    struct rank_result *result = &job->result;
+    const struct rank_request *request = &job->request;
+    const size_t count = job->catalogue->count;
+    struct store_id *ids = arena_array(&job->arena, count, sizeof *ids);
+    uint64_t *hashes = arena_array(&job->arena, count, sizeof *hashes);
+    unsigned char *out = arena_array(&job->arena, count, 1);
+    size_t kept = 0;
+    if (!ids || !hashes || !out)
+        return false;
+    for (size_t i = 0; i < request->exclude_count; i++) {
+        const ptrdiff_t at = catalogue_find(job->catalogue, &request->exclude[i]);
+        if (at >= 0)
+            out[at] = 1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        ids[kept] = job->catalogue->ids[i];
+        hashes[kept] = job->catalogue->hashes[i];
+        kept += !out[i];
+    }
+    result->candidates = ids;
+    result->hashes = hashes;
+    result->candidate_count = kept;
+    return true;
+}
+
+static bool list_candidates(struct rank_job *job)
+{
+    struct rank_result *result = &job->result;
+    if (!job->request.whole_catalogue) {
+        result->candidates = job->request.candidates;
+        result->hashes = job->request.hashes;
+        result->candidate_count = job->request.candidate_count;
+        return true;
+    }
+    job->catalogue = live_generation_catalogue(job->generation);
+    result->candidates = job->catalogue->ids;
+    result->hashes = job->catalogue->hashes;
+    result->candidate_count = job->catalogue->count;
+    return !job->request.exclude_count || leave_out(job);
+}
+
+static void rank_candidates(struct rank_job *job, struct worker *worker)
+{
+    const bool one = job->result.user_count == 1 && job->generation->dtype == SCORER_F32_INT8;
+    job->best_of = one ? job->request.top_k : 0;
+    if (!list_candidates(job) || !make_room(job)) {
+        rank_no_memory(job, "the ranking");
+        rank_finish(job, worker);
         return;
     }
-    memset(worker->stage_ns, 0, sizeof worker->stage_ns);
-    struct live_generation *generation = live_acquire(worker->service->live);
-    if (!generation) {
-        http_fail(response, request, 503, "no verified generation is in memory");
+    rank_score(job, worker);
+}
+
+/* ---- users ---- */
+
+/* A user without a matrix of their own that can be used. */
+static void stand_in(struct rank_job *job, struct rank_user *user, enum user_status otherwise)
+{
+    user->corrupt = otherwise == USER_CORRUPT;
+    user->status = otherwise;
+    if (!job->service->config->rank.default_user || !job->generation->default_user ||
+        otherwise == USER_UNAVAILABLE)
+        return;
+    user->status = USER_DEFAULT;
+    user->matrix = job->generation->default_user;
+}
+
+/* One user that can be ranked is enough; otherwise the worst reason is the answer. */
+static int check_users(const struct rank_job *job, struct err *err)
+{
+    bool unavailable = false, corrupt = false;
+    for (size_t i = 0; i < job->result.user_count; i++) {
+        if (job->result.users[i].matrix)
+            return 0;
+        unavailable |= job->result.users[i].status == USER_UNAVAILABLE;
+        corrupt |= job->result.users[i].status == USER_CORRUPT;
+    }
+    const char *whom = job->request.several ? "none of the users could" : "the user could not";
+    if (unavailable)
+        return err_set(err, ERR_UNAVAILABLE, "%s be read: the store does not answer", whom);
+    if (corrupt)
+        return err_set(err, ERR_CORRUPT, "%s be read: the stored matrix is damaged", whom);
+    return err_set(err, ERR_NOT_FOUND, "%s is in generation %s",
+        job->request.several ? "none of the users" : "no such user", job->generation->name);
+}
+
+static void rank_users(struct pool_task *task, struct worker *worker)
+{
+    static const enum user_status otherwise[] = {
+        [MATRIX_NOT_FOUND] = USER_NOT_FOUND,
+        [MATRIX_CORRUPT] = USER_CORRUPT,
+        [MATRIX_UNAVAILABLE] = USER_UNAVAILABLE,
+    };
+    struct rank_job *job = rank_job_of(task);
+    struct rank_result *result = &job->result;
+    const struct gather *gather = &job->gather;
+    struct err err = ERR_INIT;
+    for (size_t i = 0; i < result->user_count; i++) {
+        struct rank_user *user = &result->users[i];
+        *user = (struct rank_user){.id = gather->ids[i], .status = USER_PRESENT, .matrix = gather->blocks[i]};
+        if (gather->status[i] != MATRIX_HERE)
+            stand_in(job, user, otherwise[gather->status[i]]);
+        if (user->matrix)
+            result->matrices[result->matrix_count++] = user->matrix;
+    }
+    rank_stage(job, STAGE_FETCH, job->since_ns);
+    if (check_users(job, &err) < 0) {
+        rank_fail(job, &err);
+        rank_finish(job, worker);
         return;
     }
-    answer(worker, generation, request, response);
-    live_release(generation);
-    const uint64_t *ns = worker->stage_ns;
-    http_response_header(response, "Server-Timing",
-        "parse;dur=%.3f, fetch;dur=%.3f, score;dur=%.3f, write;dur=%.3f", (double)ns[STAGE_PARSE] / 1e6,
-        (double)ns[STAGE_FETCH] / 1e6, (double)ns[STAGE_SCORE] / 1e6, (double)ns[STAGE_WRITE] / 1e6);
+    rank_candidates(job, worker);
+}
+
+static void users_arrived(struct gather *gather)
+{
+    struct rank_job *job = (struct rank_job *)(void *)((char *)gather - offsetof(struct rank_job, gather));
+    pool_put(job->service->worker_pool, &job->task);
+}
+
+static bool room_for_users(struct rank_job *job, size_t bytes)
+{
+    if (bytes > job->user_room) {
+        free(job->user_blocks);
+        job->user_blocks = aligned_alloc(64, bytes);
+        job->user_room = job->user_blocks ? bytes : 0;
+    }
+    return job->user_blocks;
+}
+
+/* A user's matrix is copied: a request that waits for its candidates must not keep hot memory from being reused. */
+static void find_users(struct rank_job *job, struct worker *worker)
+{
+    struct gather *gather = &job->gather;
+    struct matrices *users = job->generation->users;
+    const size_t count = job->request.user_count, bytes = matrices_bytes(users);
+    job->result.user_count = count;
+    job->result.users = arena_array(&job->arena, count, sizeof *job->result.users);
+    job->result.matrices = arena_array(&job->arena, count, sizeof *job->result.matrices);
+    if (!job->result.users || !job->result.matrices || !room_for_users(job, count * bytes) ||
+        !rank_gather_init(job, gather, users, count)) {
+        rank_no_memory(job, "the users");
+        rank_finish(job, worker);
+        return;
+    }
+    gather->ids = job->request.users;
+    gather->hashes = job->request.user_hashes;
+    gather->count = count;
+    gather->done = users_arrived;
+    job->since_ns = clock_ns();
+    hot_enter(matrices_hot(users), worker->number);
+    gather_look(gather, worker->number);
+    for (size_t i = 0; i < count; i++)
+        if (gather->blocks[i])
+            gather->blocks[i] = memcpy((char *)job->user_blocks + i * bytes, gather->blocks[i], bytes);
+    hot_leave(matrices_hot(users), worker->number);
+    job->task.run = rank_users;
+    if (gather->missed_count) {
+        gather_fetch(gather);
+        if (!gather_arrived(gather))
+            return;
+    }
+    rank_users(&job->task, worker);
+}
+
+/* ---- the request ---- */
+
+/* application/json, whatever its parameters: JSON is UTF-8, and the parser holds it to that. */
+static bool is_json(const char *content_type)
+{
+    static const char type[] = "application/json";
+    const size_t len = sizeof type - 1;
+    return content_type && strncasecmp(content_type, type, len) == 0 &&
+           (content_type[len] == '\0' || strchr("; \t", content_type[len]));
+}
+
+static int parse(struct rank_job *job, const struct http_request *request, struct err *err)
+{
+    const struct config *config = job->service->config;
+    const struct rank_limits limits = {
+        .candidates_max = (size_t)config->rank.candidates_max, .users_max = (size_t)config->rank.users_max};
+    if (strcmp(request->method, "POST") == 0)
+        return rank_request_parse_json(
+            &job->request, &job->arena, &limits, request->body, request->body_len, err);
+    return rank_request_parse_query(&job->request, &job->arena, &limits, request->query, err);
+}
+
+/* What is refused before anything is parsed; 0 if nothing. */
+static unsigned refuse(const struct http_request *request, const char **message)
+{
+    const bool post = strcmp(request->method, "POST") == 0;
+    if (post && !request->framed) {
+        *message = "a Content-Length or a chunked body is expected";
+        return 411;
+    }
+    if (post && !is_json(request->content_type)) {
+        *message = "Content-Type: application/json is expected";
+        return 415;
+    }
+    return 0;
+}
+
+static void begin(struct rank_job *job, struct http_call *call, struct service *service)
+{
+    job->service = service;
+    job->call = call;
+    job->generation = NULL;
+    job->catalogue = NULL;
+    job->explained_blocks = NULL;
+    job->result = (struct rank_result){0};
+    job->gather = job->explained = (struct gather){0};
+    job->err = (struct err)ERR_INIT;
+    job->best_of = 0;
+    atomic_store_explicit(&job->rescored, 0, memory_order_relaxed);
+    for (size_t i = 0; i < STAGES; i++)
+        atomic_store_explicit(&job->stage_ns[i], 0, memory_order_relaxed);
+}
+
+void rank_run(struct pool_task *task, struct worker *worker)
+{
+    struct http_call *call = (struct http_call *)(void *)((char *)task - offsetof(struct http_call, task));
+    struct err err = ERR_INIT;
+    const char *message = "out of memory";
+    const unsigned status = refuse(&call->request, &message);
+    struct rank_job *job = status ? NULL : take_job(worker);
+    if (!job) {
+        http_fail(&call->response, &call->request, status ? status : 500, message);
+        router_answer(worker, call);
+        return;
+    }
+    begin(job, call, worker->service);
+    const uint64_t start = clock_ns();
+    const int code = parse(job, &call->request, &err);
+    rank_stage(job, STAGE_PARSE, start);
+    job->generation = code < 0 ? NULL : live_acquire(worker->service->live);
+    job->result.generation = job->generation;
+    if (code == 0 && !job->generation)
+        err_set(&err, ERR_UNAVAILABLE, "no verified generation is in memory");
+    if (err.code < 0) {
+        rank_fail(job, &err);
+        rank_finish(job, worker);
+        return;
+    }
+    find_users(job, worker);
 }

@@ -1,18 +1,39 @@
-/* Ranking: the users' matrices, the candidates' blocks, one product a user, the best first. */
+/* Ranking: one request from its bytes to its answer, on the workers.
+ *
+ * A job goes through four stages; where it has to wait for the store it leaves its thread and goes on, on any worker,
+ * when what it asked for has come:
+ *
+ *     parse     what is asked; the live generation is held from here on
+ *     users     their matrices
+ *     lanes     the candidates, window by window: what is hot is scored while the rest is under way. A request of
+ *               many windows has as many lanes as there are workers, which share its windows
+ *     answer    the best first, as JSON
+ */
 #ifndef EMBSUM_SERVER_RANK_H
 #define EMBSUM_SERVER_RANK_H
 
 #include "server/http_message.h"
+#include "server/metrics.h"
 #include "server/rank_request.h"
 #include "server/top.h"
-#include "server/users.h"
-#include "server/worker.h"
 
-/* POST /rank and GET /rank */
-void rank_handle(struct worker *worker, const struct http_request *request, struct http_response *response);
+struct worker;
 
-/* Of the whole catalogue at most so many missing contents are listed; missing_count tells how many there are.
- */
+/* POST /rank and GET /rank: the run function of a call's task. */
+void rank_run(struct pool_task *task, struct worker *worker);
+
+void rank_jobs_free(struct worker *worker); /* those kept for the next requests */
+
+enum user_status { USER_PRESENT, USER_DEFAULT, USER_NOT_FOUND, USER_CORRUPT, USER_UNAVAILABLE };
+
+struct rank_user {
+    struct store_id id;
+    enum user_status status;
+    bool corrupt;       /* the default user stands in for one whose own matrix was refused */
+    const void *matrix; /* packed; NULL unless the status is present or default */
+};
+
+/* Of the whole catalogue at most so many missing contents are listed; missing_count tells how many there are. */
 #define RANK_MISSING_LISTED 100
 
 struct rank_missing {
@@ -20,22 +41,22 @@ struct rank_missing {
     enum metrics_missing reason;
 };
 
-/* All in the worker's arena, or the generation's. */
+/* All in the job's arena, or the generation's. */
 struct rank_result {
     struct live_generation *generation;
-    struct user *users;
+    struct rank_user *users;
     size_t user_count;
+    const void **matrices; /* of those that have one */
+    size_t matrix_count;
     struct top *tops; /* one a user, sorted; empty for a user without a matrix */
     const struct store_id *candidates;
+    const uint64_t *hashes;
     size_t candidate_count;
     struct rank_missing *missing;
     size_t missing_listed, missing_count;
     bool store_failed;
+    /* To be explained: for each user in turn one block for each of the hits; NULL: gone meanwhile. */
+    const void **explained;
 };
-
-/* Rank what is asked. ERR_UNAVAILABLE if the store had no answer for any of the users or for the catalogue's
- * ids, ERR_NOT_FOUND if none of the users is there, ERR_CORRUPT if their matrices were refused, ERR_NOMEM. */
-int rank_run(struct rank_result *out, struct worker *worker, struct live_generation *generation,
-    const struct rank_request *request, struct err *err);
 
 #endif

@@ -1,54 +1,41 @@
 #include "server/rank_answer.h"
 
 #include "core/score.h"
-#include "server/worker.h"
+#include "server/arena.h"
+#include "server/live.h"
 
 /* ---- explanations ---- */
 
 /* Where the numbers of an explanation are kept; one set for all items of an answer. */
 struct explainer {
+    const struct scorer *scorer;
     size_t m, n, d;
+    float *a, *b, *gate;            /* m x d, n x d, n x d: the numbers that were scored */
     double *weights, *similarities; /* m x n */
-    struct store_id *ids;           /* of a chunk of hits */
-    const float **blocks;           /* of the same; NULL: gone meanwhile */
+    const void *const *blocks;      /* of the next hit */
     struct top_hit pairs[RANK_EXPLAIN_PAIRS];
 };
 
 static int explainer_init(
-    struct explainer *explainer, struct worker *worker, const struct rank_result *result, struct err *err)
+    struct explainer *explainer, struct arena *arena, const struct rank_result *result, struct err *err)
 {
     const struct manifest *manifest = &result->generation->manifest;
-    size_t items = 0;
-    for (size_t u = 0; u < result->user_count; u++)
-        items += result->tops[u].count;
-    if (items > RANK_EXPLAIN_MAX)
-        return err_set(err, ERR_INVALID,
-            "explain: %zu items would have to be explained; at most %d are allowed, lower top_k", items,
-            RANK_EXPLAIN_MAX);
-    *explainer = (struct explainer){.m = manifest->m, .n = manifest->n, .d = manifest->d};
-    struct arena *arena = &worker->arena;
-    explainer->weights = arena_array(arena, manifest->m * manifest->n, sizeof(double));
-    explainer->similarities = arena_array(arena, manifest->m * manifest->n, sizeof(double));
-    explainer->ids = arena_array(arena, items, sizeof *explainer->ids);
-    explainer->blocks = arena_array(arena, items, sizeof *explainer->blocks);
-    if (!explainer->weights || !explainer->similarities || !explainer->ids || !explainer->blocks)
+    const size_t m = manifest->m, n = manifest->n, d = manifest->d;
+    *explainer = (struct explainer){
+        .scorer = result->generation->scorer,
+        .m = m,
+        .n = n,
+        .d = d,
+        .a = arena_array(arena, m, d * sizeof(float)),
+        .b = arena_array(arena, n, d * sizeof(float)),
+        .gate = arena_array(arena, n, d * sizeof(float)),
+        .weights = arena_array(arena, m, n * sizeof(double)),
+        .similarities = arena_array(arena, m, n * sizeof(double)),
+        .blocks = result->explained,
+    };
+    if (!explainer->a || !explainer->b || !explainer->gate || !explainer->weights || !explainer->similarities)
         return err_set(err, ERR_NOMEM, "no memory for the explanations");
     return 0;
-}
-
-/* The blocks of count hits, at most contents_chunk() of them, into explainer->blocks. */
-static int find_blocks(struct explainer *explainer, struct worker *worker, const struct rank_result *result,
-    const struct top_hit *hits, size_t count, struct err *err)
-{
-    for (size_t i = 0; i < count; i++) {
-        explainer->ids[i] = result->candidates[hits[i].index];
-        explainer->blocks[i] = NULL;
-    }
-    const int code = contents_gather(worker, result->generation, explainer->ids, count, false, err);
-    const struct contents *contents = &worker->contents;
-    for (size_t i = 0; code == 0 && i < contents->count; i++)
-        explainer->blocks[contents->index[i]] = contents->blocks + i * 2 * explainer->n * explainer->d;
-    return code;
 }
 
 static void write_matrix(struct writer *w, const char *key, const double *values, size_t m, size_t n)
@@ -64,11 +51,12 @@ static void write_matrix(struct writer *w, const char *key, const double *values
     writer_close(w, ']');
 }
 
-static void write_explanation(
-    struct writer *w, struct explainer *explainer, const float *matrix, const float *block)
+static void write_explanation(struct writer *w, struct explainer *explainer, const void *block)
 {
     const size_t m = explainer->m, n = explainer->n, d = explainer->d;
-    score_plain(explainer->weights, explainer->similarities, matrix, block, block + n * d, m, n, d);
+    scorer_unpack_content(explainer->scorer, explainer->b, explainer->gate, block);
+    score_plain(
+        explainer->weights, explainer->similarities, explainer->a, explainer->b, explainer->gate, m, n, d);
     write_matrix(w, "weights", explainer->weights, m, n);
     write_matrix(w, "similarities", explainer->similarities, m, n);
     const size_t k = m * n < RANK_EXPLAIN_PAIRS ? m * n : RANK_EXPLAIN_PAIRS;
@@ -96,37 +84,36 @@ static void write_explanation(
 
 /* ---- the answer ---- */
 
-static void write_hit(struct writer *w, const struct rank_result *result, const struct top_hit *hit)
+static void write_explained(
+    struct writer *w, struct explainer *explainer, const struct store_id *id, float score)
 {
-    const struct store_id *id = &result->candidates[hit->index];
+    const void *block = *explainer->blocks++;
+    writer_open(w, '{');
     writer_key(w, "id");
     writer_string(w, id->id, id->len);
     writer_key(w, "score");
-    writer_float(w, hit->score);
+    writer_float(w, score);
+    if (block)
+        write_explanation(w, explainer, block);
+    writer_close(w, '}');
 }
 
-static int write_ranking(struct writer *w, struct worker *worker, struct explainer *explainer,
-    const struct rank_result *result, size_t u, struct err *err)
+static void write_ranking(
+    struct writer *w, struct explainer *explainer, const struct rank_result *result, size_t u)
 {
     const struct top *top = &result->tops[u];
-    const size_t chunk = contents_chunk(result->generation);
+    if (explainer && result->users[u].matrix)
+        scorer_unpack_user(explainer->scorer, explainer->a, result->users[u].matrix);
     writer_key(w, "ranking");
     writer_open(w, '[');
     for (size_t i = 0; i < top->count; i++) {
-        if (explainer && i % chunk == 0) {
-            const size_t left = top->count - i, count = left < chunk ? left : chunk;
-            const int code = find_blocks(explainer, worker, result, top->hits + i, count, err);
-            if (code < 0)
-                return code;
-        }
-        writer_open(w, '{');
-        write_hit(w, result, &top->hits[i]);
-        if (explainer && explainer->blocks[i % chunk])
-            write_explanation(w, explainer, result->users[u].matrix, explainer->blocks[i % chunk]);
-        writer_close(w, '}');
+        const struct store_id *id = &result->candidates[top->hits[i].index];
+        if (explainer)
+            write_explained(w, explainer, id, top->hits[i].score);
+        else
+            writer_hit(w, id->id, id->len, top->hits[i].score);
     }
     writer_close(w, ']');
-    return 0;
 }
 
 static void write_missing(
@@ -169,46 +156,51 @@ static void write_degraded(struct writer *w, bool store_failed, bool user_corrup
     writer_close(w, ']');
 }
 
-static void write_user(struct writer *w, const struct user *user)
+static void write_user(struct writer *w, const struct rank_user *user)
 {
     writer_key(w, "user");
     writer_string(w, user->id.id, user->id.len);
 }
 
-static void write_status(struct writer *w, const struct user *user)
+static void write_status(struct writer *w, const struct rank_user *user)
 {
+    static const char *const names[] = {
+        [USER_PRESENT] = "present",
+        [USER_DEFAULT] = "default",
+        [USER_NOT_FOUND] = "not_found",
+        [USER_CORRUPT] = "corrupt",
+        [USER_UNAVAILABLE] = "unavailable",
+    };
     writer_key(w, "user_status");
-    writer_text(w, user_status_name(user->status));
+    writer_text(w, names[user->status]);
 }
 
-static int write_results(struct writer *w, struct worker *worker, struct explainer *explainer,
-    const struct rank_result *result, struct err *err)
+static void write_results(struct writer *w, struct explainer *explainer, const struct rank_result *result)
 {
     writer_key(w, "results");
     writer_open(w, '[');
     for (size_t u = 0; u < result->user_count; u++) {
-        const struct user *user = &result->users[u];
+        const struct rank_user *user = &result->users[u];
         writer_open(w, '{');
         write_user(w, user);
         write_status(w, user);
         write_degraded(w, user->status == USER_UNAVAILABLE, user->corrupt);
-        const int code = write_ranking(w, worker, explainer, result, u, err);
-        if (code < 0)
-            return code;
+        write_ranking(w, explainer, result, u);
         writer_close(w, '}');
     }
     writer_close(w, ']');
-    return 0;
 }
 
-int rank_answer_write(struct writer *w, struct worker *worker, const struct rank_request *request,
+int rank_answer_write(struct writer *w, struct arena *arena, const struct rank_request *request,
     const struct rank_result *result, struct err *err)
 {
-    struct explainer explainer;
-    int code = request->explain ? explainer_init(&explainer, worker, result, err) : 0;
-    if (code < 0)
-        return code;
-    struct explainer *use = request->explain ? &explainer : NULL;
+    struct explainer explainer, *use = NULL;
+    if (request->explain) {
+        const int code = explainer_init(&explainer, arena, result, err);
+        if (code < 0)
+            return code;
+        use = &explainer;
+    }
     writer_open(w, '{');
     if (!request->several)
         write_user(w, &result->users[0]);
@@ -216,13 +208,13 @@ int rank_answer_write(struct writer *w, struct worker *worker, const struct rank
     writer_text(w, result->generation->name);
     if (request->several) {
         write_degraded(w, result->store_failed, false);
-        code = write_results(w, worker, use, result, err);
+        write_results(w, use, result);
     } else {
         write_status(w, &result->users[0]);
         write_degraded(w, result->store_failed, result->users[0].corrupt);
-        code = write_ranking(w, worker, use, result, 0, err);
+        write_ranking(w, use, result, 0);
     }
     write_missing(w, request, result);
     writer_close(w, '}');
-    return code;
+    return 0;
 }

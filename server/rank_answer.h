@@ -8,8 +8,10 @@
 #define RANK_EXPLAIN_MAX 1000
 #define RANK_EXPLAIN_PAIRS 5 /* top pairs of an explanation */
 
-/* ERR_INVALID if more is to be explained than may be; ERR_NOMEM. */
-int rank_answer_write(struct writer *w, struct worker *worker, const struct rank_request *request,
+struct arena;
+
+/* ERR_NOMEM. */
+int rank_answer_write(struct writer *w, struct arena *arena, const struct rank_request *request,
     const struct rank_result *result, struct err *err);
 
 #endif

@@ -5,7 +5,8 @@
  *     user=U1&candidates=N1,N2,N9&top_k=10&explain=false
  *
  * "users": [...] in place of "user" asks for several rankings of the same candidates. Without candidates the
- * whole catalogue is meant, and top_k is required. */
+ * whole catalogue is meant, and top_k is required; "category": "..." narrows the catalogue, "exclude": [...]
+ * leaves contents out of it. */
 #ifndef EMBSUM_SERVER_RANK_REQUEST_H
 #define EMBSUM_SERVER_RANK_REQUEST_H
 
@@ -14,6 +15,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+
+#define RANK_CATEGORY_MAX 512 /* bytes */
 
 struct rank_limits {
     size_t candidates_max, users_max;
@@ -21,19 +25,28 @@ struct rank_limits {
 
 struct rank_request {
     struct store_id *users; /* at least one, each once */
+    uint64_t *user_hashes;  /* hot_hash of the same */
     size_t user_count;
     bool several; /* asked with "users": the answer is a list, even of one */
 
     bool whole_catalogue;
     struct store_id *candidates; /* each once, in the order asked */
+    uint64_t *hashes;            /* of the same */
     size_t candidate_count;
+
+    /* Of the whole catalogue alone. */
+    struct store_id category; /* len 0: all; valid UTF-8 without control characters, spaces are allowed */
+    struct store_id *exclude; /* each once */
+    uint64_t *exclude_hashes; /* of the same */
+    size_t exclude_count;
 
     size_t top_k; /* 0: all */
     bool explain;
 };
 
-/* All memory comes from the arena. ERR_INVALID with a message that names the place ("candidates[3]: an id
- * must not be empty") or ERR_NOMEM. */
+/* ERR_INVALID with a message that names the place ("candidates[3]: an id must not be empty") or ERR_NOMEM.
+ * All memory comes from the arena. Ids have no NUL behind them: those that a body holds without escapes stay
+ * where they are, so the body must live as long as the request; the query need not. */
 int rank_request_parse_json(struct rank_request *out, struct arena *arena, const struct rank_limits *limits,
     const char *body, size_t len, struct err *err);
 int rank_request_parse_query(struct rank_request *out, struct arena *arena, const struct rank_limits *limits,

@@ -19,18 +19,21 @@ typedef void handler(
 
 /* A path that ends in '/' stands for all that begin with it. HEAD goes where GET does: the front leaves the
  * body out. */
+enum place { LOOP, WORKERS, READERS }; /* which threads answer */
+
 static const struct route {
     const char *path;
     unsigned methods;
-    handler *handle;
+    enum place place;
+    handler *handle; /* NULL: rank_run, which leaves its thread and comes back */
     enum metrics_route metrics;
 } routes[] = {
-    {"/rank", METHOD_GET | METHOD_HEAD | METHOD_POST, rank_handle, METRICS_RANK},
-    {"/users/", METHOD_GET | METHOD_HEAD, status_user, METRICS_USERS},
-    {"/livez", METHOD_GET | METHOD_HEAD, status_livez, METRICS_LIVEZ},
-    {"/readyz", METHOD_GET | METHOD_HEAD, status_readyz, METRICS_READYZ},
-    {"/metrics", METHOD_GET | METHOD_HEAD, metrics_handle, METRICS_METRICS},
-    {"/version", METHOD_GET | METHOD_HEAD, status_version, METRICS_VERSION},
+    {"/rank", METHOD_GET | METHOD_HEAD | METHOD_POST, WORKERS, NULL, METRICS_RANK},
+    {"/users/", METHOD_GET | METHOD_HEAD, READERS, status_user, METRICS_USERS},
+    {"/livez", METHOD_GET | METHOD_HEAD, LOOP, status_livez, METRICS_LIVEZ},
+    {"/readyz", METHOD_GET | METHOD_HEAD, LOOP, status_readyz, METRICS_READYZ},
+    {"/metrics", METHOD_GET | METHOD_HEAD, LOOP, metrics_handle, METRICS_METRICS},
+    {"/version", METHOD_GET | METHOD_HEAD, LOOP, status_version, METRICS_VERSION},
 };
 
 static const struct route *find_route(const char *path)
@@ -66,17 +69,47 @@ static void refuse_method(
     http_response_header(response, "Allow", "%s", allow);
 }
 
-void router_handle(struct worker *worker, const struct http_request *request, struct http_response *response)
+static void count_request(struct worker *worker, const struct http_call *call)
 {
-    const uint64_t start = clock_ns();
-    const struct route *route = find_route(request->path);
-    if (!route)
-        http_fail(response, request, 404, "there is nothing at this path");
-    else if (!is_allowed(route, request->method))
-        refuse_method(route, request, response);
-    else
-        route->handle(worker, request, response);
+    const struct route *route = call->route;
+    metrics_request(&worker->metrics, route ? route->metrics : METRICS_OTHER, call->response.status,
+        clock_ns() - call->since_ns);
+}
+
+void router_answer(struct worker *worker, struct http_call *call)
+{
+    count_request(worker, call);
+    call->answer(call);
+}
+
+static void run_handler(struct pool_task *task, struct worker *worker)
+{
+    struct http_call *call = (struct http_call *)(void *)((char *)task - offsetof(struct http_call, task));
+    const struct route *route = call->route;
+    route->handle(worker, &call->request, &call->response);
     arena_reset(&worker->arena);
-    metrics_request(
-        &worker->metrics, route ? route->metrics : METRICS_OTHER, response->status, clock_ns() - start);
+    router_answer(worker, call);
+}
+
+bool router_handle(struct worker *loop, struct http_call *call)
+{
+    const struct http_request *request = &call->request;
+    const struct route *route = find_route(request->path);
+    call->route = route;
+    if (!route) {
+        http_fail(&call->response, request, 404, "there is nothing at this path");
+    } else if (!is_allowed(route, request->method)) {
+        refuse_method(route, request, &call->response);
+    } else if (route->place == LOOP) {
+        route->handle(loop, request, &call->response);
+        arena_reset(&loop->arena);
+    } else {
+        const struct service *service = loop->service;
+        call->defer(call);
+        call->task.run = route->handle ? run_handler : rank_run;
+        pool_put(route->place == WORKERS ? service->worker_pool : service->reader_pool, &call->task);
+        return false;
+    }
+    count_request(loop, call);
+    return true;
 }

@@ -6,7 +6,11 @@
 
 struct worker;
 
-/* Answer the request, whatever it is, and count it. */
-void router_handle(struct worker *worker, const struct http_request *request, struct http_response *response);
+/* Answer the request, whatever it is, and count it: at once (true), or by handing it to a thread that does (false).
+ * loop is what belongs to the calling thread. */
+bool router_handle(struct worker *loop, struct http_call *call);
+
+/* The response of a call that was handed on is complete: count it and send it off. The call is gone then. */
+void router_answer(struct worker *worker, struct http_call *call);
 
 #endif

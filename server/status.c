@@ -1,9 +1,8 @@
 #include "server/status.h"
 
-#include "core/gemm.h"
 #include "core/id.h"
-#include "server/users.h"
 #include "server/worker.h"
+#include "store/blob.h"
 
 #include <string.h>
 
@@ -37,55 +36,85 @@ void status_readyz(struct worker *worker, const struct http_request *request, st
 
 void status_version(struct worker *worker, const struct http_request *request, struct http_response *response)
 {
-    (void)worker;
     (void)request;
+    struct live_generation *generation = live_acquire(worker->service->live);
     struct writer *w = &response->body;
     writer_open(w, '{');
     writer_key(w, "name");
     writer_text(w, "embsumd");
     writer_key(w, "version");
     writer_text(w, EMBSUM_VERSION);
-    writer_key(w, "kernel");
-    writer_text(w, gemm_kernel());
+    writer_key(w, "dtype");
+    writer_text(w, worker->service->config->scoring.dtype);
+    writer_key(w, "kernel"); /* chosen when a generation comes */
+    if (generation)
+        writer_text(w, scorer_kernel(generation->scorer));
+    else
+        writer_null(w);
     writer_close(w, '}');
+    live_release(generation);
 }
 
 /* ---- /users/{id} ---- */
 
-struct summary {
-    struct arena *arena;
-    const char *text; /* NULL: none */
-    size_t len;
+struct reading {
+    struct worker *worker;
+    const struct live_generation *generation;
+    const struct store_id *id;
+    enum { NOBODY, PRESENT, CORRUPT } user;
+    const char *summary; /* NULL: none */
+    size_t summary_len;
     bool failed;
 };
+
+static int take_user(void *ctx, size_t index, const void *data, size_t len)
+{
+    (void)index;
+    struct reading *reading = ctx;
+    const struct manifest *manifest = &reading->generation->manifest;
+    const struct blob_spec spec = {
+        .kind = BLOB_USER,
+        .rows = manifest->m,
+        .cols = manifest->d,
+        .generation = reading->generation->name,
+        .id = reading->id->id,
+        .id_len = reading->id->len,
+    };
+    if (!data)
+        return 0;
+    const enum blob_reason reason = blob_decode(NULL, &spec, data, len);
+    reading->user = reason == BLOB_OK ? PRESENT : CORRUPT;
+    if (reason != BLOB_OK)
+        worker_note_blob(reading->worker, "user", reading->id, reading->generation->name, reason);
+    return 0;
+}
 
 static int take_summary(void *ctx, size_t index, const void *data, size_t len)
 {
     (void)index;
-    struct summary *summary = ctx;
+    struct reading *reading = ctx;
     if (!data)
         return 0;
-    summary->text = arena_copy(summary->arena, data, len);
-    summary->len = len;
-    summary->failed = !summary->text;
+    reading->summary = arena_copy(&reading->worker->arena, data, len);
+    reading->summary_len = len;
+    reading->failed = !reading->summary;
     return 0;
 }
 
-static void write_user(struct writer *w, const struct live_generation *generation, const struct user *user,
-    const struct summary *summary)
+static void write_user(struct writer *w, const struct reading *reading)
 {
-    const struct manifest *manifest = &generation->manifest;
+    const struct manifest *manifest = &reading->generation->manifest;
     const time_t now = time(NULL);
     writer_open(w, '{');
     writer_key(w, "user");
-    writer_string(w, user->id.id, user->id.len);
+    writer_string(w, reading->id->id, reading->id->len);
     writer_key(w, "generation");
-    writer_text(w, generation->name);
+    writer_text(w, reading->generation->name);
     writer_key(w, "user_status");
-    writer_text(w, user->corrupt ? "corrupt" : user_status_name(user->status));
+    writer_text(w, reading->user == CORRUPT ? "corrupt" : "present");
     writer_key(w, "summary");
-    if (summary->text)
-        writer_string(w, summary->text, summary->len);
+    if (reading->summary)
+        writer_string(w, reading->summary, reading->summary_len);
     else
         writer_null(w);
     writer_key(w, "m");
@@ -103,28 +132,20 @@ static void answer_user(struct worker *worker, const struct live_generation *gen
     const struct store_id *id, const struct http_request *request, struct http_response *response)
 {
     struct err err = ERR_INIT;
-    struct user *user;
-    if (users_load(&user, worker, generation, id, 1, &err) < 0) {
-        http_fail(response, request, 500, err.message);
-        return;
-    }
-    if (user->status == USER_NOT_FOUND || (user->status == USER_DEFAULT && !user->corrupt)) {
-        http_fail(response, request, 404, "the live generation does not know this user");
-        return;
-    }
-    struct summary summary = {.arena = &worker->arena};
-    bool failed = user->status == USER_UNAVAILABLE;
-    if (!failed &&
-        store_get(worker->link, generation->name, STORE_SUMMARY, id, 1, take_summary, &summary, &err) < 0) {
+    struct reading reading = {.worker = worker, .generation = generation, .id = id};
+    int code = store_get(worker->link, generation->name, STORE_USER, id, 1, take_user, &reading, &err);
+    if (code == 0 && reading.user != NOBODY)
+        code = store_get(worker->link, generation->name, STORE_SUMMARY, id, 1, take_summary, &reading, &err);
+    if (code < 0) {
         worker_note_store(worker, &err);
-        failed = true;
-    }
-    if (failed)
         http_fail(response, request, 503, "the store does not answer");
-    else if (summary.failed)
+    } else if (reading.failed) {
         http_fail(response, request, 500, "out of memory");
-    else
-        write_user(&response->body, generation, user, &summary);
+    } else if (reading.user == NOBODY) {
+        http_fail(response, request, 404, "the live generation does not know this user");
+    } else {
+        write_user(&response->body, &reading);
+    }
 }
 
 void status_user(struct worker *worker, const struct http_request *request, struct http_response *response)

@@ -1,7 +1,11 @@
 #include "server/worker.h"
 
+#include "server/rank.h"
+
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Reading is all a daemon does. What is not there yet is waited for: a daemon may start before its store. */
 static int open_store(struct service *service, struct err *err)
@@ -25,46 +29,122 @@ static int open_store(struct service *service, struct err *err)
     return code;
 }
 
-int service_init(struct service *service, const struct config *config, const struct log *log,
-    size_t worker_count, struct err *err)
+/* Processors that this process may use, which a container or taskset may have made fewer than there are. */
+static size_t count_processors(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
+        return (size_t)CPU_COUNT(&set);
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (size_t)online : 1;
+}
+
+static struct worker *seat(struct service *service, struct worker *at, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        at[i] = (struct worker){.service = service, .number = i};
+    return at;
+}
+
+static int make_threads(struct service *service, struct err *err)
+{
+    const struct config *config = service->config;
+    service->loop_count = (size_t)config->server.io_threads;
+    service->worker_count = config->server.workers ? (size_t)config->server.workers : count_processors();
+    service->reader_count = (size_t)config->store.connections;
+    const size_t count = service->loop_count + service->worker_count + service->reader_count + 1;
+    service->threads = calloc(count, sizeof *service->threads);
+    if (!service->threads)
+        return err_set(err, ERR_NOMEM, "no memory for the threads");
+    service->loops = seat(service, service->threads, service->loop_count);
+    service->workers = seat(service, service->loops + service->loop_count, service->worker_count);
+    service->readers = seat(service, service->workers + service->worker_count, service->reader_count);
+    service->watcher = seat(service, service->readers + service->reader_count, 1);
+    int code = 0;
+    for (size_t i = 0; code == 0 && i <= service->reader_count;
+         i++) /* the watcher is behind the last reader */
+        code = store_connect(&service->readers[i].link, service->store, err);
+    return code;
+}
+
+static int start_pool(
+    struct pool **out, struct worker *first, size_t count, const char *name, struct err *err)
+{
+    struct worker **each = calloc(count, sizeof(struct worker *));
+    if (!each)
+        return err_set(err, ERR_NOMEM, "no memory for the threads");
+    for (size_t i = 0; i < count; i++)
+        each[i] = &first[i];
+    const int code = pool_start(out, each, count, name, err);
+    free(each);
+    return code;
+}
+
+int service_init(struct service *service, const struct config *config, const struct log *log, struct err *err)
 {
     *service = (struct service){.config = config, .log = log};
     int code = open_store(service, err);
-    if (code < 0)
-        return code;
-    const struct live_options options = {
-        .store = service->store,
-        .log = log,
-        .memory_bytes = (size_t)config->memory.limit_bytes,
-        .poll_ms = config->store.poll_ms,
-    };
-    code = live_new(&service->live, &options, err);
-    if (code < 0)
-        return code;
-    service->workers = calloc(worker_count, sizeof *service->workers);
-    if (!service->workers)
-        return err_set(err, ERR_NOMEM, "no memory for the workers");
-    service->worker_count = worker_count;
-    for (size_t i = 0; code == 0 && i < worker_count; i++) {
-        service->workers[i].service = service;
-        code = store_connect(&service->workers[i].link, service->store, err);
-    }
+    if (code == 0)
+        code = make_threads(service, err);
+    if (code == 0)
+        code = start_pool(&service->worker_pool, service->workers, service->worker_count, "rank", err);
+    if (code == 0)
+        code = start_pool(&service->reader_pool, service->readers, service->reader_count, "store", err);
+    if (code == 0)
+        code = live_new(&service->live, service, err);
     return code;
 }
 
 void service_done(struct service *service)
 {
-    for (size_t i = 0; i < service->worker_count; i++) {
-        struct worker *worker = &service->workers[i];
+    atomic_store(&service->stopping, true);
+    live_stop(service->live); /* what it has asked of the readers comes first */
+    pool_stop(service->worker_pool);
+    pool_stop(service->reader_pool);
+    pool_free(service->worker_pool);
+    pool_free(service->reader_pool);
+    live_free(service->live);
+    const size_t count = service->loop_count + service->worker_count + service->reader_count + 1;
+    for (size_t i = 0; service->threads && i < count; i++) {
+        struct worker *worker = &service->threads[i];
         store_disconnect(worker->link);
         arena_done(&worker->arena);
-        contents_done(&worker->contents);
-        free(worker->score_scratch);
+        free(worker->scratch.matrices);
+        free(worker->scratch.gates);
+        free(worker->scratch.block);
+        rank_jobs_free(worker);
+        free(worker->scores);
+        free(worker->best);
     }
-    free(service->workers);
-    live_free(service->live);
+    free(service->threads);
     store_close(service->store);
     *service = (struct service){0};
+}
+
+static int grow(void **room, size_t *have, size_t want, size_t unit, struct err *err)
+{
+    if (want <= *have)
+        return 0;
+    free(*room);
+    *have = 0;
+    *room = aligned_alloc(64, (want * unit + 63) / 64 * 64);
+    if (!*room)
+        return err_set(err, ERR_NOMEM, "no memory to read matrices");
+    *have = want;
+    return 0;
+}
+
+int worker_scratch(
+    struct worker *worker, size_t matrix_floats, bool gates, size_t block_bytes, struct err *err)
+{
+    struct worker_scratch *scratch = &worker->scratch;
+    void *matrices = scratch->matrices, *gate = scratch->gates;
+    int code = grow(&matrices, &scratch->matrix_floats, matrix_floats, sizeof(float), err);
+    scratch->matrices = matrices;
+    if (code == 0 && gates)
+        code = grow(&gate, &scratch->gate_floats, matrix_floats, sizeof(float), err);
+    scratch->gates = gate;
+    return code == 0 ? grow(&scratch->block, &scratch->block_bytes, block_bytes, 1, err) : code;
 }
 
 void worker_note_blob(struct worker *worker, const char *kind, const struct store_id *id,

@@ -1,47 +1,68 @@
-/* What requests are answered with: things shared by all workers, and those that each has for itself. */
+/* The daemon's parts and its threads. Three kinds of threads do the work, each with things that it alone touches:
+ *
+ *     loops    read requests and send answers (server/http.h); answer at once what needs neither store nor scoring
+ *     workers  rank; they never wait for the store
+ *     readers  each with a link to the store, from which they bring what is not in memory */
 #ifndef EMBSUM_SERVER_WORKER_H
 #define EMBSUM_SERVER_WORKER_H
 
 #include "config/config.h"
 #include "server/arena.h"
-#include "server/contents.h"
 #include "server/live.h"
 #include "server/log.h"
 #include "server/metrics.h"
+#include "server/pool.h"
 
 struct http;
+struct rank_job;
 
-/* Shared; read-only while requests are answered, but for live, which has locks of its own. */
+/* Shared; read-only while requests are answered, but for what has locks of its own. */
 struct service {
     const struct config *config;
     const struct log *log;
     struct store *store;
     struct live *live;
-    struct worker *workers;
-    size_t worker_count;
+    struct worker *threads; /* all of them: loops, then workers, then readers, then the watcher */
+    size_t loop_count, worker_count, reader_count;
+    struct worker *loops, *workers, *readers, *watcher; /* into threads */
+    struct pool *worker_pool, *reader_pool;
     const struct http *http; /* NULL in a test without sockets */
+    atomic_bool stopping;    /* long requests give up */
 };
 
-enum stage { STAGE_PARSE, STAGE_FETCH, STAGE_SCORE, STAGE_WRITE, STAGES };
+/* What a reader needs to make blocks of blobs. */
+struct worker_scratch {
+    float *matrices, *gates;
+    void *block;
+    size_t matrix_floats, gate_floats, block_bytes; /* room */
+};
 
-/* Belongs to one thread, which answers one request at a time. */
+/* Belongs to one thread. */
 struct worker {
     struct service *service;
-    struct store_link *link;
-    struct arena arena; /* reset after each request */
-    struct contents contents;
-    double *score_scratch; /* score_scratch() doubles of the generation in hand */
-    size_t score_scratch_size;
+    size_t number;           /* among its kind */
+    struct store_link *link; /* of readers and the watcher */
+    struct arena arena;      /* reset after each request that a handler answers */
+    struct worker_scratch scratch;
+    /* Of workers: finished jobs to be used again, and room for a window of scores. */
+    struct rank_job *spare_jobs;
+    size_t spare_job_count;
+    float *scores;
+    void *best; /* scorer_best()'s scratch */
+    size_t score_room, best_room;
     struct metrics metrics;
-    uint64_t stage_ns[STAGES]; /* of the request in hand */
     struct log_limit blob_lines, store_lines;
 };
 
-/* Open the store and make worker_count workers; config and log outlive the service. On failure
+/* Open the store and start the threads but for the loops; config and log outlive the service. On failure
  * service_done is safe, too. */
-int service_init(struct service *service, const struct config *config, const struct log *log,
-    size_t worker_count, struct err *err);
+int service_init(
+    struct service *service, const struct config *config, const struct log *log, struct err *err);
 void service_done(struct service *service);
+
+/* Room in a reader's scratch, 64-byte aligned. */
+int worker_scratch(
+    struct worker *worker, size_t matrix_floats, bool gates, size_t block_bytes, struct err *err);
 
 /* A blob that was refused is counted and logged by its reason; kind is "user" or "content". */
 void worker_note_blob(struct worker *worker, const char *kind, const struct store_id *id,

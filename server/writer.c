@@ -1,8 +1,8 @@
 #include "server/writer.h"
 
 #include "core/id.h"
+#include "server/decimal.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -63,17 +63,45 @@ void writer_printf(struct writer *w, const char *format, ...)
     va_end(again);
 }
 
-/* A value stands behind an opening bracket, a colon, or a comma that is put here. */
-static void separate(struct writer *w)
+/* A value stands behind an opening bracket, a colon, or a comma that is put here. The last byte tells: what ends
+ * a string is its quote. */
+static bool wants_comma(const struct writer *w)
 {
-    if (w->used && !strchr("{[:", w->data[w->used - 1]))
-        writer_raw(w, ",", 1);
+    const char last = w->used ? w->data[w->used - 1] : '[';
+    return last != '{' && last != '[' && last != ':';
+}
+
+static char *put(char *to, const char *data, size_t len)
+{
+    if (len) /* the empty text may be NULL */
+        memcpy(to, data, len);
+    return to + len;
+}
+
+/* Room for a comma, if there must be one, and len more bytes behind it; NULL if there is none. */
+static char *begin(struct writer *w, size_t len)
+{
+    char *at = reserve(w, len + 1);
+    if (at && wants_comma(w))
+        *at++ = ',';
+    return at;
+}
+
+static void end(struct writer *w, const char *at)
+{
+    w->used = (size_t)(at - w->data);
+}
+
+static void value(struct writer *w, const char *text, size_t len)
+{
+    char *at = begin(w, len);
+    if (at)
+        end(w, put(at, text, len));
 }
 
 void writer_open(struct writer *w, char bracket)
 {
-    separate(w);
-    writer_raw(w, &bracket, 1);
+    value(w, &bracket, 1);
 }
 
 void writer_close(struct writer *w, char bracket)
@@ -83,10 +111,15 @@ void writer_close(struct writer *w, char bracket)
 
 void writer_key(struct writer *w, const char *name)
 {
-    separate(w);
-    writer_raw(w, "\"", 1);
-    writer_raw(w, name, strlen(name));
-    writer_raw(w, "\":", 2);
+    const size_t len = strlen(name);
+    char *at = begin(w, len + 3);
+    if (!at)
+        return;
+    *at++ = '"';
+    at = put(at, name, len);
+    *at++ = '"';
+    *at++ = ':';
+    end(w, at);
 }
 
 static void escape(struct writer *w, unsigned char c)
@@ -124,10 +157,9 @@ static size_t sequence_length(const char *text, size_t len)
 /* Text that came from outside must not break the document: each byte that is not part of valid UTF-8 becomes
  * U+FFFD. Ids never need it, they were checked at the door; parsers' messages quote bytes that were refused.
  */
-void writer_string(struct writer *w, const char *text, size_t len)
+static void write_escaped(struct writer *w, const char *text, size_t len)
 {
-    separate(w);
-    writer_raw(w, "\"", 1);
+    value(w, "\"", 1);
     const bool valid = utf8_valid(text, len);
     for (size_t i = 0, plain; i < len; i += plain) {
         for (plain = 0; i + plain < len; plain++) {
@@ -154,67 +186,87 @@ void writer_string(struct writer *w, const char *text, size_t len)
     writer_raw(w, "\"", 1);
 }
 
+void writer_string(struct writer *w, const char *text, size_t len)
+{
+    if (id_plain_span(text, len) < len) {
+        write_escaped(w, text, len);
+        return;
+    }
+    char *at = begin(w, len + 2);
+    if (!at)
+        return;
+    *at++ = '"';
+    at = put(at, text, len);
+    *at++ = '"';
+    end(w, at);
+}
+
 void writer_text(struct writer *w, const char *text)
 {
     writer_string(w, text, strlen(text));
 }
 
-static bool reads_back(char out[WRITER_FLOAT_MAX], int digits, double near, float value)
-{
-    snprintf(out, WRITER_FLOAT_MAX, "%.*g", digits, near);
-    return strtof(out, NULL) == value;
-}
+/* ---- numbers and words ---- */
 
-/* A decimal of six digits survives the way through float32 (FLT_DIG), nine tell all float32 apart
- * (FLT_DECIMAL_DIG), so the answer is among four tries; subnormals have fewer digits. The nearest decimal of
- * a length is the one to try, but for a power of two: what rounds to it reaches twice as far away from zero
- * as towards it, so that the next decimal outwards may read back where the nearest does not (2^87, 2^90 and
- * 2^-96). The program never leaves the "C" locale: the point is a point. */
-size_t writer_format_float(char out[WRITER_FLOAT_MAX], float value)
+void writer_float(struct writer *w, float number)
 {
-    int exponent;
-    const double outwards = fabsf(frexpf(value, &exponent)) == 0.5f ? (double)value * (1 + 0x1p-25) : 0;
-    for (int digits = fabsf(value) < FLT_MIN ? 1 : 6; digits <= 9; digits++) {
-        if (reads_back(out, digits, (double)value, value))
-            break;
-        if (outwards != 0 && reads_back(out, digits, outwards, value))
-            break;
-    }
-    return strlen(out);
-}
-
-void writer_float(struct writer *w, float value)
-{
-    if (!isfinite(value)) { /* JSON has no word for it */
+    if (!isfinite(number)) { /* JSON has no word for it */
         writer_null(w);
         return;
     }
-    char text[WRITER_FLOAT_MAX];
-    const size_t len = writer_format_float(text, value);
-    separate(w);
-    writer_raw(w, text, len);
+    char *at = begin(w, DECIMAL_FLOAT_MAX);
+    if (at)
+        end(w, at + decimal_format_float(at, number));
 }
 
-void writer_uint(struct writer *w, uint64_t value)
+void writer_uint(struct writer *w, uint64_t number)
 {
-    separate(w);
-    writer_printf(w, "%llu", (unsigned long long)value);
+    char *at = begin(w, DECIMAL_UINT_MAX);
+    if (at)
+        end(w, at + decimal_format_uint(at, number));
 }
 
-void writer_int(struct writer *w, int64_t value)
+void writer_int(struct writer *w, int64_t number)
 {
-    separate(w);
-    writer_printf(w, "%lld", (long long)value);
+    char *at = begin(w, 1 + DECIMAL_UINT_MAX);
+    if (!at)
+        return;
+    if (number < 0)
+        *at++ = '-';
+    end(w, at + decimal_format_uint(at, number < 0 ? -(uint64_t)number : (uint64_t)number));
 }
 
-void writer_bool(struct writer *w, bool value)
+void writer_bool(struct writer *w, bool yes)
 {
-    separate(w);
-    writer_raw(w, value ? "true" : "false", value ? 4 : 5);
+    value(w, yes ? "true" : "false", yes ? 4 : 5);
 }
 
 void writer_null(struct writer *w)
 {
-    separate(w);
-    writer_raw(w, "null", 4);
+    value(w, "null", 4);
+}
+
+/* ---- what there is most of ---- */
+
+void writer_hit(struct writer *w, const char *id, size_t len, float score)
+{
+    static const char head[] = "{\"id\":\"", middle[] = "\",\"score\":";
+    if (id_plain_span(id, len) < len || !isfinite(score)) {
+        writer_open(w, '{');
+        writer_key(w, "id");
+        writer_string(w, id, len);
+        writer_key(w, "score");
+        writer_float(w, score);
+        writer_close(w, '}');
+        return;
+    }
+    char *at = begin(w, sizeof head + len + sizeof middle + DECIMAL_FLOAT_MAX + 1);
+    if (!at)
+        return;
+    at = put(at, head, sizeof head - 1);
+    at = put(at, id, len);
+    at = put(at, middle, sizeof middle - 1);
+    at += decimal_format_float(at, score);
+    *at++ = '}';
+    end(w, at);
 }

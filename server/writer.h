@@ -38,13 +38,11 @@ void writer_int(struct writer *w, int64_t value);
 void writer_bool(struct writer *w, bool value);
 void writer_null(struct writer *w);
 
+/* {"id":"N1","score":1.25}, the same as by the calls above, but at once: answers have thousands of them. */
+void writer_hit(struct writer *w, const char *id, size_t len, float score);
+
 /* Bytes as they are, for formats other than JSON. */
 void writer_raw(struct writer *w, const char *data, size_t len);
 void writer_printf(struct writer *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-/* The shortest decimal that reads back to the same float32, as JSON writes numbers; value is finite.
- * Returns its length. */
-#define WRITER_FLOAT_MAX 24
-size_t writer_format_float(char out[WRITER_FLOAT_MAX], float value);
 
 #endif

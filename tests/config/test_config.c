@@ -150,16 +150,17 @@ static void test_file_not_json(void **state)
 static void test_file_unknown(void **state)
 {
     (void)state;
-    REFUSED("{\"sever\": {}}", "\"sever\" is no section", "known: server, rank, store, memory, log");
+    REFUSED("{\"sever\": {}}", "\"sever\" is no section", "known: server, rank, scoring, store, memory, log");
     REFUSED("{\"server.listen\": \"a:1\"}", "\"server.listen\" is no section");
     REFUSED("{\"\": {}}", "\"\" is no section");
     REFUSED("{\"serve\": {}}", "\"serve\" is no section");
     REFUSED("{\"server\": {\"worker\": 1}}", "\"worker\" in server is no key",
-        "listen, workers, connections_max");
+        "listen, workers, io_threads, connections_max");
     REFUSED("{\"server\": {\"\": 1}}", "\"\" in server is no key");
     REFUSED("{\"rank\": {\"workers\": 1}}", "\"workers\" in rank is no key",
         "candidates_max, users_max, default_user");
-    REFUSED("{\"memory\": {\"new\\nline\": 1}}", "\"new\\x0aline\" in memory is no key; known: limit_bytes");
+    REFUSED("{\"memory\": {\"new\\nline\": 1}}",
+        "\"new\\x0aline\" in memory is no key; known: limit_bytes, preload");
     REFUSED("{\"server\": 5}", "server is 5", "an object");
     REFUSED("{\"server\": [1]}", "server is a list", "an object");
     REFUSED("{\"server\": {\"workers\": 5, \"x\": 1}}", "\"x\" in server"); /* nothing is half loaded */

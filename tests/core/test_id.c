@@ -2,6 +2,7 @@
 #include "tests/lib/scratch.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void test_utf8(void **state)
@@ -62,6 +63,32 @@ static void test_check(void **state)
     }
 }
 
+/* Each byte at each place of a word, with nothing readable behind the text: the span ends before the first byte that
+ * is not plain, whatever stands behind that. */
+static void test_plain_span(void **state)
+{
+    (void)state;
+    for (size_t len = 0; len <= 20; len++) {
+        for (size_t at = 0; at < len; at++) {
+            for (int c = 0; c < 256; c++) {
+                char *text = malloc(len);
+                assert_non_null(text);
+                memset(text, 'x', at);
+                memset(text + at, c * 31 & 0xFF, len - at);
+                text[at] = (char)c;
+                const bool plain = c > ' ' && c < 0x7F && c != '"' && c != '\\';
+                const size_t span = id_plain_span(text, len);
+                if (plain ? span <= at : span != at)
+                    fail_msg("byte 0x%02x at %zu of %zu: %zu", c, at, len, span);
+                free(text);
+            }
+        }
+        char all[20];
+        memset(all, '~', sizeof all);
+        assert_int_equal(id_plain_span(all, len), len);
+    }
+}
+
 static void test_map(void **state)
 {
     (void)state;
@@ -94,7 +121,7 @@ static void test_map(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_utf8), cmocka_unit_test(test_check), cmocka_unit_test(test_map)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_utf8), cmocka_unit_test(test_check),
+        cmocka_unit_test(test_plain_span), cmocka_unit_test(test_map)};
     return cmocka_run_group_tests_name("id", tests, NULL, NULL);
 }

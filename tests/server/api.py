@@ -409,21 +409,17 @@ class Limits(Case):
 
 
 class Balance(Case):
-    settings = ("server.workers=4",)
+    settings = ("server.workers=2", "server.io_threads=2")
 
     def test_balance(self):
-        for _ in range(3):
-            held = [Raw(self.daemon) for _ in range(32)]
-            for raw in held:
-                raw.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-                self.assertEqual(raw.receive()[0], 200)
-            for raw in held:
-                raw.close()
-            deadline = time.monotonic() + 10
-            while self.daemon.metric("embsum_http_connections") > 1 and time.monotonic() < deadline:
-                time.sleep(0.02)
-        counts = [self.daemon.metric(f'embsum_http_connections_total{{worker="{i}"}}') for i in range(4)]
-        self.assertGreaterEqual(sum(counts), 96)
+        """All workers take from one queue, whatever the connections: with 32 of them busy none is idle for long."""
+        load = Load(self.daemon, 32, is_200)
+        time.sleep(3)
+        load.stopping.set()
+        load.join()
+        self.assertEqual((load.lost, load.wrong), ([], []))
+        counts = [self.daemon.metric(f'embsum_worker_requests_total{{worker="{i}"}}') for i in range(2)]
+        self.assertGreaterEqual(sum(counts), 500)
         self.assertLessEqual(max(counts), 1.2 * min(counts), counts)
 
 
@@ -743,24 +739,63 @@ class Redis(Case):
         self.check_ranking(answer["ranking"], 1, "U1", ["N1", "N2"])
         self.wait_until(lambda: "degraded" not in self.daemon.rank({"user": "U1", "candidates": ["never-seen"]})[1])
 
+    def test_others_go_on_while_one_waits(self):
+        """The HTTP library puts a request that waits for the store aside; the busy connections beside it must not
+        starve, nor it beside them."""
+        held = [Raw(self.daemon) for _ in range(100)]
+        waited = []
+
+        def wait_for_store():
+            start = time.monotonic()
+            status, answer = self.daemon.rank({"user": "U1", "candidates": ["N1", "beside-a-hundred"]})
+            waited.append((status, answer["missing"], time.monotonic() - start))
+        self.proxy.swallow = b":c:"
+        try:
+            thread = threading.Thread(target=wait_for_store)
+            thread.start()
+            slowest, rounds = 0, 0
+            while thread.is_alive():
+                start = time.monotonic()
+                for raw in held:
+                    raw.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                for raw in held:
+                    self.assertEqual(raw.receive()[0], 200)
+                slowest, rounds = max(slowest, time.monotonic() - start), rounds + 1
+            thread.join()
+        finally:
+            self.proxy.swallow = None
+        for raw in held:
+            raw.close()
+        self.assertEqual(waited[0][:2], (200, [{"id": "beside-a-hundred", "reason": "unavailable"}]))
+        self.assertLess(waited[0][2], 2 * SLOW)  # store.command_timeout_ms is 200
+        self.assertLess(slowest, 1 * SLOW)
+        self.assertGreaterEqual(rounds, 2)
+
     def test_users_unavailable(self):
+        unknown = {"user": "somebody", "candidates": ["N1"]}
         self.proxy.swallow = b":u:"
         try:
-            status, headers, text = self.daemon.ask("POST", "/rank", {"user": "U1", "candidates": ["N1"]})
+            status, headers, text = self.daemon.ask("POST", "/rank", unknown)
+            self.assertEqual(self.daemon.rank(json.loads(GOOD))[0], 200)  # in memory
         finally:
             self.proxy.swallow = None
         self.check_error((status, headers, text), 503, "unavailable")
         self.assertEqual(headers["Retry-After"], "1")
-        self.wait_until(lambda: self.daemon.rank(json.loads(GOOD))[0] == 200)
+        self.wait_until(lambda: self.daemon.rank(unknown)[0] == 200)
 
     def test_outage(self):
+        """Who is in memory is ranked all the same; the others get 503, and are back with the store."""
+        unknown = {"user": "somebody-else", "candidates": ["N1"]}
         self.redis.kill()
         self.redis.wait(10)
-        self.assertEqual(self.daemon.rank(json.loads(GOOD))[0], 503)
+        self.assertEqual(self.daemon.rank(unknown)[0], 503)
+        status, answer = self.daemon.rank({"user": "U2", "candidates": ["N1", "N2"]})
+        self.assertEqual(status, 200)
+        self.check_ranking(answer["ranking"], 1, "U2", ["N1", "N2"])
         self.assertEqual(self.daemon.ask("GET", "/readyz")[0], 200)  # a verified generation is in memory
         self.assertEqual(self.daemon.ask("GET", "/livez")[0], 200)
         type(self).start_redis()
-        self.wait_until(lambda: self.daemon.rank(json.loads(GOOD))[0] == 200)
+        self.wait_until(lambda: self.daemon.rank(unknown)[0] == 200)
         self.assertGreater(self.daemon.metric("embsum_store_errors_total"), 0)
 
 

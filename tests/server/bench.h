@@ -3,7 +3,7 @@
 #define EMBSUM_TESTS_SERVER_BENCH_H
 
 #include "core/gemm.h"
-#include "server/rank.h"
+#include "server/clock.h"
 #include "server/router.h"
 #include "server/worker.h"
 #include "tests/lib/scratch.h"
@@ -11,6 +11,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <semaphore.h>
 
 static const struct world one = {.m = 5, .n = 3, .d = 24, .users = 4, .contents = 40, .seed = 1};
 
@@ -20,14 +21,21 @@ struct bench {
     struct log log;
     struct store *store; /* for writing */
     struct service service;
-    struct worker *worker;
-    struct http_response response;
+    struct http_call call;
+    sem_t answered;
 };
 
 static inline void require(int code, const struct err *err)
 {
     if (code < 0)
         fail_msg("%s: %s", err_name(code), err->message);
+}
+
+/* With the configuration as it is now. */
+static inline void start(struct bench *bench)
+{
+    struct err err = ERR_INIT;
+    require(service_init(&bench->service, &bench->config, &bench->log, &err), &err);
 }
 
 static inline int setup(void **state)
@@ -39,12 +47,13 @@ static inline int setup(void **state)
     snprintf(bench->url, sizeof bench->url, "lmdb:%s/store", bench->folder);
     require(store_open(&bench->store, bench->url, NULL, &err), &err);
     require(world_publish(&one, bench->store, BLOB_F32, bench->generation, &err), &err);
+    sem_init(&bench->answered, 0, 0);
     config_init(&bench->config);
     require(config_set(&bench->config, "store.url", bench->url, &err), &err);
+    bench->config.memory.preload = false;
     bench->log = (struct log){.fd = -1, .level = LOG_ERROR};
-    require(service_init(&bench->service, &bench->config, &bench->log, 1, &err), &err);
+    start(bench);
     require(live_poll(bench->service.live, &err), &err);
-    bench->worker = &bench->service.workers[0];
     *state = bench;
     return 0;
 }
@@ -54,13 +63,37 @@ static inline int teardown(void **state)
     struct bench *bench = *state;
     service_done(&bench->service);
     store_close(bench->store);
-    writer_done(&bench->response.body);
+    writer_done(&bench->call.response.body);
+    sem_destroy(&bench->answered);
     scratch_remove(bench->folder);
     free(bench);
     return 0;
 }
 
 /* ---- asking ---- */
+
+static inline void deferred(struct http_call *call)
+{
+    (void)call;
+}
+
+static inline void answered(struct http_call *call)
+{
+    sem_post(&((struct bench *)(void *)((char *)call - offsetof(struct bench, call)))->answered);
+}
+
+/* The response is in bench->call. */
+static inline void send_request(struct bench *bench, const struct http_request *request)
+{
+    http_response_reset(&bench->call.response);
+    bench->call.request = *request;
+    bench->call.since_ns = clock_ns();
+    bench->call.defer = deferred;
+    bench->call.answer = answered;
+    if (!router_handle(bench->service.loops, &bench->call))
+        while (sem_wait(&bench->answered) < 0)
+            ;
+}
 
 /* The answer to a request as a tree that the caller gives back. */
 static inline json_t *ask(struct bench *bench, unsigned status, const char *method, const char *path,
@@ -76,16 +109,15 @@ static inline json_t *ask(struct bench *bench, unsigned status, const char *meth
         .body_len = body ? strlen(body) : 0,
         .id = "test-1",
     };
-    http_response_reset(&bench->response);
-    router_handle(bench->worker, &request, &bench->response);
-    const struct writer *text = &bench->response.body;
+    send_request(bench, &request);
+    const struct writer *text = &bench->call.response.body;
     assert_false(text->failed);
     json_error_t where;
     json_t *answer = json_loadb(text->data, text->used, JSON_REJECT_DUPLICATES, &where);
     if (!answer)
         fail_msg("%s in %.*s", where.text, (int)text->used, text->data);
-    if (bench->response.status != status)
-        fail_msg("status %u, not %u: %.*s", bench->response.status, status, (int)text->used, text->data);
+    if (bench->call.response.status != status)
+        fail_msg("status %u, not %u: %.*s", bench->call.response.status, status, (int)text->used, text->data);
     if (status != 200) {
         const json_t *error = json_object_get(answer, "error");
         assert_string_equal(json_string_value(json_object_get(error, "request_id")), "test-1");

@@ -45,16 +45,15 @@ static void test_paths(void **state)
     struct exchange_pool pool = {0};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         bool going_on;
-        struct http_request request;
         struct exchange *exchange = begin(&pool, rows[i].target, NULL, &going_on);
         assert_true(going_on);
-        assert_true(exchange_finish(exchange, "GET", &request));
-        assert_string_equal(request.path, rows[i].path);
+        assert_true(exchange_finish(exchange, "GET"));
+        assert_string_equal(exchange->call.request.path, rows[i].path);
         if (rows[i].query)
-            assert_string_equal(request.query, rows[i].query);
+            assert_string_equal(exchange->call.request.query, rows[i].query);
         else
-            assert_null(request.query);
-        assert_false(request.framed);
+            assert_null(exchange->call.request.query);
+        assert_false(exchange->call.request.framed);
         exchange_give(&pool, exchange);
     }
     assert_int_equal(pool.count, 1); /* always the same one */
@@ -67,16 +66,15 @@ static void test_body(void **state)
     struct exchange_pool pool = {0};
     for (int round = 0; round < 3; round++) {
         bool going_on;
-        struct http_request request;
         struct exchange *exchange = begin(&pool, "/rank", "6", &going_on);
         assert_true(going_on);
         assert_true(exchange_receive(exchange, "abc", 3, &limits));
         assert_true(exchange_receive(exchange, "def", 3, &limits));
-        assert_true(exchange_finish(exchange, "POST", &request));
-        assert_int_equal(request.body_len, 6);
-        assert_memory_equal(request.body, "abcdef", 6);
-        assert_true(request.framed);
-        assert_int_equal(strlen(request.id), 16);
+        assert_true(exchange_finish(exchange, "POST"));
+        assert_int_equal(exchange->call.request.body_len, 6);
+        assert_memory_equal(exchange->call.request.body, "abcdef", 6);
+        assert_true(exchange->call.request.framed);
+        assert_int_equal(strlen(exchange->call.request.id), 16);
         exchange_give(&pool, exchange);
     }
     exchange_pool_done(&pool);
@@ -87,20 +85,19 @@ static void test_too_long(void **state)
 {
     (void)state;
     struct exchange_pool pool = {0};
-    struct http_request request;
     bool going_on;
     char bytes[1001] = "";
     struct exchange *exchange = begin(&pool, "/rank", "1000", &going_on);
     assert_true(going_on);
     assert_true(exchange_receive(exchange, bytes, 1000, &limits));
-    assert_true(exchange_finish(exchange, "POST", &request));
+    assert_true(exchange_finish(exchange, "POST"));
     exchange_give(&pool, exchange);
 
     exchange = begin(&pool, "/rank", "1001", &going_on);
     assert_true(going_on);
     assert_true(exchange_receive(exchange, bytes, 1001, &limits));
     assert_int_equal(exchange->body.used, 0);
-    assert_false(exchange_finish(exchange, "POST", &request));
+    assert_false(exchange_finish(exchange, "POST"));
     assert_int_equal(exchange->refusal, 413);
     exchange_give(&pool, exchange);
 
@@ -141,9 +138,9 @@ static void test_refusals(void **state)
     assert_false(exchange_begin(exchange, "HTTP/1.1", 201, &limits, &ids));
     assert_int_equal(exchange->refusal, 431);
     exchange_refuse(exchange);
-    assert_int_equal(exchange->response.status, 431);
-    writer_raw(&exchange->response.body, "", 1);
-    assert_non_null(strstr(exchange->response.body.data, "\"request_id\":\"mine\""));
+    assert_int_equal(exchange->call.response.status, 431);
+    writer_raw(&exchange->call.response.body, "", 1);
+    assert_non_null(strstr(exchange->call.response.body.data, "\"request_id\":\"mine\""));
     exchange_give(&pool, exchange);
 
     exchange = exchange_take(&pool);

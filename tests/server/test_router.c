@@ -60,8 +60,7 @@ static void test_not_ready(void **state)
     snprintf(url, sizeof url, "lmdb:%s/empty", bench->folder);
     service_done(&bench->service);
     require(config_set(&bench->config, "store.url", url, &err), &err);
-    require(service_init(&bench->service, &bench->config, &bench->log, 1, &err), &err);
-    bench->worker = &bench->service.workers[0];
+    start(bench);
     assert_int_equal(live_poll(bench->service.live, &err), -ERR_NOT_FOUND);
     check_message(
         bench, 503, "{\"user\":\"U1\",\"candidates\":[\"N1\"]}", "no verified generation is in memory");
@@ -108,8 +107,8 @@ static void test_paths(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         json_decref(ask(bench, rows[i].status, rows[i].method, rows[i].path, NULL, NULL));
     json_decref(ask(bench, 405, "PATCH", "/rank", NULL, NULL));
-    assert_string_equal(bench->response.headers[0].name, "Allow");
-    assert_string_equal(bench->response.headers[0].value, "GET, HEAD, POST");
+    assert_string_equal(bench->call.response.headers[0].name, "Allow");
+    assert_string_equal(bench->call.response.headers[0].value, "GET, HEAD, POST");
 }
 
 static void test_content_type(void **state)
@@ -130,9 +129,8 @@ static void test_content_type(void **state)
             .body = body,
             .body_len = strlen(body),
             .id = "x"};
-        http_response_reset(&bench->response);
-        router_handle(bench->worker, &request, &bench->response);
-        assert_int_equal(bench->response.status, rows[i].status);
+        send_request(bench, &request);
+        assert_int_equal(bench->call.response.status, rows[i].status);
     }
 }
 
@@ -154,23 +152,22 @@ static void test_metrics(void **state)
     json_decref(rank(bench, 200, "{\"user\":\"U1\",\"candidates\":[\"N1\",\"N2\",\"X\"]}"));
     json_decref(rank(bench, 400, "{}"));
     const struct http_request request = {.method = "GET", .path = "/metrics", .id = "x"};
-    http_response_reset(&bench->response);
-    router_handle(bench->worker, &request, &bench->response);
-    assert_int_equal(bench->response.status, 200);
-    writer_raw(&bench->response.body, "", 1);
+    send_request(bench, &request);
+    assert_int_equal(bench->call.response.status, 200);
+    writer_raw(&bench->call.response.body, "", 1);
     static const char *const lines[] = {
         "\nembsum_http_requests_total{route=\"/rank\",code=\"200\"} 1\n",
         "\nembsum_http_requests_total{route=\"/rank\",code=\"400\"} 1\n",
         "\nembsum_http_request_duration_seconds_count{route=\"/rank\"} 2\n",
         "\nembsum_scored_total 2\n",
         "\nembsum_missing_total{reason=\"not_found\"} 1\n",
-        "\nembsum_hot_entries 2\n",
+        "\nembsum_hot_entries{kind=\"content\"} 2\n",
         "\nembsum_ready 1\n",
         "\nembsum_generation_contents 40\n",
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
-        if (!strstr(bench->response.body.data, lines[i]))
-            fail_msg("no%sin\n%s", lines[i], bench->response.body.data);
+        if (!strstr(bench->call.response.body.data, lines[i]))
+            fail_msg("no%sin\n%s", lines[i], bench->call.response.body.data);
 }
 
 int main(void)

@@ -1,0 +1,109 @@
+/* Changes inside a generation: a refresh writes new matrices under old names, and says so in the store's stream. */
+#include "core/id.h"
+#include "server/live_generation.h"
+#include "server/worker.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHANGES_AT_ONCE = 4096 };
+
+/* What has changed, each once. */
+struct following {
+    struct id_map users, contents;
+    size_t count;
+};
+
+static int note(void *ctx, const struct store_change *change)
+{
+    struct following *following = ctx;
+    struct id_map *map = change->kind == STORE_USER ? &following->users : &following->contents;
+    following->count++;
+    if (id_check(change->id.id, change->id.len, NULL) < 0)
+        return 0;
+    const ptrdiff_t index = id_map_add(map, change->id.id, change->id.len, NULL);
+    return index < 0 ? (int)index : 0;
+}
+
+static struct store_id *list_ids(const struct id_map *map)
+{
+    struct store_id *ids = malloc((map->count + 1) * sizeof *ids);
+    for (size_t i = 0; ids && i < map->count; i++)
+        ids[i] = (struct store_id){id_map_get(map, i), map->length[i]};
+    return ids;
+}
+
+/* Contents that came or went, for the catalogue. */
+struct turnover {
+    const struct catalogue *before;
+    struct catalogue_change *changes;
+    size_t count;
+};
+
+static void note_turnover(void *ctx, const struct store_id *id, enum matrix_status status)
+{
+    struct turnover *turnover = ctx;
+    const bool before = catalogue_find(turnover->before, id) >= 0;
+    if ((status == MATRIX_HERE && !before) || (status == MATRIX_NOT_FOUND && before))
+        turnover->changes[turnover->count++] = (struct catalogue_change){*id, !before};
+}
+
+static int replace_catalogue(struct live_generation *generation, struct turnover *turnover, struct err *err)
+{
+    struct catalogue *fresh = NULL, *old = generation->catalogue;
+    if (!turnover->count)
+        return 0;
+    const int code = catalogue_apply(&fresh, old, turnover->changes, turnover->count, err);
+    if (code < 0)
+        return code;
+    pthread_mutex_lock(&generation->catalogue_lock);
+    generation->catalogue = fresh;
+    pthread_mutex_unlock(&generation->catalogue_lock);
+    catalogue_release(old);
+    return 0;
+}
+
+static int follow(struct live_generation *generation, struct worker *watcher,
+    const struct following *following, struct err *err)
+{
+    struct store_id *users = list_ids(&following->users), *contents = list_ids(&following->contents);
+    struct turnover turnover = {
+        .before = generation->catalogue,
+        .changes = malloc((following->contents.count + 1) * sizeof *turnover.changes),
+    };
+    int code = 0;
+    if (!users || !contents || !turnover.changes) {
+        code = err_set(err, ERR_NOMEM, "no memory to follow the changes");
+    } else {
+        const int one =
+            matrices_reread(generation->users, watcher, users, following->users.count, NULL, NULL);
+        const int two = matrices_reread(
+            generation->contents, watcher, contents, following->contents.count, note_turnover, &turnover);
+        code = replace_catalogue(generation, &turnover, err);
+        if (code == 0 && (one < 0 || two < 0))
+            code = err_set(err, ERR_UNAVAILABLE, "what has changed could not be read from the store");
+    }
+    free(users);
+    free(contents);
+    free(turnover.changes);
+    return code;
+}
+
+int live_generation_follow(
+    struct live_generation *generation, struct service *service, size_t *count, struct err *err)
+{
+    struct following following = {0};
+    char cursor[STORE_CURSOR_MAX];
+    memcpy(cursor, generation->cursor, sizeof cursor);
+    int code = store_changes_read(
+        service->watcher->link, generation->name, cursor, CHANGES_AT_ONCE, note, &following, err);
+    if (code == 0 && following.count)
+        code = follow(generation, service->watcher, &following, err);
+    if (code == 0) { /* only now: what failed is done again */
+        memcpy(generation->cursor, cursor, sizeof cursor);
+        *count = following.count;
+    }
+    id_map_done(&following.users);
+    id_map_done(&following.contents);
+    return code;
+}

@@ -1,0 +1,52 @@
+/* One generation in memory: its shapes, the scorer for them, and its users and contents. */
+#ifndef EMBSUM_SERVER_LIVE_GENERATION_H
+#define EMBSUM_SERVER_LIVE_GENERATION_H
+
+#include "core/scorer.h"
+#include "server/catalogue.h"
+#include "server/matrices.h"
+#include "store/manifest.h"
+#include "store/store.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+struct service;
+
+/* Read-only once it is live, but for what has locks of its own. */
+struct live_generation {
+    char name[STORE_GENERATION_MAX];
+    struct manifest manifest; /* m, n, d: the shapes of everything in the generation */
+    enum scorer_dtype dtype;
+    struct scorer *scorer;
+    void *proj;         /* W_s, packed */
+    void *default_user; /* A of the empty history, packed; NULL: unknown users are not ranked */
+    struct matrices *users, *contents;
+    time_t loaded;
+    double load_seconds;
+    atomic_size_t holders; /* requests, and the watcher */
+
+    pthread_mutex_t catalogue_lock; /* over the pointer */
+    struct catalogue *catalogue;
+
+    /* The watcher's. */
+    struct live_generation *next;
+    char cursor[STORE_CURSOR_MAX]; /* changes up to here are in memory */
+};
+
+/* Load what the store holds under this name and, where the configuration says so, preload its matrices as far as they
+ * fit. Uses the watcher's link and the readers. ERR_CORRUPT: the generation is not what it should be. */
+int live_generation_load(
+    struct live_generation **out, struct service *service, const char *name, struct err *err);
+bool live_generation_idle(
+    struct live_generation *generation); /* the watcher alone holds it, nothing is under way */
+void live_generation_free(struct live_generation *generation); /* NULL is allowed */
+
+struct catalogue *live_generation_catalogue(struct live_generation *generation); /* to be released */
+
+/* Follow the changes behind the cursor. *count receives how many there were. ERR_UNAVAILABLE: not all, try again. */
+int live_generation_follow(
+    struct live_generation *generation, struct service *service, size_t *count, struct err *err);
+
+#endif

@@ -1,0 +1,144 @@
+#include "server/pool.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+struct pool_thread {
+    struct pool *pool;
+    struct worker *worker;
+    pthread_t thread;
+    pthread_cond_t wake;
+    struct pool_thread *next_idle;
+    struct pool_task *handed; /* to this thread alone */
+};
+
+/* Who has been idle for longest gets the next task, handed over: a thread that happens to be awake would otherwise take
+ * it before the one that was woken for it, and do most of the work alone. The queue is used when nobody is idle. */
+struct pool {
+    pthread_mutex_t lock; /* over all but the threads' own */
+    struct pool_task *first, **last;
+    struct pool_thread *idle_first, **idle_last;
+    size_t waiting;
+    bool stopping;
+    size_t started;
+    struct pool_thread threads[];
+};
+
+static struct pool_task *take_first(struct pool *pool)
+{
+    struct pool_task *task = pool->first;
+    pool->first = task->next;
+    if (!pool->first)
+        pool->last = &pool->first;
+    pool->waiting--;
+    return task;
+}
+
+static struct pool_task *take(struct pool_thread *self)
+{
+    struct pool *pool = self->pool;
+    struct pool_task *task = NULL;
+    pthread_mutex_lock(&pool->lock);
+    if (pool->first) {
+        task = take_first(pool);
+    } else if (!pool->stopping) {
+        self->handed = NULL;
+        self->next_idle = NULL;
+        *pool->idle_last = self;
+        pool->idle_last = &self->next_idle;
+        while (!self->handed && !pool->stopping)
+            pthread_cond_wait(&self->wake, &pool->lock);
+        task = self->handed;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return task;
+}
+
+static void *run(void *ctx)
+{
+    struct pool_thread *self = ctx;
+    struct pool_task *task;
+    while ((task = take(self)))
+        task->run(task, self->worker);
+    return NULL;
+}
+
+int pool_start(
+    struct pool **out, struct worker *const *workers, size_t count, const char *name, struct err *err)
+{
+    struct pool *pool = calloc(1, sizeof *pool + count * sizeof *pool->threads);
+    if (!pool)
+        return err_set(err, ERR_NOMEM, "no memory for threads");
+    pthread_mutex_init(&pool->lock, NULL);
+    pool->last = &pool->first;
+    pool->idle_last = &pool->idle_first;
+    for (size_t i = 0; i < count; i++) {
+        pool->threads[i] = (struct pool_thread){.pool = pool, .worker = workers[i]};
+        pthread_cond_init(&pool->threads[i].wake, NULL);
+        errno = pthread_create(&pool->threads[i].thread, NULL, run, &pool->threads[i]);
+        if (errno) {
+            pthread_cond_destroy(&pool->threads[i].wake);
+            const int code = err_errno(err, "start a thread");
+            pool_stop(pool);
+            pool_free(pool);
+            return code;
+        }
+        pthread_setname_np(pool->threads[i].thread, name);
+        pool->started++;
+    }
+    *out = pool;
+    return 0;
+}
+
+void pool_put(struct pool *pool, struct pool_task *task)
+{
+    task->next = NULL;
+    pthread_mutex_lock(&pool->lock);
+    struct pool_thread *idle = pool->idle_first;
+    if (idle) {
+        pool->idle_first = idle->next_idle;
+        if (!pool->idle_first)
+            pool->idle_last = &pool->idle_first;
+        idle->handed = task;
+    } else {
+        *pool->last = task;
+        pool->last = &task->next;
+        pool->waiting++;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (idle)
+        pthread_cond_signal(&idle->wake);
+}
+
+size_t pool_waiting(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    const size_t waiting = pool->waiting;
+    pthread_mutex_unlock(&pool->lock);
+    return waiting;
+}
+
+void pool_stop(struct pool *pool)
+{
+    if (!pool)
+        return;
+    pthread_mutex_lock(&pool->lock);
+    pool->stopping = true;
+    pthread_mutex_unlock(&pool->lock);
+    for (size_t i = 0; i < pool->started; i++)
+        pthread_cond_signal(&pool->threads[i].wake);
+    for (size_t i = 0; i < pool->started; i++)
+        pthread_join(pool->threads[i].thread, NULL);
+}
+
+void pool_free(struct pool *pool)
+{
+    if (!pool)
+        return;
+    for (size_t i = 0; i < pool->started; i++)
+        pthread_cond_destroy(&pool->threads[i].wake);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
