@@ -25,7 +25,8 @@ TILE_RUN(run_int8, true, vec_mac_int8)
 TILE_GATE(gate_f32, false, vec_mac_f32)
 TILE_BOUNDER(bounder, vec_mac_int8)
 
-const struct scorer_kernel scorer_avx2 = {"avx2", runs, {run_f32, run_bf16, run_int8}, {gate_f32, NULL}, &bounder};
+const struct scorer_kernel scorer_avx2 = {
+    "avx2", runs, {run_f32, run_bf16, run_int8}, {gate_f32, NULL}, &bounder};
 
 #pragma GCC pop_options
 

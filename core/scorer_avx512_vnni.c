@@ -29,7 +29,8 @@ TILE_INLINE vec mac(vec sum, vecu a, vecu b)
 TILE_RUN(run_int8, true, mac)
 TILE_BOUNDER(bounder, mac)
 
-const struct scorer_kernel scorer_avx512_vnni = {"avx512-vnni", runs, {NULL, NULL, run_int8}, {NULL}, &bounder};
+const struct scorer_kernel scorer_avx512_vnni = {
+    "avx512-vnni", runs, {NULL, NULL, run_int8}, {NULL}, &bounder};
 
 #pragma GCC pop_options
 

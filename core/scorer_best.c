@@ -13,22 +13,25 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A block: contents that are looked at before the next threshold; those whose pages are asked for together. */
-enum { BLOCK = 1024, TOUCHED = 64, NO_SLOT = -1 };
+/* Contents that are looked at before the next threshold; that have their pages asked for together; and that go through
+ * the bound together, step by step, as the steps of one wait for each other. */
+enum { BLOCK = 1024, TOUCHED = 64, GROUP = 8, NO_SLOT = -1 };
 
 /* What a block works on; everything points into the caller's scratch. */
 struct best {
     const struct scorer *scorer;
     const void *user;
-    float *products, *weights, *reach; /* [slot][2n][lanes]; [n][lanes]; [2n] */
-    float *upper;                      /* [content]: no float32 score is larger */
-    float *rough;                      /* [content]: the int8 scores */
-    int32_t *slot;                     /* [content]: where its products are, or NO_SLOT */
-    const void **list;                 /* what to score in float32, */
-    uint32_t *index;                   /* which content of the block it is, */
-    float *exact;                      /* and its score */
-    float *heap, *rough_heap;          /* the k best scores so far, the worst first; the block's in int8 */
-    size_t k, filled, rough_filled, product_size;
+    float *products;          /* [slot][2n][lanes] */
+    float *weights, *y, *z;   /* [member of the group][n][lanes]; [member][scorer_norms(n)] */
+    int32_t *free_slots;      /* the last is taken first: it may still be in the cache */
+    float *upper;             /* [content]: no float32 score is larger */
+    float *rough;             /* [content]: the int8 scores */
+    int32_t *slot;            /* [content]: where its products are, or NO_SLOT */
+    const void **list;        /* what to score in float32, */
+    uint32_t *index;          /* which content of the block it is, */
+    float *exact;             /* and its score */
+    float *heap, *rough_heap; /* the k best scores so far, the worst first; the block's in int8 */
+    size_t k, filled, rough_filled, product_size, weight_size, free_count;
     float floor;
 };
 
@@ -55,11 +58,14 @@ static size_t lay_out(struct best *best, const struct scorer *scorer, size_t cou
     const size_t lanes = scorer->rough->panels * SCORER_LANES;
     best->product_size = 2 * scorer->n * lanes;
     best->products = take(scratch, &used, block * best->product_size * sizeof(float));
-    best->weights = take(scratch, &used, scorer->n * lanes * sizeof(float));
-    best->reach = take(scratch, &used, 2 * scorer->n * sizeof(float));
+    best->weight_size = scorer->n * lanes;
+    best->weights = take(scratch, &used, GROUP * best->weight_size * sizeof(float));
+    best->y = take(scratch, &used, GROUP * scorer_norms(scorer->n) * sizeof(float));
+    best->z = take(scratch, &used, GROUP * scorer_norms(scorer->n) * sizeof(float));
     best->upper = take(scratch, &used, block * sizeof(float));
     best->rough = take(scratch, &used, block * sizeof(float));
     best->slot = take(scratch, &used, block * sizeof *best->slot);
+    best->free_slots = take(scratch, &used, block * sizeof *best->free_slots);
     best->list = take(scratch, &used, block * sizeof *best->list);
     best->index = take(scratch, &used, block * sizeof *best->index);
     best->exact = take(scratch, &used, block * sizeof(float));
@@ -121,38 +127,66 @@ static float threshold(const struct best *best)
 
 /* ---- passes over a block ---- */
 
-/* Content c through a stage: its score in int8, and the bound. products: the stage's are set, or added. */
-static void estimate(
-    struct best *best, size_t stage, size_t c, float *products, const void *content, const void *next)
+/* Up to GROUP contents of the block, which have slots, through a stage: their scores in int8, and their bounds. ids:
+ * `count` of them, and behind them, if any are `left`, those that come next. */
+static void estimate(struct best *best, size_t stage, const void *const *contents, const uint32_t *ids,
+    size_t count, size_t left)
 {
     const struct scorer *scorer = best->scorer, *rough = scorer->rough;
     const struct scorer_bounder *bounder = rough->kernel->bounder;
     const struct scorer_stage *constants = scorer_both_stages(scorer, best->user) + stage;
     const void *user = stage ? scorer_both_rest(scorer, best->user) : best->user;
-    struct scorer_reach reach;
-    struct scorer_moments moments;
-    bounder->products(rough, products, stage > 0, user, content, next);
-    scorer_bound_reach(&reach, best->reach, constants, scorer_both_norms(scorer, content), scorer->n);
-    bounder->moments(rough, &moments, best->weights, products, user, best->reach);
-    best->rough[c] = moments.score;
-    best->upper[c] = scorer_bound_upper(constants, &reach, &moments, scorer->m * scorer->n);
+    const size_t norms = scorer_norms(scorer->n);
+    float *products[GROUP], *weights[GROUP];
+    struct scorer_reach reach[GROUP];
+    struct scorer_moments moments[GROUP];
+    for (size_t i = 0; i < count; i++) {
+        products[i] = best->products + (size_t)best->slot[ids[i]] * best->product_size;
+        weights[i] = best->weights + i * best->weight_size;
+        bounder->products(rough, products[i], stage > 0, user, contents[ids[i]],
+            i + 1 < count + left ? contents[ids[i + 1]] : NULL);
+    }
+    for (size_t i = 0; i < count; i++)
+        bounder->weigh(rough, &moments[i], weights[i], products[i], user);
+    for (size_t i = 0; i < count; i++)
+        scorer_bound_reach(&reach[i], best->y + i * norms, best->z + i * norms, constants,
+            scorer_both_norms(scorer, contents[ids[i]]), scorer->n);
+    for (size_t i = 0; i < count; i++)
+        bounder->moments(
+            rough, &moments[i], weights[i], products[i], best->y + i * norms, best->z + i * norms);
+    for (size_t i = 0; i < count; i++) {
+        best->rough[ids[i]] = moments[i].score;
+        best->upper[ids[i]] = scorer_bound_upper(constants, &reach[i], &moments[i], scorer->m * scorer->n);
+    }
 }
 
 /* All contents through the first stage. Products are kept of those that may be looked at again: whose bound is not below
- * the k-th best int8 score so far. The others leave their slot, still in the cache, to the next. */
+ * the k-th best int8 score so far. The others give their slots back. */
 static void first_stage(struct best *best, const void *const *contents, size_t count)
 {
     const size_t bytes = scorer_both_first_bytes(best->scorer);
-    int32_t slots = 0;
     best->rough_filled = 0;
+    best->free_count = count;
     for (size_t c = 0; c < count; c++) {
-        if (c % TOUCHED == 0)
-            scorer_touch(contents + c, count - c < TOUCHED ? count - c : TOUCHED, bytes);
-        estimate(best, 0, c, best->products + (size_t)slots * best->product_size, contents[c],
-            c + 1 < count ? contents[c + 1] : NULL);
-        heap_add(best->rough_heap, &best->rough_filled, best->k, best->rough[c]);
-        const float level = level_of(best, best->rough_heap, best->rough_filled);
-        best->slot[c] = best->upper[c] >= level && best->upper[c] < INFINITY ? slots++ : NO_SLOT;
+        best->free_slots[c] = (int32_t)(count - 1 - c);
+        best->index[c] = (uint32_t)c;
+    }
+    scorer_touch(contents, count < TOUCHED ? count : TOUCHED, bytes);
+    for (size_t c = 0; c < count; c += GROUP) {
+        const size_t here = count - c < GROUP ? count - c : GROUP, next = c + TOUCHED;
+        if (next < count)
+            scorer_touch(contents + next, count - next < GROUP ? count - next : GROUP, bytes);
+        for (size_t i = c; i < c + here; i++)
+            best->slot[i] = best->free_slots[--best->free_count];
+        estimate(best, 0, contents, best->index + c, here, count - c - here);
+        for (size_t i = c; i < c + here; i++) {
+            heap_add(best->rough_heap, &best->rough_filled, best->k, best->rough[i]);
+            const float level = level_of(best, best->rough_heap, best->rough_filled);
+            if (best->upper[i] >= level && best->upper[i] < INFINITY)
+                continue;
+            best->free_slots[best->free_count++] = best->slot[i];
+            best->slot[i] = NO_SLOT;
+        }
     }
 }
 
@@ -195,17 +229,19 @@ static size_t score_open(
 {
     const float level = threshold(best);
     size_t open = 0, listed = 0;
+    for (size_t c = 0; c < count; c++) {
+        /* What the second stage usually leaves of the distance is too much: float32 at once. */
+        const bool hopeless = best->rough[c] + 0.42F * (best->upper[c] - best->rough[c]) >= level;
+        if (!kept[c] && best->upper[c] >= level && best->slot[c] != NO_SLOT && !hopeless)
+            best->index[open++] = (uint32_t)c;
+    }
+    for (size_t i = 0; i < open; i += GROUP) {
+        const size_t here = open - i < GROUP ? open - i : GROUP;
+        estimate(best, 1, contents, best->index + i, here, open - i - here);
+    }
     for (size_t c = 0; c < count; c++)
         if (!kept[c] && !(best->upper[c] < level))
-            best->index[open++] = (uint32_t)c;
-    for (size_t i = 0; i < open; i++) {
-        const size_t c = best->index[i];
-        if (best->slot[c] != NO_SLOT)
-            estimate(best, 1, c, best->products + (size_t)best->slot[c] * best->product_size, contents[c],
-                i + 1 < open ? contents[best->index[i + 1]] : NULL);
-        if (!(best->upper[c] < level)) /* listed <= i: the index written to has been read */
             listed = list_content(best, listed, contents, c);
-    }
     rescore(best, scores, kept, listed);
     return listed;
 }
@@ -216,7 +252,8 @@ size_t scorer_best(const struct scorer *scorer, float *scores, unsigned char *ke
     const void *const *contents, size_t count, size_t k, float floor, void *scratch)
 {
     /* Among half of all, int8 finds nothing to exclude. */
-    const bool search = scorer->exact && scorer->rough->kernel->bounder && (k < count / 2 || floor > -INFINITY);
+    const bool search =
+        scorer->exact && scorer->rough->kernel->bounder && (k < count / 2 || floor > -INFINITY);
     if (!search) {
         scorer_run(scorer, scores, &user, 1, contents, count);
         memset(kept, 1, count);

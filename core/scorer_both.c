@@ -28,7 +28,7 @@ static size_t norms_at(const struct scorer *scorer)
 
 static size_t content_at(const struct scorer *scorer)
 {
-    return norms_at(scorer) + lines(SCORER_NORMS * 2 * scorer->n * sizeof(float));
+    return norms_at(scorer) + lines(4 * scorer_norms(scorer->n) * sizeof(float));
 }
 
 const void *scorer_both_rest(const struct scorer *scorer, const void *user)

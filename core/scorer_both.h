@@ -10,13 +10,11 @@
 
 #include "core/scorer_bound.h"
 
-int scorer_both_new(
-    struct scorer **out, const char *kernel, size_t m, size_t n, size_t d, struct err *err);
+int scorer_both_new(struct scorer **out, const char *kernel, size_t m, size_t n, size_t d, struct err *err);
 void scorer_both_done(struct scorer *scorer);
 
 void scorer_both_pack_user(const struct scorer *scorer, void *user, const float *a);
-void scorer_both_pack_content(
-    const struct scorer *scorer, void *content, const float *b, const float *gate);
+void scorer_both_pack_content(const struct scorer *scorer, void *content, const float *b, const float *gate);
 void scorer_both_run(const struct scorer *scorer, float *scores, const void *const *users, size_t user_count,
     const void *const *contents, size_t count);
 

@@ -22,7 +22,7 @@
  * The plain inequality |a_i e_j| <= |a_i| |e_j| would make E as large as the scores' spread. But p takes means over i,
  * and a sum over i of c_i a_i, c_i f_i is much shorter than the largest of its terms. For any c_1 .. c_m and
  *
- *     H = A A^T / alpha^2 + F F^T / phi^2   (rows a_i; rows f_i; alpha, phi the longest of either),
+ *     H = A A^T / alpha^2 + F F^T / phi^2   (rows a_i; rows f_i; alpha, phi any numbers of their size),
  *     y_j = sqrt(alpha^2 |e_j|^2 + phi^2 |B_j|^2), the reach of row j; z_j the same of g_j:
  *
  *     |sum_i c_i (a_i e_j + f_i B_j)| <= sqrt(c^T H c) y_j <= sqrt(lambda) |c| y_j                               (2)
@@ -31,7 +31,7 @@
  * by Cauchy and Schwarz on (A^T c / alpha, F^T c / phi) and (alpha e_j, phi B_j); lambda is H's largest eigenvalue.
  * (3): with X the m rows (a_i / alpha, f_i / phi) and W = diag(w) it is |W^1/2 X v|^2 <= max(w) lambda |v|^2. Where the
  * rows are all alike, lambda is m and the largest diagonal element h of H is better: |...| <= sqrt(h) y_j sum |c|, and
- * sum w (...)^2 <= h y_j^2 sum w. Sums over j are bounded by sum_j y_j |c_j| <= sqrt(sum y_j) sqrt(sum y_j |c_j|^2).
+ * sum w (...)^2 <= h y_j^2 sum w.
  *
  *     first order    (2) with c = p for E, and with c = p k for D
  *     second order   sum p |D - t| |E| <= sqrt(sum p D^2) sqrt(sum p E^2), and (3) with w = p
@@ -42,10 +42,11 @@
  * f_i B_j, some hundred times smaller than before, is bounded like rounding: by phi |B_j|.
  *
  * Rounding. u = 2^-24. Products of d terms in any order, with or without FMA: at most (d + 2) u (1 + o(1)) |a_i| |b_j|
- * off in the float32 kernel; in int8, where the integers are exact, six roundings of K or L. (d + 16) 2u beta_j times
- * alpha + the first stage's phi covers both, beta_j being the larger of |b_j| and |B_j|. Weights: an exponent within
- * u 86, its function within 4u, the same again for each of at most m n merges of tiles; sums of m n terms in any order;
- * all that is in omega = (256 + 24 m n) u, of the largest similarity. The same omega covers the sums that are made
+ * off in the float32 kernel; in int8, where the integers are exact, six roundings of K or L. (d + 16) 1.1u beta_j
+ * times the longest a_i and f_i together covers both, beta_j being the larger of |b_j| and |B_j|. Weights: an exponent within
+ * u 86 in all, its function within 4u, and 6u for each of T merges of tiles, of 8 rows and 2 pairs or more, T <= (m / 8 + 1)
+ * (n / 2 + 1); sums of m n terms in any order, above and below. That is at most 2 (100 + 6 T) + 2 m n <= 256 + 12 m n
+ * of u, in short omega, of the largest similarity. The same omega covers the sums that are made
  * here, whose terms are all positive: as a factor 1 + 2 omega. Weights below exp(-86) and numbers below 2^-126 vanish
  * in a rounding or in TINY. Rounded norms are rounded up.
  *
@@ -55,6 +56,7 @@
 #include "core/scorer_int.h"
 
 #include <math.h>
+#include <string.h>
 
 static const double UNIT = 0x1p-24, UP = 1 + 0x1p-18; /* UP: rounds a norm up, and more */
 static const float TINY = 1e-18F, HUGE_REACH = 1e9F, HUGE_TOP = 1e12F;
@@ -78,8 +80,9 @@ void scorer_bound_content(
     const struct scorer *rough, float *norms, const void *content, const float *b, const float *gate)
 {
     const float *scales = scorer_row_scales(rough, content);
-    const size_t d = rough->d, rows = 2 * rough->n;
-    for (size_t r = 0; r < rows; r++) {
+    const size_t d = rough->d, padded = scorer_norms(rough->n);
+    memset(norms, 0, 4 * padded * sizeof *norms);
+    for (size_t r = 0; r < 2 * rough->n; r++) {
         size_t stride;
         const uint32_t *units = (const uint32_t *)content + scorer_row(rough, r, &stride);
         const float *row = (r % 2 ? gate : b) + r / 2 * d;
@@ -90,8 +93,9 @@ void scorer_bound_content(
             whole += x * x;
             known += q * q;
         }
-        norms[r] = norm_up(left);
-        norms[rows + r] = norm_up(whole > known || isnan(whole) ? whole : known);
+        float *at = norms + r % 2 * 2 * padded + r / 2;
+        at[0] = norm_up(left);
+        at[padded] = norm_up(whole > known || isnan(whole) ? whole : known);
     }
 }
 
@@ -120,7 +124,7 @@ static float user_left(const struct scorer *rough, float *left, const void *hi, 
 /* ---- H ---- */
 
 /* What is squared at a time. H's largest eigenvalue is at most the sum of those of its diagonal blocks. */
-enum { BLOCK = 64, SQUARINGS = 5 };
+enum { BLOCK = 64, SQUARINGS = 7 };
 
 static float dot(const float *x, const float *y, size_t d)
 {
@@ -161,7 +165,7 @@ static double trace_out(float h[BLOCK][BLOCK], size_t count)
     return trace;
 }
 
-/* Not less than the largest eigenvalue: trace(H^32)^(1/32). h is lost. */
+/* Not less than the largest eigenvalue: trace(H^128)^(1/128). h is lost. */
 static double eigenvalue(float h[BLOCK][BLOCK], size_t count)
 {
     float square[BLOCK][BLOCK];
@@ -187,8 +191,8 @@ static double eigenvalue(float h[BLOCK][BLOCK], size_t count)
 static void spectrum(
     struct scorer_stage *stage, const float *a, const float *left, size_t m, size_t d, float alpha, float phi)
 {
-    /* Roundings of the squarings; of H's elements, which are at most 2. */
-    const double squarings = 1.002, elements = 2 * ((double)d / 8 + 16) * UNIT;
+    /* Roundings of the squarings; of H's elements, as a share of the largest. */
+    const double squarings = 1.002, element = ((double)d / 8 + 16) * UNIT;
     double sum = 0, longest = 0;
     for (size_t from = 0; from < m; from += BLOCK) {
         const size_t count = m - from < BLOCK ? m - from : BLOCK;
@@ -198,10 +202,10 @@ static void spectrum(
             gram_add(h, left + from * d, count, d, phi);
         for (size_t i = 0; i < count; i++)
             longest = (double)h[i][i] > longest ? (double)h[i][i] : longest;
-        sum += eigenvalue(h, count) * squarings + (double)count * elements;
+        sum += eigenvalue(h, count) * squarings;
     }
-    stage->spectral = (float)(sqrt(sum) * UP);
-    stage->longest = (float)(sqrt(longest + elements) * UP);
+    stage->spectral = (float)(sqrt(sum + (double)m * element * longest) * UP);
+    stage->longest = (float)(sqrt(longest * (1 + element)) * UP);
 }
 
 /* The largest norm of what two int8 leave of A. */
@@ -231,18 +235,18 @@ void scorer_bound_user(const struct scorer *rough, struct scorer_stage stages[SC
     scorer_pack_user(rough, hi, a);
     const float alpha = user_left(rough, left, hi, a);
     scorer_pack_user(rough, rest, left);
-    double longest = 0;
+    double longest = 0, mean = 0;
     for (size_t i = 0; i < m; i++) {
         double square = 0;
         for (size_t k = 0; k < d; k++)
             square += (double)left[i * d + k] * (double)left[i * d + k];
         longest = square > longest ? square : longest;
+        mean += square / (double)m;
     }
-    float phi = norm_up(longest);
     /* Nothing is left of numbers that int8 holds; H wants to divide by phi. */
-    phi = phi > 1e-6F * alpha ? phi : 1e-6F * alpha;
+    const float least = 1e-6F * alpha, root = norm_up(mean), phi = root > least ? root : least;
     const float last = user_last(rough, hi, rest, a);
-    const float rounding = (float)(2 * UNIT * (double)(d + 16)) * (alpha + phi);
+    const float rounding = (float)(1.1 * UNIT * (double)(d + 16)) * (alpha + norm_up(longest));
     stages[0] = (struct scorer_stage){alpha, phi, rounding, INFINITY, INFINITY};
     stages[1] = (struct scorer_stage){alpha, 0, rounding + last, INFINITY, INFINITY};
     if (!(alpha > 1e-12F && alpha < HUGE_TOP))
@@ -263,56 +267,64 @@ static float smaller(float x, float y)
     return x < y ? x : y;
 }
 
-void scorer_bound_reach(struct scorer_reach *reach, float *rows, const struct scorer_stage *stage,
+/* Four rows at a time, which the compiler keeps in a vector. */
+static void reach_rows(float *reach, float *top, float *crude, const struct scorer_stage *stage,
+    const float *rho, const float *beta, size_t padded)
+{
+    float tops[4] = {0}, norms[4] = {0};
+    for (size_t j = 0; j < padded; j += 4) {
+        float y[4];
+        for (size_t q = 0; q < 4; q++) {
+            const float e = stage->alpha * rho[j + q], f = stage->phi * beta[j + q];
+            y[q] = sqrtf(e * e + f * f);
+        }
+        for (size_t q = 0; q < 4; q++) {
+            reach[j + q] = y[q];
+            tops[q] = larger(y[q], tops[q]);
+            norms[q] = larger(beta[j + q], norms[q]);
+        }
+    }
+    *top = larger(larger(tops[0], tops[1]), larger(tops[2], tops[3]));
+    *crude = stage->crude * larger(larger(norms[0], norms[1]), larger(norms[2], norms[3])) + TINY;
+}
+
+void scorer_bound_reach(struct scorer_reach *reach, float *y, float *z, const struct scorer_stage *stage,
     const float *norms, size_t n)
 {
-    const float *rho = norms, *beta = norms + 2 * n;
-    for (size_t r = 0; r < 2 * n; r++) {
-        const float x = stage->alpha * rho[r], y = stage->phi * beta[r];
-        rows[r] = sqrtf(x * x + y * y);
-    }
-    *reach = (struct scorer_reach){0};
-    for (size_t j = 0; j < 2 * n; j += 2) {
-        reach->similarity_sum += rows[j];
-        reach->similarity_top = larger(reach->similarity_top, rows[j]);
-        reach->similarity_crude = larger(reach->similarity_crude, beta[j]);
-        reach->logit_sum += rows[j + 1];
-        reach->logit_top = larger(reach->logit_top, rows[j + 1]);
-        reach->logit_crude = larger(reach->logit_crude, beta[j + 1]);
-    }
-    reach->similarity_crude = reach->similarity_crude * stage->crude + TINY;
-    reach->logit_crude = reach->logit_crude * stage->crude + TINY;
+    const size_t padded = scorer_norms(n);
+    reach_rows(y, &reach->y_top, &reach->y_crude, stage, norms, norms + padded, padded);
+    reach_rows(z, &reach->z_top, &reach->z_crude, stage, norms + 2 * padded, norms + 3 * padded, padded);
 }
 
 float scorer_bound_upper(const struct scorer_stage *stage, const struct scorer_reach *reach,
     const struct scorer_moments *moments, size_t terms)
 {
-    const float omega = (float)UNIT * (256 + 24 * (float)terms), top = moments->top;
+    const float omega = (float)UNIT * (256 + 12 * (float)terms), top = moments->top;
     /* Written so that NaN is not sane, either. */
-    const bool sane = omega < 0.05F && stage->spectral < HUGE_TOP && reach->similarity_sum < HUGE_REACH &&
-                      reach->logit_sum < HUGE_REACH && reach->similarity_crude < HUGE_REACH &&
+    const bool sane = omega < 0.05F && stage->spectral < HUGE_TOP && reach->y_top < HUGE_REACH &&
+                      reach->z_top < HUGE_REACH && reach->y_crude < HUGE_REACH &&
                       (top == 0 || (top > 1e-30F && top < HUGE_TOP)) && fabsf(moments->score) <= 2 * top;
     if (!sane)
         return INFINITY;
-    const float spectral = stage->spectral, square = spectral * spectral;
-    const float y = stage->longest * reach->similarity_top, z = stage->longest * reach->logit_top;
-    const float y_crude = reach->similarity_crude, z_crude = reach->logit_crude;
-    const float positive = moments->positive, spread = 2 * positive + omega; /* sum |c|, as sum c is nearly 0 */
-
-    const float shift = smaller(spectral * sqrtf(reach->logit_sum * moments->weights_z), z) + z_crude;
+    const float lambda = stage->spectral * stage->spectral;
+    const float y = stage->longest * reach->y_top, z = stage->longest * reach->z_top;
+    const float y_crude = reach->y_crude, z_crude = reach->z_crude;
+    const float positive = moments->positive,
+                spread = 2 * positive + omega; /* sum |c|, as sum c is nearly 0 */
+    const float shift = smaller(stage->spectral * moments->weights_z, z) + z_crude;
     const float x = z + z_crude + shift;
     if (!(x < 1.5F))
         return INFINITY;
-    const float first =
-        smaller(spectral * sqrtf(reach->similarity_sum * moments->weights_y), y) + y_crude +
-        top * (smaller(spectral * sqrtf(reach->logit_sum * moments->spread_z), z * spread) + z_crude * spread);
-    const float mean_d = sqrtf(smaller(square * moments->weights_zz, z * z)) + z_crude;
-    const float mean_e = sqrtf(smaller(square * moments->weights_yy, y * y)) + y_crude;
+    const float sum_e = smaller(stage->spectral * moments->weights_y, y) + y_crude;
+    const float sum_cd = smaller(stage->spectral * moments->spread_z, z * spread) + z_crude * spread;
+    const float first = sum_e + top * sum_cd;
+    const float mean_d = sqrtf(smaller(lambda * moments->weights_zz, z * z)) + z_crude;
+    const float mean_e = sqrtf(smaller(lambda * moments->weights_yy, y * y)) + y_crude;
     const float second = mean_d * mean_e / (1 - x / 2);
-    const float mean_kd = sqrtf(smaller(square * moments->positive_zz, z * z * positive)) +
-                          (z_crude + shift) * sqrtf(positive);
-    const float third = top * mean_kd * mean_kd / (2 * (1 - x / 3));
-    const float upper = moments->score + (first + second + third) * (1 + 2 * omega) +
-                        omega * (4 * top + y + y_crude);
+    const float mean_cd =
+        sqrtf(smaller(lambda * moments->positive_zz, z * z * positive)) + (z_crude + shift) * sqrtf(positive);
+    const float third = top * mean_cd * mean_cd / (2 * (1 - x / 3));
+    const float upper =
+        moments->score + (first + second + third) * (1 + 2 * omega) + omega * (4 * top + y + y_crude);
     return upper < HUGE_TOP ? upper : INFINITY;
 }

@@ -26,8 +26,8 @@ enum kind {
     BROKEN,   /* here and there an infinity, a NaN, a row of zeros */
     KINDS
 };
-static const char *const kind_names[] = {"gaussian", "sharp", "flat", "tiny", "large", "alike", "close", "equal", "grid",
-    "hostile", "broken"};
+static const char *const kind_names[] = {
+    "gaussian", "sharp", "flat", "tiny", "large", "alike", "close", "equal", "grid", "hostile", "broken"};
 
 static bool is_long(void)
 {
@@ -75,7 +75,8 @@ static double deviation_of(enum kind kind, struct rng *rng, size_t d)
 
 static void make_user(struct rng *rng, float *a, enum kind kind, double deviation, size_t m, size_t d)
 {
-    normals(rng, a, m * d, kind == LARGE && rng_uniform(rng) < 0.8 ? 1 / (deviation * sqrt((double)d)) : deviation);
+    normals(rng, a, m * d,
+        kind == LARGE && rng_uniform(rng) < 0.8 ? 1 / (deviation * sqrt((double)d)) : deviation);
     if (kind == HOSTILE) /* int8 holds the first row */
         for (size_t k = 0; k < d; k++)
             a[k] = a[k] > 0 ? (float)deviation : -(float)deviation;
@@ -91,7 +92,8 @@ static void make_user(struct rng *rng, float *a, enum kind kind, double deviatio
 
 /* A row between the steps of int8, mostly on the side to which the user points, or always on the other: the products of
  * int8 are off by nearly as much as they may be. base: what the rows of all contents share. */
-static void make_hostile(struct rng *rng, float *row, const float *base, const float *a, double deviation, size_t d)
+static void make_hostile(
+    struct rng *rng, float *row, const float *base, const float *a, double deviation, size_t d)
 {
     const float step = (float)deviation / 40, side = rng_uniform(rng) < 0.9 ? 0.49F : -0.49F;
     for (size_t k = 0; k < d; k++) {
@@ -197,8 +199,8 @@ static void pool_done(struct pool *p)
     }
     scorer_free(p->scorer);
     scorer_free(p->f32);
-    void *const memory[] = {p->user, p->f32_user, p->scratch, p->contents, p->f32_contents, p->a, p->base, p->scores,
-        p->sorted, p->expected, p->kept};
+    void *const memory[] = {p->user, p->f32_user, p->scratch, p->contents, p->f32_contents, p->a, p->base,
+        p->scores, p->sorted, p->expected, p->kept};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         free(memory[i]);
 }
@@ -253,7 +255,7 @@ static size_t below(struct pool *p, double *nearest)
     const struct scorer_bounder *bounder = rough->kernel->bounder;
     const size_t floats = rough->panels * SCORER_LANES * p->n;
     float *products = aligned(2 * floats * sizeof(float)), *weights = aligned(floats * sizeof(float)),
-          *rows = aligned(2 * p->n * sizeof(float));
+          *y = aligned(scorer_norms(p->n) * sizeof(float)), *z = aligned(scorer_norms(p->n) * sizeof(float));
     size_t faults = 0;
     for (size_t c = 0; c < p->count; c++) {
         for (size_t s = 0; s < SCORER_STAGES; s++) {
@@ -262,19 +264,22 @@ static size_t below(struct pool *p, double *nearest)
             struct scorer_reach reach;
             struct scorer_moments moments;
             bounder->products(rough, products, s > 0, user, p->contents[c], NULL);
-            scorer_bound_reach(&reach, rows, stage, scorer_both_norms(p->scorer, p->contents[c]), p->n);
-            bounder->moments(rough, &moments, weights, products, user, rows);
+            scorer_bound_reach(&reach, y, z, stage, scorer_both_norms(p->scorer, p->contents[c]), p->n);
+            bounder->weigh(rough, &moments, weights, products, user);
+            bounder->moments(rough, &moments, weights, products, y, z);
             const float upper = scorer_bound_upper(stage, &reach, &moments, p->m * p->n);
             if (!(upper < INFINITY))
                 continue;
             faults += !(p->expected[c] <= upper);
-            const double share = ((double)p->expected[c] - (double)moments.score) / ((double)upper - (double)moments.score);
+            const double share =
+                ((double)p->expected[c] - (double)moments.score) / ((double)upper - (double)moments.score);
             *nearest = share > *nearest ? share : *nearest;
         }
     }
     free(products);
     free(weights);
-    free(rows);
+    free(y);
+    free(z);
     return faults;
 }
 
@@ -286,7 +291,8 @@ static size_t wrong_of_user(
     const size_t ks[] = {1, pick(rng, 2, 10), pick(rng, 1, p->count), p->count / 3};
     size_t faults = below(p, nearest);
     for (size_t i = 0; i < sizeof ks / sizeof *ks; i++) {
-        const float floor = sorted && rng_uniform(rng) < 0.3 ? p->sorted[pick(rng, 0, sorted - 1)] : -INFINITY;
+        const float floor =
+            sorted && rng_uniform(rng) < 0.3 ? p->sorted[pick(rng, 0, sorted - 1)] : -INFINITY;
         size_t scored = 0;
         faults += wrong(p, sorted, ks[i], floor, &scored);
         *decisions += p->count;
@@ -332,7 +338,8 @@ static void test_answers(void **state)
             }
             pool_done(&p);
         }
-        print_message("%-10s %8zu decisions; the best 2 to 10: %5.1f %% rescored; an error of %5.1f %% of its bound\n",
+        print_message(
+            "%-10s %8zu decisions; the best 2 to 10: %5.1f %% rescored; an error of %5.1f %% of its bound\n",
             kind_names[kind], decisions, 100 * (double)rescored / (double)contents, 100 * nearest);
         all += decisions;
     }
@@ -357,7 +364,8 @@ static size_t wrong_when_shrunk(enum kind kind, float factor)
     struct rng rng = rng_seed(5, 0);
     size_t faults = 0;
     for (size_t i = 0; i < 20; i++) {
-        struct pool p = pool_make(&rng, kind, NULL, kind == HOSTILE ? 1 : 32, kind == HOSTILE ? 1 : 4, 128, 200);
+        struct pool p =
+            pool_make(&rng, kind, NULL, kind == HOSTILE ? 1 : 32, kind == HOSTILE ? 1 : 4, 128, 200);
         size_t rescored = 0;
         const size_t sorted = expect(&p);
         shrink(&p, factor);
@@ -411,7 +419,8 @@ static void test_without_bound(void **state)
     assert_int_equal(rescored, p.count);
     assert_int_equal(scorer_best_bytes(p.f32, p.count, 3), 0);
     assert_int_equal(
-        scorer_best(p.f32, p.scores, p.kept, p.f32_user, p.f32_contents, p.count, 3, -INFINITY, NULL), p.count);
+        scorer_best(p.f32, p.scores, p.kept, p.f32_user, p.f32_contents, p.count, 3, -INFINITY, NULL),
+        p.count);
     assert_memory_equal(p.scores, p.expected, p.count * sizeof *p.scores);
     pool_done(&p);
 }
