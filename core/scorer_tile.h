@@ -24,8 +24,8 @@ typedef vec tile_mac(vec sum, vecu a, vecu b);
 
 struct tile_source {
     const uint32_t *lanes; /* [step][SCORER_LANES] */
-    const uint32_t *rows;  /* [step][stride] */
-    size_t steps, stride;
+    const uint32_t *rows;  /* [step][stride], the tile's rows `apart` from each other */
+    size_t steps, stride, apart;
     const char *ahead; /* what to prefetch, line by line */
 };
 
@@ -35,7 +35,7 @@ TILE_INLINE void tile_products(
 {
     const uint32_t *lanes = source->lanes, *units = source->rows;
     const char *ahead = source->ahead;
-    const size_t stride = source->stride;
+    const size_t stride = source->stride, apart = source->apart;
     for (size_t step = 0; step < source->steps; step += 2) {
         if (ahead) {
             __builtin_prefetch(ahead);
@@ -49,7 +49,7 @@ TILE_INLINE void tile_products(
                 a[v] = *(const vecu *)(lanes + v * VEC_LANES);
             TILE_UNROLL
             for (int r = 0; r < rows; r++) {
-                const vecu b = vec_all_units(units[r]);
+                const vecu b = vec_all_units(units[(size_t)r * apart]);
                 TILE_UNROLL
                 for (int v = 0; v < vecs; v++)
                     sums[r][v] = mac(sums[r][v], a[v], b);
@@ -155,7 +155,7 @@ TILE_INLINE void tile_any(struct tile_state *state, const struct tile_source *so
 {
 #if TILE_PAIRS >= 4
     if (pairs == 4) {
-        const struct tile_source full = {source->lanes, source->rows, source->steps, 8, source->ahead};
+        const struct tile_source full = {source->lanes, source->rows, source->steps, 8, 1, source->ahead};
         tile_fixed(state, &full, 4, vecs, constants, lane, scales, mac);
     } else if (pairs == 3)
         tile_fixed(state, source, 3, vecs, constants, lane, scales, mac);
@@ -185,7 +185,7 @@ TILE_INLINE float tile_content(const struct scorer *scorer, const uint32_t *user
         for (size_t i = 0; i < scorer->m; i += TILE_VECS * VEC_LANES) {
             const size_t panel = i / SCORER_LANES, lane = i % SCORER_LANES;
             const struct tile_source source = {user + panel * SCORER_LANES * steps + lane,
-                content + block * block_units + 2 * from, steps, 2 * width,
+                content + block * block_units + 2 * from, steps, 2 * width, 1,
                 ahead && i == 0 ? ahead + 4 * block * block_units : NULL};
             const float *row_scales = scaled ? scales + 2 * j : NULL;
             struct tile_state tile;
@@ -220,104 +220,139 @@ TILE_INLINE void tile_run(const struct scorer *scorer, float *scores, const void
 
 /* ---- gates: the lanes are columns of W_s, the rows are those of B ---- */
 
-/* Rows and steps that are packed at a time, on the stack: beside them a panel's part of W_s stays in the L1 cache. */
-enum { GATE_ROWS = 4 * 2 * TILE_PAIRS, GATE_STEPS = 256 };
+/* Rows and steps that are packed at a time, on the stack. While the rows pass a panel of W_s, its part of 32 KiB stays
+ * in the L1 cache. A row's end is padded by a line, lest the rows of a tile fall into the same sets of that cache. */
+enum {
+    GATE_ROWS = 64,
+    GATE_AHEAD = 8, /* rows of B that are fetched before they are packed */
+    GATE_STEPS = 256,
+    GATE_STRIDE = GATE_STEPS + SCORER_LINE / 4,
+    GATE_TILE = 2 * TILE_PAIRS,
+    GATE_LANES = TILE_VECS * VEC_LANES
+};
 
-/* Some steps of `count` rows of b, the tile's rows beside each other: [row / tile][step][row % tile]. Rows that are
- * missing from the last tile are zeros. */
-TILE_INLINE void gate_pack(
-    uint32_t *units, const float *b, size_t d, size_t count, size_t from, size_t steps, bool bf16)
+/* sums [GATE_TILE][stride], of GATE_LANES columns, += rows x lanes, or = for the first part of d. */
+typedef void gate_tile(
+    float *sums, size_t stride, const uint32_t *lanes, const uint32_t *rows, size_t steps, bool first);
+
+TILE_INLINE vec_unaligned *gate_vec(float *sums, size_t stride, int r, int v)
 {
-    enum { ROWS = 2 * TILE_PAIRS };
-    const size_t per_unit = bf16 ? 2 : 1;
-    for (size_t r = 0; r < (count + ROWS - 1) / ROWS * ROWS; r++) {
-        uint32_t *unit = units + r / ROWS * ROWS * steps + r % ROWS;
-        const float *row = b + (r < count ? r : 0) * d;
-        for (size_t k = from * per_unit; k < (from + steps) * per_unit; k += per_unit, unit += ROWS) {
-            if (r >= count || k >= d)
-                *unit = 0;
-            else if (bf16)
-                *unit = f32_to_bf16(row[k]) | (uint32_t)(k + 1 < d ? f32_to_bf16(row[k + 1]) : 0) << 16;
-            else
-                memcpy(unit, row + k, sizeof *unit);
-        }
+    return (vec_unaligned *)(sums + (size_t)r * stride + v * VEC_LANES);
+}
+
+TILE_INLINE void gate_products(float *out, size_t stride, const uint32_t *lanes, const uint32_t *rows,
+    size_t steps, bool first, tile_mac *mac)
+{
+    const struct tile_source source = {lanes, rows, steps, 1, GATE_STRIDE, NULL};
+    vec sums[GATE_TILE][TILE_VECS];
+    TILE_UNROLL for (int r = 0; r < GATE_TILE; r++)
+    {
+        TILE_UNROLL for (int v = 0; v < TILE_VECS; v++) sums[r][v] =
+            first ? (vec){0} : *gate_vec(out, stride, r, v);
+    }
+    tile_products(sums, &source, GATE_TILE, TILE_VECS, mac);
+    TILE_UNROLL for (int r = 0; r < GATE_TILE; r++)
+    {
+        TILE_UNROLL for (int v = 0; v < TILE_VECS; v++) * gate_vec(out, stride, r, v) = sums[r][v];
     }
 }
 
-/* One tile's sums so far to and from gate; columns beyond d are not stored. */
-TILE_INLINE void gate_load(vec *sum, const float *gate, size_t columns)
+TILE_INLINE void gate_gelu(float *gate, size_t stride)
 {
-    if (columns >= VEC_LANES)
-        *sum = *(const vec_unaligned *)gate;
-    else
-        for (size_t i = 0; i < columns; i++)
-            (*sum)[i] = gate[i];
-}
-
-TILE_INLINE void gate_store(float *gate, vec sum, size_t columns)
-{
-    if (columns >= VEC_LANES)
-        *(vec_unaligned *)gate = sum;
-    else
-        for (size_t i = 0; i < columns; i++)
-            gate[i] = sum[i];
-}
-
-/* One tile: rows of b and TILE_VECS vectors of columns. first, last: of the parts of d. */
-TILE_INLINE void gate_tile(float *gate, const struct tile_source *source, size_t d, size_t rows,
-    size_t columns, bool first, bool last, tile_mac *mac)
-{
-    vec sums[2 * TILE_PAIRS][TILE_VECS];
-    TILE_UNROLL for (int r = 0; r < 2 * TILE_PAIRS; r++)
-    {
-        TILE_UNROLL for (int v = 0; v < TILE_VECS; v++) sums[r][v] = (vec){0};
-    }
-    tile_products(sums, source, 2 * TILE_PAIRS, TILE_VECS, mac);
-    TILE_UNROLL for (int r = 0; r < 2 * TILE_PAIRS; r++)
-    {
+    for (int r = 0; r < GATE_TILE; r++) {
         TILE_UNROLL for (int v = 0; v < TILE_VECS; v++)
         {
-            const size_t at = (size_t)v * VEC_LANES;
-            float *to = gate + (size_t)r * d + at;
-            if ((size_t)r >= rows || at >= columns)
-                continue;
-            vec before = {0};
-            if (!first)
-                gate_load(&before, to, columns - at);
-            const vec sum = sums[r][v] + before;
-            gate_store(to, last ? vec_gelu(sum) : sum, columns - at);
+            vec_unaligned *sum = gate_vec(gate, stride, r, v);
+            *sum = vec_gelu(*sum);
         }
+    }
+}
+
+/* `count` numbers of a row to its units, and zeros behind them. Plain loops: a memcpy() of a size unknown to the
+ * compiler becomes REP MOVS, which starts slowly. */
+TILE_INLINE void gate_pack(uint32_t *units, size_t steps, const float *row, size_t count, bool bf16)
+{
+    uint16_t *halves = (uint16_t *)units;
+    size_t k = 0, used = count;
+    if (bf16) {
+        for (; k < count; k++)
+            halves[k] = f32_to_bf16(row[k]);
+        if (count % 2)
+            halves[count] = 0;
+        used = (count + 1) / 2;
+    } else {
+        for (; k + VEC_LANES <= count; k += VEC_LANES)
+            *(vec *)(units + k) = *(const vec_unaligned *)(row + k);
+        for (; k < count; k++)
+            memcpy(units + k, row + k, sizeof *units);
+    }
+    for (k = used; k < steps; k++)
+        units[k] = 0;
+}
+
+TILE_INLINE void gate_copy(
+    float *to, size_t to_stride, const float *from, size_t from_stride, size_t rows, size_t columns)
+{
+    for (size_t r = 0; r < rows; r++)
+        memcpy(to + r * to_stride, from + r * from_stride, columns * sizeof *to);
+}
+
+/* A panel beside all packed rows, tile by tile; gate: d apart. A tile that juts out is made beside gate. */
+TILE_INLINE void gate_panel(float *gate, size_t d, size_t count, size_t columns, const uint32_t *lanes,
+    const uint32_t *units, size_t steps, bool first, bool last, gate_tile *tile)
+{
+    float spare[GATE_TILE * GATE_LANES] = {0};
+    for (size_t q = 0; q < count; q += GATE_TILE) {
+        const size_t rows = count - q < GATE_TILE ? count - q : GATE_TILE;
+        const bool whole = rows == GATE_TILE && columns == GATE_LANES;
+        float *to = gate + q * d, *out = whole ? to : spare;
+        const size_t stride = whole ? d : GATE_LANES;
+        if (!whole && !first)
+            gate_copy(spare, GATE_LANES, to, d, rows, columns);
+        tile(out, stride, lanes, units + q * GATE_STRIDE, steps, first);
+        if (last)
+            gate_gelu(out, stride);
+        if (!whole)
+            gate_copy(to, d, spare, GATE_LANES, rows, columns);
     }
 }
 
 /* gate = gelu(b W_s), some rows and a part of d at a time. */
 TILE_INLINE void tile_gate(const struct scorer *scorer, float *gate, const uint32_t *proj, const float *b,
-    size_t rows, bool bf16, tile_mac *mac)
+    size_t rows, bool bf16, gate_tile *tile)
 {
-    const size_t d = scorer->d, steps = scorer->gate_steps;
-    uint32_t units[GATE_ROWS * GATE_STEPS];
+    const size_t d = scorer->d, steps = scorer->gate_steps, per_unit = bf16 ? 2 : 1;
+    uint32_t units[GATE_ROWS * GATE_STRIDE] __attribute__((aligned(SCORER_LINE))) = {0};
     for (size_t r = 0; r < rows; r += GATE_ROWS) {
         const size_t count = rows - r < GATE_ROWS ? rows - r : GATE_ROWS;
         for (size_t k = 0; k < steps; k += GATE_STEPS) {
-            const size_t part = steps - k < GATE_STEPS ? steps - k : GATE_STEPS;
-            gate_pack(units, b + r * d, d, count, k, part, bf16);
-            for (size_t i = 0; i < d; i += TILE_VECS * VEC_LANES) {
-                const uint32_t *lanes = proj + scorer_lane(steps, i) + k * SCORER_LANES;
-                for (size_t q = 0; q < count; q += 2 * TILE_PAIRS) {
-                    const struct tile_source source = {lanes, units + q * part, part, 2 * TILE_PAIRS, NULL};
-                    gate_tile(
-                        gate + (r + q) * d + i, &source, d, count - q, d - i, k == 0, k + part == steps, mac);
-                }
+            const size_t part = steps - k < GATE_STEPS ? steps - k : GATE_STEPS, from = k * per_unit;
+            const size_t numbers = d - from < part * per_unit ? d - from : part * per_unit;
+            for (size_t q = 0; q < count; q++) {
+                const float *row = b + (r + q) * d + from;
+                for (size_t l = 0; q + GATE_AHEAD < count && l < numbers; l += SCORER_LINE / sizeof *row)
+                    __builtin_prefetch(row + GATE_AHEAD * d + l);
+                gate_pack(units + q * GATE_STRIDE, part, row, numbers, bf16);
             }
+            for (size_t i = 0; i < d; i += GATE_LANES)
+                gate_panel(gate + r * d + i, d, count, d - i < GATE_LANES ? d - i : GATE_LANES,
+                    proj + scorer_lane(steps, i) + k * SCORER_LANES, units, part, k == 0, k + part == steps,
+                    tile);
         }
     }
 }
 
+/* The tile is a function of its own: in one with gelu its constants would take the sums' registers. */
 #define TILE_GATE(name, bf16, mac)                                                                           \
+    static __attribute__((noinline)) void name##_tile(                                                       \
+        float *sums, size_t stride, const uint32_t *lanes, const uint32_t *rows, size_t steps, bool first)   \
+    {                                                                                                        \
+        gate_products(sums, stride, lanes, rows, steps, first, mac);                                         \
+    }                                                                                                        \
     static void name(                                                                                        \
         const struct scorer *scorer, float *gate, const void *proj, const float *b, size_t rows)             \
     {                                                                                                        \
-        tile_gate(scorer, gate, proj, b, rows, bf16, mac);                                                   \
+        tile_gate(scorer, gate, proj, b, rows, bf16, name##_tile);                                           \
     }
 
 #endif
