@@ -123,9 +123,11 @@ static int check_values(struct chunk *chunk, const struct id_map *map, size_t li
             count = 0;
         }
     }
-    return rc < 0 ? rc
-                  : store_get(verifier->link, verifier->generation, chunk->kind, ids, count, check, chunk,
-                        verifier->err);
+    if (rc == 0)
+        rc = store_get(
+            verifier->link, verifier->generation, chunk->kind, ids, count, check, chunk, verifier->err);
+    chunk->ids = NULL;
+    return rc;
 }
 
 static size_t blobs_at_once(const struct blob_spec *spec)
