@@ -52,7 +52,8 @@ struct scorer {
     size_t steps, panels;           /* of a user; a content has the same steps */
     size_t gate_steps, gate_panels; /* of proj */
     size_t user_bytes, content_bytes, proj_bytes;
-    struct scorer *exact, *rough; /* SCORER_F32_INT8: the float32 and the int8 scorer, else NULL; core/scorer_both.c */
+    struct scorer *exact,
+        *rough; /* SCORER_F32_INT8: the float32 and the int8 scorer, else NULL; core/scorer_both.c */
 };
 
 extern const struct scorer_kernel scorer_plain, scorer_portable, scorer_avx2, scorer_avx512,

@@ -74,8 +74,8 @@ static void bench_make(struct bench *bench, double deviation)
     for (size_t i = 0; i < POOL; i++) {
         fill(&bench->rng, numbers, 2 * N * D, deviation);
         for (int s = 0; s < SERIES; s++)
-            scorer_pack_content(bench->scorers[s], bench->pools[s] + i * scorer_content_bytes(bench->scorers[s]),
-                numbers, numbers + N * D);
+            scorer_pack_content(bench->scorers[s],
+                bench->pools[s] + i * scorer_content_bytes(bench->scorers[s]), numbers, numbers + N * D);
     }
     for (size_t u = 0; u < USERS; u++) {
         fill(&bench->rng, numbers, M * D, deviation);
@@ -99,8 +99,8 @@ static void run(struct bench *bench, int round)
         draw(bench, s);
         const double start = now_us();
         if (s == BOTH)
-            rescored = scorer_best(bench->scorers[s], bench->scores, bench->kept, user, bench->candidates, CANDIDATES,
-                BEST, -INFINITY, bench->scratch);
+            rescored = scorer_best(bench->scorers[s], bench->scores, bench->kept, user, bench->candidates,
+                CANDIDATES, BEST, -INFINITY, bench->scratch);
         else
             scorer_run(bench->scorers[s], bench->scores, &user, 1, bench->candidates, CANDIDATES);
         bench->us[s][round] = now_us() - start;
@@ -123,9 +123,10 @@ int main(int argc, char **argv)
             bench.users[s][u] = pages(scorer_user_bytes(bench.scorers[s]));
     }
     bench.scratch = pages(scorer_best_bytes(bench.scorers[BOTH], CANDIDATES, BEST));
-    printf("one core; the best %d of %d; m %d, n %d, d %d; medians of %d rounds\n\n", BEST, CANDIDATES, M, N, D, rounds);
-    printf("%-30s %10s %10s %12s %8s %9s\n", "us per 1,000 candidates", "float32", "int8", "scorer_best", "faster",
-        "rescored");
+    printf("one core; the best %d of %d; m %d, n %d, d %d; medians of %d rounds\n\n", BEST, CANDIDATES, M, N,
+        D, rounds);
+    printf("%-30s %10s %10s %12s %8s %9s\n", "us per 1,000 candidates", "float32", "int8", "scorer_best",
+        "faster", "rescored");
     for (size_t i = 0; i < sizeof deviations / sizeof *deviations; i++) {
         char name[64];
         bench_make(&bench, deviations[i]);
