@@ -3,7 +3,7 @@
  * are looked at again, first with a second int8 for what the first leaves of the user, and at last in float32.
  *
  * The true error of int8 is a hundredth of its bound, so that the threshold is all but final once the k most promising
- * are known: a queue in the order of the bounds was not better. */
+ * are known; a queue in the order of the bounds would raise it by next to nothing. */
 #include "core/scorer.h"
 
 #include "core/scorer_both.h"

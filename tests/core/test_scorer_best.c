@@ -319,7 +319,7 @@ static void test_answers(void **state)
 {
     (void)state;
     struct rng rng = rng_seed(4, 0);
-    const size_t pools = is_long() ? 600 : 24, users = is_long() ? 20 : 6;
+    const size_t pools = is_long() ? 250 : 24, users = is_long() ? 20 : 6;
     size_t all = 0;
     for (enum kind kind = 0; kind < KINDS; kind++) {
         size_t decisions = 0, rescored = 0, contents = 0;
