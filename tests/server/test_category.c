@@ -89,6 +89,25 @@ static void test_top_k_and_users(void **state)
     json_decref(several);
 }
 
+/* The best of a category by int8 are those of float32, and an empty one has none. */
+static void test_best_by_int8(void **state)
+{
+    struct bench *bench = *state;
+    struct err err = ERR_INIT;
+    static const char body[] = "{\"user\":\"U1\",\"top_k\":1,\"category\":\"sports\",\"exclude\":[\"N20\"]}";
+    json_t *right = rank(bench, 200, body);
+    service_done(&bench->service);
+    require(config_set(&bench->config, "scoring.dtype", "float32+int8", &err), &err);
+    start(bench);
+    require(live_poll(bench->service.live, &err), &err);
+    json_t *best = rank(bench, 200, body);
+    assert_int_equal(json_array_size(json_object_get(best, "ranking")), 1);
+    assert_true(json_equal(best, right));
+    json_decref(best);
+    json_decref(right);
+    check_body(bench, BODY("\"category\":\"empty\""), "");
+}
+
 static void test_exclude(void **state)
 {
     struct bench *bench = *state;
@@ -201,6 +220,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_both_forms),
         TEST(test_top_k_and_users),
+        TEST(test_best_by_int8),
         TEST(test_exclude),
         TEST(test_unknown),
         TEST(test_content_came),
