@@ -66,6 +66,8 @@ A_batch := $(foreach d,batch store config core,$(BUILD)/lib/$(d).a)
 TEST_SRC := $(wildcard tests/core/test_*.c tests/store/test_*.c tests/config/test_*.c tests/server/test_*.c tests/batch/test_*.c)
 TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%)
 TEST_SH := $(filter-out tests/image/%,$(wildcard tests/*/test_*.sh))
+LOAD_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/load/*.c))
+PEER_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/peers/*.c))
 BENCH_SRC := $(filter-out %/probes.c,$(wildcard tests/bench/*.c))
 BENCH_BIN := $(BENCH_SRC:%.c=$(BUILD)/%)
 TOOL_SRC := $(wildcard tests/lib/*.c)
@@ -116,11 +118,21 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TOOL_OBJ) $(LIB_ALL)
 
 $(BUILD)/tests/bench/kernels: $(BUILD)/obj/tests/bench/probes.o
 
+# Load generators stand alone; a peer is what a team would write with stock libraries, and none of this code.
+$(BUILD)/tests/load/%: $(BUILD)/obj/tests/load/%.o $(BUILD)/obj/core/err.o
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $^ -lm
+
+$(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D) && $(CC) $(filter-out -MMD -MP,$(CPPFLAGS)) -std=c11 -g -O3 -march=native -ffast-math $(WARN) $(WARN_C) -pthread \
+	    -Wl,--as-needed -o $@ $< -lmicrohttpd -ljansson -lopenblas -lhiredis -lm
+
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan bench-kernels bench-memory bench-request bench-train bench-books bench-study image fresh debug lint \
-        format help clean
-tests: all $(TEST_BIN) $(BENCH_BIN)
+.PHONY: check tests asan tsan bench bench-best bench-kernels bench-memory bench-request bench-train bench-books bench-study image fresh debug \
+        lint format help clean
+tests: all $(TEST_BIN) $(BENCH_BIN) $(LOAD_BIN) $(PEER_BIN)
 
 check: tests ## every test, under 10 minutes
 	$(Q)BUILD=$(abspath $(BUILD)) MODE=$(MODE) sh tests/lib/run_tests.sh $(TEST_BIN) $(TEST_SH)
@@ -133,6 +145,12 @@ tsan: ## every test under ThreadSanitizer
 
 bench-kernels: $(BUILD)/tests/bench/kernels ## the scoring kernels beside this processor's limits (ROUNDS=40)
 	$(Q)$< $(ROUNDS)
+
+bench-best: $(BUILD)/tests/bench/best ## the exact best 10 of 1,000 beside the float32 and int8 kernels (ROUNDS=100)
+	$(Q)$< $(ROUNDS)
+
+bench: all $(LOAD_BIN) $(PEER_BIN) ## /rank beside nginx and the peers a team would pick instead (15 minutes; ROWS=..., ROUNDS=3)
+	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/serve.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-memory: $(BUILD)/tests/bench/memory ## look-ups in hot memory: ns an id, bytes a content (a minute)
 	$(Q)$<

@@ -1,3 +1,4 @@
+#include "batch/categories.h"
 #include "batch/commands.h"
 #include "batch/encode_job.h"
 #include "batch/npy.h"
@@ -92,6 +93,20 @@ static int write_summaries(const char *dir, const struct output *out, struct err
     return result;
 }
 
+static int write_categories(const char *dir, const struct news *news, bool quiet, struct err *err)
+{
+    char path[4096];
+    struct categories categories;
+    int result = file_path(path, dir, "categories.tsv", err);
+    if (result == 0)
+        result = categories_of_news(&categories, news, quiet, err);
+    if (result < 0)
+        return result;
+    result = categories_write(&categories, &news->ids, path, err);
+    categories_done(&categories);
+    return result;
+}
+
 static int write_score_proj(const char *dir, const struct model *model, struct err *err)
 {
     char path[4096];
@@ -145,6 +160,8 @@ static int encode(const struct workspace *w, const char *dir, long threads, bool
     if (result == 0)
         result = write_summaries(dir, &out, err);
     if (result == 0)
+        result = write_categories(dir, &w->news, quiet, err);
+    if (result == 0)
         result = write_score_proj(dir, w->model, err);
     const int content = npy_close(&out.content, result < 0 ? NULL : err);
     const int user = npy_close(&out.user, result < 0 || content < 0 ? NULL : err);
@@ -164,8 +181,9 @@ int command_encode(int argc, char **argv)
         {"model", "DIR", "the model's folder", true, OPTION_TEXT, &inputs.model, 0, 0},
         {"news", "FILE", "news.tsv", true, OPTION_TEXT, &inputs.news, 0, 0},
         {"behaviors", "FILE", "behaviors.tsv", true, OPTION_TEXT, &inputs.behaviors, 0, 0},
-        {"out", "DIR", "folder for content.npy, user.npy, their .ids, score_proj.npy, summaries.jsonl", true,
-            OPTION_TEXT, &out, 0, 0},
+        {"out", "DIR",
+            "folder for content.npy, user.npy, their .ids, score_proj.npy, summaries.jsonl, categories.tsv",
+            true, OPTION_TEXT, &out, 0, 0},
         {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &threads, 0, 1024},
         {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER, &inputs.max_bad,
             0, 1000000000},

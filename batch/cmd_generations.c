@@ -66,6 +66,7 @@ static void tell_bad(void *ctx, enum store_kind kind, const char *id, const char
     printf("bad: %s %s: %s\n",
         kind == STORE_USER         ? "user"
         : kind == STORE_CONTENT    ? "content"
+        : kind == STORE_CATEGORY   ? "category"
         : kind == STORE_SCORE_PROJ ? "W_s"
                                    : "manifest",
         id, reason);
@@ -83,8 +84,8 @@ static int verify(struct store_link *link, const char *name, struct err *err)
     }
     const int result = generation_verify(&check, link, name, tell_bad, NULL, err);
     if (result == 0)
-        printf("%s: %zu users, %zu contents, %zu bytes: all good\n", name, check.users, check.contents,
-            check.bytes);
+        printf("%s: %zu users, %zu contents, %zu categories, %zu bytes: all good\n", name, check.users,
+            check.contents, check.categories, check.bytes);
     return result;
 }
 

@@ -82,6 +82,8 @@ static int import(const struct exchange *x, struct store *store, enum blob_dtype
     if (result == 0)
         result = put_summaries(writer, x, err);
     if (result == 0)
+        result = categories_put(&x->categories, &x->content_ids, writer, err);
+    if (result == 0)
         return publish(writer, store, &manifest, options, err);
     generation_end(writer);
     return result;
@@ -93,14 +95,17 @@ int command_import(int argc, char **argv)
     struct publish_options how = PUBLISH_OPTIONS_INIT;
     const char *in = NULL;
     const struct option options[] = {
-        {"in", "DIR", "content.npy, content.ids, user.npy, user.ids, score_proj.npy [summaries.jsonl]", true,
-            OPTION_TEXT, &in, 0, 0},
+        {"in", "DIR",
+            "content.npy, content.ids, user.npy, user.ids, score_proj.npy [summaries.jsonl, "
+            "categories.tsv]",
+            true, OPTION_TEXT, &in, 0, 0},
         STORE_OPTIONS(where),
         PUBLISH_OPTIONS(how),
     };
     const struct command command = {"import --in DIR --store URL",
         "Store matrices that were made elsewhere as a new generation and make it live.\n"
-        "An empty line in user.ids is the default user, who stands for unknown ones.",
+        "An empty line in user.ids is the default user, who stands for unknown ones. A line of\n"
+        "categories.tsv is a content's id, a tab, a category that /rank may be asked for.",
         options, sizeof options / sizeof *options, NULL, 0};
     const int parsed = options_parse(&command, argc, argv);
     if (parsed < 0)

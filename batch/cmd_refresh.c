@@ -1,3 +1,4 @@
+#include "batch/categories.h"
 #include "batch/commands.h"
 #include "batch/encode_job.h"
 #include "batch/progress.h"
@@ -45,6 +46,18 @@ static int put_user(
     return result;
 }
 
+static int put_categories(
+    struct generation_writer *writer, const struct news *news, bool quiet, struct err *err)
+{
+    struct categories categories;
+    int result = categories_of_news(&categories, news, quiet, err);
+    if (result < 0)
+        return result;
+    result = categories_put(&categories, &news->ids, writer, err);
+    categories_done(&categories);
+    return result;
+}
+
 /* A new generation with everything in it; the live one is not touched before the last step. */
 static int fill(const struct workspace *w, struct store *store, enum blob_dtype dtype, long threads,
     const struct publish_options *options, struct err *err)
@@ -62,6 +75,8 @@ static int fill(const struct workspace *w, struct store *store, enum blob_dtype 
         w->model->score_proj, c->d_model, c->d_model, err);
     if (result == 0)
         result = encode_job(w, &sink, threads, options->quiet, err);
+    if (result == 0)
+        result = put_categories(refresh.writer, &w->news, options->quiet, err);
     if (result == 0)
         return publish(refresh.writer, store, &manifest, options, err);
     generation_end(refresh.writer);
@@ -85,8 +100,9 @@ int command_refresh(int argc, char **argv)
         PUBLISH_OPTIONS(how),
     };
     const struct command command = {"refresh --model DIR --news FILE --behaviors FILE --store URL",
-        "Encode all contents and users into a new generation and make it live.", options,
-        sizeof options / sizeof *options, NULL, 0};
+        "Encode all contents and users into a new generation and make it live.\n"
+        "The second column of news.tsv becomes the categories that /rank may be asked for.",
+        options, sizeof options / sizeof *options, NULL, 0};
     const int parsed = options_parse(&command, argc, argv);
     if (parsed < 0)
         return -1 - parsed;

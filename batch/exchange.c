@@ -78,6 +78,15 @@ static int read_summaries(struct exchange *x, const char *path, struct err *err)
     return access(path, F_OK) == 0 ? summaries_read(path, take_summary, x, err) : 0;
 }
 
+static int read_categories(struct exchange *x, const char *dir, struct err *err)
+{
+    char path[4096];
+    const int result = file_path(path, dir, "categories.tsv", err);
+    if (result < 0 || access(path, F_OK) != 0)
+        return result;
+    return categories_read(&x->categories, path, &x->content_ids, err);
+}
+
 static int check_dimensions(const struct exchange *x, struct err *err)
 {
     const size_t d = x->content.shape[2];
@@ -109,6 +118,8 @@ int exchange_open(struct exchange *x, const char *dir, struct err *err)
         result = file_path(path, dir, "summaries.jsonl", err);
     if (result == 0)
         result = read_summaries(x, path, err);
+    if (result == 0)
+        result = read_categories(x, dir, err);
     if (result < 0)
         exchange_close(x);
     return result;
@@ -124,5 +135,6 @@ void exchange_close(struct exchange *x)
     for (size_t i = 0; i < x->summaries; i++)
         free(x->summary[i]);
     free(x->summary);
+    categories_done(&x->categories);
     *x = (struct exchange){.content.fd = -1, .user.fd = -1, .score_proj.fd = -1};
 }

@@ -1,8 +1,9 @@
 /* A folder of matrices for exchange (DESIGN, "Files"): content.npy, content.ids, user.npy, user.ids,
- * score_proj.npy, and summaries.jsonl where there is one. */
+ * score_proj.npy, and summaries.jsonl and categories.tsv where there are such. */
 #ifndef EMBSUM_BATCH_EXCHANGE_H
 #define EMBSUM_BATCH_EXCHANGE_H
 
+#include "batch/categories.h"
 #include "batch/npy.h"
 #include "core/id.h"
 
@@ -11,6 +12,7 @@ struct exchange {
     struct id_map content_ids, user_ids;
     char **summary; /* of each user; NULL where there is none */
     size_t summaries;
+    struct categories categories; /* of the contents */
 };
 
 /* Open and check: ids as many as rows, each once and valid (one empty id is the default user), dimensions that fit. */

@@ -36,7 +36,7 @@ struct config {
         bool default_user;              /* rank unknown users with the generation's default user, else 404 */
     } rank;
     struct {
-        char dtype[CONFIG_STRING_MAX];  /* float32, bfloat16, int8 */
+        char dtype[CONFIG_STRING_MAX];  /* one of scorer_dtype_name() */
         char kernel[CONFIG_STRING_MAX]; /* auto, or one of core/scorer.h's */
     } scoring;
     struct {

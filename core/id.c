@@ -63,6 +63,24 @@ int id_check(const char *id, size_t len, struct err *err)
     return 0;
 }
 
+int category_check(const char *name, size_t len, struct err *err)
+{
+    if (len == 0)
+        return err_set(err, ERR_INVALID, "a category must not be empty");
+    if (len > CATEGORY_MAX)
+        return err_set(
+            err, ERR_INVALID, "a category has %zu bytes; at most %d are allowed", len, CATEGORY_MAX);
+    for (size_t i = 0; i < len; i++) {
+        const unsigned char c = (unsigned char)name[i];
+        if (c < ' ' || c == 0x7F)
+            return err_set(err, ERR_INVALID,
+                "a category holds the byte 0x%02x at offset %zu; control characters are not allowed", c, i);
+    }
+    if (!utf8_valid(name, len))
+        return err_set(err, ERR_INVALID, "a category is not valid UTF-8");
+    return 0;
+}
+
 void id_map_done(struct id_map *map)
 {
     if (!map)

@@ -1,4 +1,5 @@
-/* Ids of users and contents: the one rule for what an id may be, and a map from ids to dense indices. */
+/* Ids of users and contents and names of categories: the one rule for what each may be, and a map from ids to dense
+ * indices. */
 #ifndef EMBSUM_CORE_ID_H
 #define EMBSUM_CORE_ID_H
 
@@ -11,6 +12,7 @@
 #include <string.h>
 
 #define ID_MAX 512 /* bytes */
+#define CATEGORY_MAX ID_MAX
 
 /* Is text[0..len) valid UTF-8 (RFC 3629: no overlong forms, no surrogates, at most U+10FFFF)? */
 bool utf8_valid(const char *text, size_t len);
@@ -18,6 +20,9 @@ bool utf8_valid(const char *text, size_t len);
 /* An id is 1 to ID_MAX bytes of UTF-8 without white space and control characters: histories and impressions
  * are separated by spaces, and ids are part of store keys and log lines. ERR_INVALID says what is wrong. */
 int id_check(const char *id, size_t len, struct err *err);
+
+/* A category is 1 to CATEGORY_MAX bytes of UTF-8 without control characters; "world news" is one. */
+int category_check(const char *name, size_t len, struct err *err);
 
 /* Plain bytes are visible ASCII but for the quote and the backslash: what ordinary ids are made of. 1 to ID_MAX
  * of them are an id, and stand in JSON as they are; whatever else wants a closer look.

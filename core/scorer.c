@@ -1,6 +1,7 @@
 #include "core/scorer.h"
 
 #include "core/half.h"
+#include "core/scorer_both.h"
 #include "core/scorer_int.h"
 
 #include <math.h>
@@ -17,7 +18,7 @@ enum { KERNELS = sizeof kernels / sizeof *kernels };
 
 const char *scorer_dtype_name(enum scorer_dtype dtype)
 {
-    static const char *const names[] = {"float32", "bfloat16", "int8"};
+    static const char *const names[] = {"float32", "bfloat16", "int8", "float32+int8"};
     return names[dtype];
 }
 
@@ -28,7 +29,8 @@ const char *scorer_kernel_name(size_t i)
 
 bool scorer_kernel_runs(size_t i, enum scorer_dtype dtype)
 {
-    return i < KERNELS && kernels[i]->run[dtype] && kernels[i]->runs();
+    const enum scorer_dtype run = dtype == SCORER_F32_INT8 ? SCORER_INT8 : dtype;
+    return i < KERNELS && kernels[i]->run[run] && kernels[i]->runs();
 }
 
 const char *scorer_kernel(const struct scorer *scorer)
@@ -88,6 +90,8 @@ int scorer_new(struct scorer **out, enum scorer_dtype dtype, const char *kernel,
     /* Far from an overflow of int32 in a product of int8, and of size_t in the layouts. */
     if (m < 1 || n < 1 || d < 1 || m > 65536 || n > 65536 || d > 65536)
         return err_set(err, ERR_INVALID, "no scorer for m %zu, n %zu, d %zu: 1 to 65536 each", m, n, d);
+    if (dtype == SCORER_F32_INT8)
+        return scorer_both_new(out, kernel, m, n, d, err);
     struct scorer scorer = {.dtype = dtype, .m = m, .n = n, .d = d};
     const int code = choose(&scorer.kernel, dtype, kernel, err);
     if (code < 0)
@@ -111,6 +115,8 @@ int scorer_new(struct scorer **out, enum scorer_dtype dtype, const char *kernel,
 
 void scorer_free(struct scorer *scorer)
 {
+    if (scorer && scorer->exact)
+        scorer_both_done(scorer);
     free(scorer);
 }
 
@@ -126,7 +132,7 @@ size_t scorer_content_bytes(const struct scorer *scorer)
 
 size_t scorer_proj_bytes(const struct scorer *scorer)
 {
-    return scorer->proj_bytes;
+    return scorer->exact ? scorer->exact->proj_bytes : scorer->proj_bytes;
 }
 
 /* ---- packing: a row to its units, which lie `stride` apart ---- */
@@ -176,6 +182,10 @@ static float pack_int8(
 
 void scorer_pack_user(const struct scorer *scorer, void *user, const float *a)
 {
+    if (scorer->exact) {
+        scorer_both_pack_user(scorer, user, a);
+        return;
+    }
     struct scorer_lanes *constants =
         (struct scorer_lanes *)((uint32_t *)user + scorer->panels * scorer->steps * SCORER_LANES);
     for (size_t i = 0; i < scorer->panels * SCORER_LANES; i++) {
@@ -197,6 +207,10 @@ void scorer_pack_user(const struct scorer *scorer, void *user, const float *a)
 
 void scorer_pack_content(const struct scorer *scorer, void *content, const float *b, const float *gate)
 {
+    if (scorer->exact) {
+        scorer_both_pack_content(scorer, content, b, gate);
+        return;
+    }
     float *scales = (float *)content + 2 * scorer->n * scorer->steps;
     for (size_t r = 0; r < 2 * scorer->n; r++) {
         const float *row = (r % 2 ? gate : b) + r / 2 * scorer->d;
@@ -214,6 +228,7 @@ void scorer_pack_content(const struct scorer *scorer, void *content, const float
 
 void scorer_pack_proj(const struct scorer *scorer, void *proj, const float *score_proj)
 {
+    scorer = scorer->exact ? scorer->exact : scorer;
     const size_t steps = scorer->gate_steps;
     for (size_t i = 0; i < scorer->gate_panels * SCORER_LANES; i++) {
         uint32_t *units = (uint32_t *)proj + scorer_lane(steps, i);
@@ -246,6 +261,10 @@ static float number(enum scorer_dtype dtype, const uint32_t *units, size_t strid
 
 void scorer_unpack_user(const struct scorer *scorer, float *a, const void *user)
 {
+    if (scorer->exact) {
+        scorer_unpack_user(scorer->exact, a, scorer_both_user(scorer, user));
+        return;
+    }
     const struct scorer_lanes *constants = scorer_user_lanes(scorer, user);
     for (size_t i = 0; i < scorer->m; i++) {
         const uint32_t *units = (const uint32_t *)user + scorer_lane(scorer->steps, i);
@@ -257,6 +276,10 @@ void scorer_unpack_user(const struct scorer *scorer, float *a, const void *user)
 
 void scorer_unpack_content(const struct scorer *scorer, float *b, float *gate, const void *content)
 {
+    if (scorer->exact) {
+        scorer_unpack_content(scorer->exact, b, gate, scorer_both_content(scorer, content));
+        return;
+    }
     const float *scales = scorer_row_scales(scorer, content);
     for (size_t r = 0; r < 2 * scorer->n; r++) {
         float *rows = r % 2 ? gate : b;
@@ -278,13 +301,13 @@ enum { BLOCK_BYTES = 256 * 1024, BLOCK_CONTENTS = 64, PAGE = 4096 };
  * of the time of a pass over scattered contents; the same accesses in a row, ahead of the pass, cost less than half of
  * that. Presumably it is the translation of the address that is waited for. Pages of 4 KiB are assumed, as translations
  * of huge pages may be kept in pieces of that size. */
-static void touch_pages(const struct scorer *scorer, const void *const *contents, size_t count)
+void scorer_touch(const void *const *contents, size_t count, size_t bytes)
 {
     for (size_t c = 0; c < count; c++) {
         const char *content = contents[c];
-        for (size_t at = 0; at < scorer->content_bytes; at += PAGE)
+        for (size_t at = 0; at < bytes; at += PAGE)
             __builtin_prefetch(content + at);
-        __builtin_prefetch(content + scorer->content_bytes - 1);
+        __builtin_prefetch(content + bytes - 1);
         __asm__ volatile(""); /* GCC drops calls of a function that does nothing but prefetch */
     }
 }
@@ -292,12 +315,16 @@ static void touch_pages(const struct scorer *scorer, const void *const *contents
 void scorer_run(const struct scorer *scorer, float *scores, const void *const *users, size_t user_count,
     const void *const *contents, size_t count)
 {
+    if (scorer->exact) {
+        scorer_both_run(scorer, scores, users, user_count, contents, count);
+        return;
+    }
     size_t block = user_count > 1 ? BLOCK_BYTES / scorer->content_bytes : BLOCK_CONTENTS;
     block = block ? block : 1;
-    touch_pages(scorer, contents, count < block ? count : block);
+    scorer_touch(contents, count < block ? count : block, scorer->content_bytes);
     for (size_t c = 0; c < count; c += block) {
         const size_t left = count - c, here = left < block ? left : block;
-        touch_pages(scorer, contents + c + here, left - here < block ? left - here : block);
+        scorer_touch(contents + c + here, left - here < block ? left - here : block, scorer->content_bytes);
         for (size_t u = 0; u < user_count; u++) {
             /* While one content is scored the next is fetched; the last of several users fetches the next block. */
             const bool last = u + 1 == user_count;
@@ -309,5 +336,6 @@ void scorer_run(const struct scorer *scorer, float *scores, const void *const *u
 
 void scorer_gate(const struct scorer *scorer, float *gate, const void *proj, const float *b, size_t rows)
 {
+    scorer = scorer->exact ? scorer->exact : scorer;
     scorer->gate_kernel->gate[scorer->gate_dtype](scorer, gate, proj, b, rows);
 }

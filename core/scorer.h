@@ -17,8 +17,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum scorer_dtype { SCORER_F32, SCORER_BF16, SCORER_INT8, SCORER_DTYPES };
-const char *scorer_dtype_name(enum scorer_dtype dtype); /* "float32", "bfloat16", "int8" */
+/* SCORER_F32_INT8 keeps float32 and int8 beside each other: all answers are those of SCORER_F32, and scorer_best() finds
+ * the best of them faster. */
+enum scorer_dtype { SCORER_F32, SCORER_BF16, SCORER_INT8, SCORER_F32_INT8, SCORER_DTYPES };
+const char *scorer_dtype_name(enum scorer_dtype dtype); /* "float32", "bfloat16", "int8", "float32+int8" */
 
 struct scorer;
 
@@ -45,6 +47,17 @@ void scorer_unpack_content(const struct scorer *scorer, float *b, float *gate, c
  * users. A score lies between the smallest and the largest similarity of its pair. */
 void scorer_run(const struct scorer *scorer, float *scores, const void *const *users, size_t user_count,
     const void *const *contents, size_t count);
+
+/* What may be among the k best of `count` contents. kept[c] is 1 if contents[c] may be, and then scores[c] is what
+ * scorer_run() gives, bit for bit; else kept[c] is 0, scores[c] means nothing, and what scorer_run() gives is proven to
+ * be smaller than the k-th best score of these contents, or than floor (-INFINITY for none). Contents as good as the
+ * k-th best are kept, and so is a score of NaN. Returns how many are kept: that many were scored in float32.
+ *
+ * scratch: scorer_best_bytes(scorer, count, k), aligned to 64. It is SCORER_F32_INT8 that makes this fast; a scorer of
+ * another dtype, or on a kernel that cannot bound its error (the plain one), scores and keeps everything. */
+size_t scorer_best_bytes(const struct scorer *scorer, size_t count, size_t k);
+size_t scorer_best(const struct scorer *scorer, float *scores, unsigned char *kept, const void *user,
+    const void *const *contents, size_t count, size_t k, float floor, void *scratch);
 
 /* gate (rows x d) = gelu(b (rows x d) W_s) in float32 or, for bfloat16 and int8, from operands rounded to bfloat16
  * where the processor multiplies those. proj: W_s (d x d) packed once into scorer_proj_bytes(), aligned to 64. */

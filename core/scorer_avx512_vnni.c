@@ -19,6 +19,7 @@ static bool runs(void)
 #define TILE_PAIRS 4
 #define TILE_VECS 2
 #include "core/scorer_tile.h"
+#include "core/scorer_tile_bound.h"
 
 TILE_INLINE vec mac(vec sum, vecu a, vecu b)
 {
@@ -26,13 +27,15 @@ TILE_INLINE vec mac(vec sum, vecu a, vecu b)
 }
 
 TILE_RUN(run_int8, true, mac)
+TILE_BOUNDER(bounder, mac)
 
-const struct scorer_kernel scorer_avx512_vnni = {"avx512-vnni", runs, {NULL, NULL, run_int8}, {NULL}};
+const struct scorer_kernel scorer_avx512_vnni = {
+    "avx512-vnni", runs, {NULL, NULL, run_int8}, {NULL}, &bounder};
 
 #pragma GCC pop_options
 
 #else
 
-const struct scorer_kernel scorer_avx512_vnni = {"avx512-vnni", NULL, {NULL}, {NULL}};
+const struct scorer_kernel scorer_avx512_vnni = {"avx512-vnni", NULL, {NULL}, {NULL}, NULL};
 
 #endif

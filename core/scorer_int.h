@@ -29,17 +29,20 @@ struct scorer_lanes {
         offset[SCORER_LANES]; /* -128 times the sum of the row: takes the content's bias out of a product */
 };
 
+struct scorer_bounder; /* core/scorer_bound.h */
+
 /* A kernel for one kind of processor. What it has no path for is NULL. */
 struct scorer_kernel {
     const char *name;
     bool (*runs)(void);
     /* scores[c] of one user and contents[c], c < count. While one is scored, the one `ahead` behind it is fetched into
      * the cache if it is among the first `left`. */
-    void (*run[SCORER_DTYPES])(const struct scorer *scorer, float *scores, const void *user,
+    void (*run[SCORER_F32_INT8])(const struct scorer *scorer, float *scores, const void *user,
         const void *const *contents, size_t count, size_t ahead, size_t left);
     /* scorer_gate() with proj in float32 and in bfloat16. */
     void (*gate[SCORER_INT8])(
         const struct scorer *scorer, float *gate, const void *proj, const float *b, size_t rows);
+    const struct scorer_bounder *bounder; /* of int8; NULL if it has none */
 };
 
 struct scorer {
@@ -49,6 +52,8 @@ struct scorer {
     size_t steps, panels;           /* of a user; a content has the same steps */
     size_t gate_steps, gate_panels; /* of proj */
     size_t user_bytes, content_bytes, proj_bytes;
+    struct scorer *exact,
+        *rough; /* SCORER_F32_INT8: the float32 and the int8 scorer, else NULL; core/scorer_both.c */
 };
 
 extern const struct scorer_kernel scorer_plain, scorer_portable, scorer_avx2, scorer_avx512,
@@ -68,6 +73,9 @@ static inline size_t scorer_lane(size_t steps, size_t r)
 {
     return r / SCORER_LANES * SCORER_LANES * steps + r % SCORER_LANES;
 }
+
+/* Asks for the pages of the first `bytes` of every content; core/scorer.c. */
+void scorer_touch(const void *const *contents, size_t count, size_t bytes);
 
 /* Numbers of a row in a unit: 1, 2, 4. */
 static inline size_t scorer_per_unit(enum scorer_dtype dtype)

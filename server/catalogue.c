@@ -23,13 +23,19 @@ static int compare_changes(const void *a, const void *b)
     return compare_ids(&x->id, &y->id);
 }
 
+static int compare_indices(const void *a, const void *b)
+{
+    const size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    return (x > y) - (x < y);
+}
+
 static int no_memory(struct err *err)
 {
     return err_set(err, ERR_NOMEM, "no memory for the catalogue");
 }
 
-/* Room for count ids of so many bytes together. */
-static struct catalogue *make(size_t count, size_t bytes)
+/* Room for count ids. */
+static struct catalogue *make(size_t count)
 {
     struct catalogue *catalogue = calloc(1, sizeof *catalogue);
     if (!catalogue)
@@ -37,8 +43,7 @@ static struct catalogue *make(size_t count, size_t bytes)
     atomic_init(&catalogue->holders, 1);
     catalogue->ids = malloc((count + 1) * sizeof *catalogue->ids);
     catalogue->hashes = malloc((count + 1) * sizeof *catalogue->hashes);
-    catalogue->bytes = malloc(bytes + 1);
-    if (catalogue->ids && catalogue->hashes && catalogue->bytes)
+    if (catalogue->ids && catalogue->hashes)
         return catalogue;
     catalogue_release(catalogue);
     return NULL;
@@ -50,9 +55,13 @@ static int fill(struct catalogue **out, const struct store_id *ids, size_t count
     size_t bytes = 0;
     for (size_t i = 0; i < count; i++)
         bytes += ids[i].len;
-    struct catalogue *catalogue = make(count, bytes);
-    if (!catalogue)
+    struct catalogue *catalogue = make(count);
+    if (catalogue)
+        catalogue->bytes = malloc(bytes + 1);
+    if (!catalogue || !catalogue->bytes) {
+        catalogue_release(catalogue);
         return no_memory(err);
+    }
     catalogue->count = count;
     char *at = catalogue->bytes;
     for (size_t i = 0; i < count; i++) {
@@ -65,30 +74,37 @@ static int fill(struct catalogue **out, const struct store_id *ids, size_t count
     return 0;
 }
 
+struct listing {
+    struct id_map map;
+    enum store_kind kind;
+};
+
 static int add_id(void *ctx, const char *id, size_t len)
 {
-    if (id_check(id, len, NULL) < 0)
+    struct listing *listing = ctx;
+    if (len == 0 || store_id_check(listing->kind, id, len, NULL) < 0)
         return 0; /* nobody could ask for it; the empty id is the default user */
-    const ptrdiff_t index = id_map_add(ctx, id, len, NULL);
+    const ptrdiff_t index = id_map_add(&listing->map, id, len, NULL);
     return index < 0 ? (int)index : 0;
 }
 
 int catalogue_read(struct catalogue **out, struct store_link *link, const char *generation,
     enum store_kind kind, struct err *err)
 {
-    struct id_map map = {0};
-    int code = store_scan(link, generation, kind, add_id, &map, err);
-    struct store_id *ids = code < 0 ? NULL : malloc((map.count + 1) * sizeof *ids);
+    struct listing listing = {.kind = kind};
+    const struct id_map *map = &listing.map;
+    int code = store_scan(link, generation, kind, add_id, &listing, err);
+    struct store_id *ids = code < 0 ? NULL : malloc((map->count + 1) * sizeof *ids);
     if (ids) {
-        for (size_t i = 0; i < map.count; i++)
-            ids[i] = (struct store_id){id_map_get(&map, i), map.length[i]};
-        qsort(ids, map.count, sizeof *ids, compare_elements);
-        code = fill(out, ids, map.count, err);
+        for (size_t i = 0; i < map->count; i++)
+            ids[i] = (struct store_id){id_map_get(map, i), map->length[i]};
+        qsort(ids, map->count, sizeof *ids, compare_elements);
+        code = fill(out, ids, map->count, err);
     } else if (code == 0 || code == -ERR_NOMEM) {
         code = no_memory(err);
     }
     free(ids);
-    id_map_done(&map);
+    id_map_done(&listing.map);
     return code;
 }
 
@@ -115,6 +131,26 @@ int catalogue_apply(struct catalogue **out, const struct catalogue *old, struct 
     return code;
 }
 
+int catalogue_select(
+    struct catalogue **out, struct catalogue *of, size_t *indices, size_t count, struct err *err)
+{
+    struct catalogue *catalogue = make(count);
+    if (!catalogue)
+        return no_memory(err);
+    if (count)
+        qsort(indices, count, sizeof *indices, compare_indices);
+    for (size_t i = 0; i < count; i++) {
+        if (i && indices[i] == indices[i - 1])
+            continue;
+        catalogue->ids[catalogue->count] = of->ids[indices[i]];
+        catalogue->hashes[catalogue->count++] = of->hashes[indices[i]];
+    }
+    catalogue_hold(of);
+    catalogue->of = of;
+    *out = catalogue;
+    return 0;
+}
+
 ptrdiff_t catalogue_find(const struct catalogue *catalogue, const struct store_id *id)
 {
     const struct store_id *at =
@@ -131,6 +167,7 @@ void catalogue_release(struct catalogue *catalogue)
 {
     if (!catalogue || atomic_fetch_sub_explicit(&catalogue->holders, 1, memory_order_acq_rel) > 1)
         return;
+    catalogue_release(catalogue->of);
     free(catalogue->ids);
     free(catalogue->hashes);
     free(catalogue->bytes);

@@ -1,4 +1,5 @@
-/* Changes inside a generation: a refresh writes new matrices under old names, and says so in the store's stream. */
+/* Changes inside a generation: a refresh writes new matrices or categories under old names, and says so in the store's
+ * stream. */
 #include "core/id.h"
 #include "server/live_generation.h"
 #include "server/worker.h"
@@ -11,6 +12,7 @@ enum { CHANGES_AT_ONCE = 4096 };
 /* What has changed, each once. */
 struct following {
     struct id_map users, contents;
+    bool categories;
     size_t count;
 };
 
@@ -19,6 +21,10 @@ static int note(void *ctx, const struct store_change *change)
     struct following *following = ctx;
     struct id_map *map = change->kind == STORE_USER ? &following->users : &following->contents;
     following->count++;
+    if (change->kind == STORE_CATEGORY) {
+        following->categories = true;
+        return 0;
+    }
     if (id_check(change->id.id, change->id.len, NULL) < 0)
         return 0;
     const ptrdiff_t index = id_map_add(map, change->id.id, change->id.len, NULL);
@@ -48,18 +54,33 @@ static void note_turnover(void *ctx, const struct store_id *id, enum matrix_stat
         turnover->changes[turnover->count++] = (struct catalogue_change){*id, !before};
 }
 
-static int replace_catalogue(struct live_generation *generation, struct turnover *turnover, struct err *err)
+/* Categories are read again as a whole, and when contents have come or gone, too: a category may have listed a content
+ * before it came. */
+static int replace_catalogue(struct live_generation *generation, struct store_link *link,
+    struct turnover *turnover, bool categories_changed, struct err *err)
 {
-    struct catalogue *fresh = NULL, *old = generation->catalogue;
-    if (!turnover->count)
+    struct catalogue *fresh = generation->catalogue, *old = generation->catalogue;
+    struct category_index *categories = NULL, *old_categories = generation->categories;
+    if (!turnover->count && !categories_changed)
         return 0;
-    const int code = catalogue_apply(&fresh, old, turnover->changes, turnover->count, err);
+    int code = 0;
+    if (turnover->count)
+        code = catalogue_apply(&fresh, old, turnover->changes, turnover->count, err);
+    else
+        catalogue_hold(fresh);
     if (code < 0)
         return code;
+    code = category_index_read(&categories, link, generation->name, fresh, err);
+    if (code < 0) {
+        catalogue_release(fresh);
+        return code;
+    }
     pthread_mutex_lock(&generation->catalogue_lock);
     generation->catalogue = fresh;
+    generation->categories = categories;
     pthread_mutex_unlock(&generation->catalogue_lock);
     catalogue_release(old);
+    category_index_free(old_categories);
     return 0;
 }
 
@@ -79,7 +100,7 @@ static int follow(struct live_generation *generation, struct worker *watcher,
             matrices_reread(generation->users, watcher, users, following->users.count, NULL, NULL);
         const int two = matrices_reread(
             generation->contents, watcher, contents, following->contents.count, note_turnover, &turnover);
-        code = replace_catalogue(generation, &turnover, err);
+        code = replace_catalogue(generation, watcher->link, &turnover, following->categories, err);
         if (code == 0 && (one < 0 || two < 0))
             code = err_set(err, ERR_UNAVAILABLE, "what has changed could not be read from the store");
     }

@@ -96,15 +96,22 @@ static enum scorer_dtype dtype_of(const struct config *config)
     return SCORER_F32; /* not reached: the configuration knows the names */
 }
 
-/* A content is asked for by every request, a user by their own alone: contents may have three quarters of the memory,
- * users what is left. A quarter more than the contents need is kept for those that come. */
+/* So much memory as count matrices need, with a quarter more for those that come, or all that there is. */
+static size_t memory_for(size_t count, size_t bytes, size_t limit)
+{
+    const size_t each = bytes + 256; /* with its id and its place in the index */
+    return count < limit / each ? (count + 64) * each / 4 * 5 : limit;
+}
+
+/* A content is asked for by every request, a user by their own alone: users have what they need, but no more than a
+ * quarter where the contents need the rest. */
 static int make_matrices(struct live_generation *generation, struct service *service, struct err *err)
 {
     const struct manifest *manifest = &generation->manifest;
     const size_t limit = (size_t)service->config->memory.limit_bytes;
-    const size_t content = scorer_content_bytes(generation->scorer) + 256;
-    const size_t wanted =
-        manifest->contents < limit / content ? (manifest->contents + 64) * content / 4 * 5 : limit;
+    const size_t contents = memory_for(manifest->contents, scorer_content_bytes(generation->scorer), limit);
+    const size_t users = memory_for(manifest->users, scorer_user_bytes(generation->scorer), limit);
+    const size_t most = users < limit / 4 ? limit - users : limit / 4 * 3;
     struct matrices_options options = {
         .kind = STORE_CONTENT,
         .generation = generation->name,
@@ -112,7 +119,7 @@ static int make_matrices(struct live_generation *generation, struct service *ser
         .proj = generation->proj,
         .rows = manifest->n,
         .cols = manifest->d,
-        .limit_bytes = wanted < limit / 4 * 3 ? wanted : limit / 4 * 3,
+        .limit_bytes = contents < most ? contents : most,
         .expected = manifest->contents,
         .hot_readers = service->worker_count,
         .readers = service->reader_pool,
@@ -159,10 +166,11 @@ static int load(struct live_generation *generation, struct service *service, str
     int code = manifest_get(manifest, link, generation->name, err);
     if (code == -ERR_NOT_FOUND)
         code = err_set(err, ERR_CORRUPT, "the manifest is missing");
+    generation->dtype = dtype_of(config);
     const char *kernel = strcmp(config->scoring.kernel, "auto") == 0 ? NULL : config->scoring.kernel;
     if (code == 0)
         code = scorer_new(
-            &generation->scorer, dtype_of(config), kernel, manifest->m, manifest->n, manifest->d, err);
+            &generation->scorer, generation->dtype, kernel, manifest->m, manifest->n, manifest->d, err);
     if (code == 0)
         code = read_proj(generation, link, err);
     if (code == 0)
@@ -173,6 +181,9 @@ static int load(struct live_generation *generation, struct service *service, str
         code = skip_changes(generation, link, err);
     if (code == 0)
         code = catalogue_read(&generation->catalogue, link, generation->name, STORE_CONTENT, err);
+    if (code == 0)
+        code =
+            category_index_read(&generation->categories, link, generation->name, generation->catalogue, err);
     if (code == 0 && config->memory.preload)
         code = preload(generation, service, err);
     return code;
@@ -211,6 +222,7 @@ void live_generation_free(struct live_generation *generation)
         return;
     matrices_free(generation->users);
     matrices_free(generation->contents);
+    category_index_free(generation->categories);
     catalogue_release(generation->catalogue);
     pthread_mutex_destroy(&generation->catalogue_lock);
     scorer_free(generation->scorer);
@@ -226,4 +238,14 @@ struct catalogue *live_generation_catalogue(struct live_generation *generation)
     catalogue_hold(catalogue);
     pthread_mutex_unlock(&generation->catalogue_lock);
     return catalogue;
+}
+
+struct catalogue *live_generation_category(struct live_generation *generation, const struct store_id *name)
+{
+    pthread_mutex_lock(&generation->catalogue_lock);
+    struct catalogue *contents = category_index_find(generation->categories, name);
+    if (contents)
+        catalogue_hold(contents);
+    pthread_mutex_unlock(&generation->catalogue_lock);
+    return contents;
 }

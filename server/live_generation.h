@@ -4,6 +4,7 @@
 
 #include "core/scorer.h"
 #include "server/catalogue.h"
+#include "server/category_index.h"
 #include "server/matrices.h"
 #include "store/manifest.h"
 #include "store/store.h"
@@ -18,6 +19,7 @@ struct service;
 struct live_generation {
     char name[STORE_GENERATION_MAX];
     struct manifest manifest; /* m, n, d: the shapes of everything in the generation */
+    enum scorer_dtype dtype;
     struct scorer *scorer;
     void *proj;         /* W_s, packed */
     void *default_user; /* A of the empty history, packed; NULL: unknown users are not ranked */
@@ -26,8 +28,9 @@ struct live_generation {
     double load_seconds;
     atomic_size_t holders; /* requests, and the watcher */
 
-    pthread_mutex_t catalogue_lock; /* over the pointer */
+    pthread_mutex_t catalogue_lock; /* over the two pointers */
     struct catalogue *catalogue;
+    struct category_index *categories;
 
     /* The watcher's. */
     struct live_generation *next;
@@ -42,7 +45,9 @@ bool live_generation_idle(
     struct live_generation *generation); /* the watcher alone holds it, nothing is under way */
 void live_generation_free(struct live_generation *generation); /* NULL is allowed */
 
-struct catalogue *live_generation_catalogue(struct live_generation *generation); /* to be released */
+/* All contents, and those of a category (NULL: there is none of the name); to be released. */
+struct catalogue *live_generation_catalogue(struct live_generation *generation);
+struct catalogue *live_generation_category(struct live_generation *generation, const struct store_id *name);
 
 /* Follow the changes behind the cursor. *count receives how many there were. ERR_UNAVAILABLE: not all, try again. */
 int live_generation_follow(

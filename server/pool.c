@@ -9,32 +9,48 @@ struct pool_thread {
     struct pool *pool;
     struct worker *worker;
     pthread_t thread;
+    pthread_cond_t wake;
+    struct pool_thread *next_idle;
+    struct pool_task *handed; /* to this thread alone */
 };
 
+/* Who has been idle for longest gets the next task, handed over: a thread that happens to be awake would otherwise take
+ * it before the one that was woken for it, and do most of the work alone. The queue is used when nobody is idle. */
 struct pool {
-    pthread_mutex_t lock; /* over the queue and what follows it */
-    pthread_cond_t wake;
+    pthread_mutex_t lock; /* over all but the threads' own */
     struct pool_task *first, **last;
-    size_t waiting, asleep;
+    struct pool_thread *idle_first, **idle_last;
+    size_t waiting;
     bool stopping;
     size_t started;
     struct pool_thread threads[];
 };
 
-static struct pool_task *take(struct pool *pool)
+static struct pool_task *take_first(struct pool *pool)
 {
-    pthread_mutex_lock(&pool->lock);
-    while (!pool->first && !pool->stopping) {
-        pool->asleep++;
-        pthread_cond_wait(&pool->wake, &pool->lock);
-        pool->asleep--;
-    }
     struct pool_task *task = pool->first;
-    if (task) {
-        pool->first = task->next;
-        if (!pool->first)
-            pool->last = &pool->first;
-        pool->waiting--;
+    pool->first = task->next;
+    if (!pool->first)
+        pool->last = &pool->first;
+    pool->waiting--;
+    return task;
+}
+
+static struct pool_task *take(struct pool_thread *self)
+{
+    struct pool *pool = self->pool;
+    struct pool_task *task = NULL;
+    pthread_mutex_lock(&pool->lock);
+    if (pool->first) {
+        task = take_first(pool);
+    } else if (!pool->stopping) {
+        self->handed = NULL;
+        self->next_idle = NULL;
+        *pool->idle_last = self;
+        pool->idle_last = &self->next_idle;
+        while (!self->handed && !pool->stopping)
+            pthread_cond_wait(&self->wake, &pool->lock);
+        task = self->handed;
     }
     pthread_mutex_unlock(&pool->lock);
     return task;
@@ -44,7 +60,7 @@ static void *run(void *ctx)
 {
     struct pool_thread *self = ctx;
     struct pool_task *task;
-    while ((task = take(self->pool)))
+    while ((task = take(self)))
         task->run(task, self->worker);
     return NULL;
 }
@@ -56,14 +72,17 @@ int pool_start(
     if (!pool)
         return err_set(err, ERR_NOMEM, "no memory for threads");
     pthread_mutex_init(&pool->lock, NULL);
-    pthread_cond_init(&pool->wake, NULL);
     pool->last = &pool->first;
+    pool->idle_last = &pool->idle_first;
     for (size_t i = 0; i < count; i++) {
         pool->threads[i] = (struct pool_thread){.pool = pool, .worker = workers[i]};
+        pthread_cond_init(&pool->threads[i].wake, NULL);
         errno = pthread_create(&pool->threads[i].thread, NULL, run, &pool->threads[i]);
         if (errno) {
+            pthread_cond_destroy(&pool->threads[i].wake);
             const int code = err_errno(err, "start a thread");
             pool_stop(pool);
+            pool_free(pool);
             return code;
         }
         pthread_setname_np(pool->threads[i].thread, name);
@@ -77,13 +96,20 @@ void pool_put(struct pool *pool, struct pool_task *task)
 {
     task->next = NULL;
     pthread_mutex_lock(&pool->lock);
-    *pool->last = task;
-    pool->last = &task->next;
-    pool->waiting++;
-    const bool wake = pool->asleep > 0;
+    struct pool_thread *idle = pool->idle_first;
+    if (idle) {
+        pool->idle_first = idle->next_idle;
+        if (!pool->idle_first)
+            pool->idle_last = &pool->idle_first;
+        idle->handed = task;
+    } else {
+        *pool->last = task;
+        pool->last = &task->next;
+        pool->waiting++;
+    }
     pthread_mutex_unlock(&pool->lock);
-    if (wake)
-        pthread_cond_signal(&pool->wake);
+    if (idle)
+        pthread_cond_signal(&idle->wake);
 }
 
 size_t pool_waiting(struct pool *pool)
@@ -100,11 +126,19 @@ void pool_stop(struct pool *pool)
         return;
     pthread_mutex_lock(&pool->lock);
     pool->stopping = true;
-    pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
     for (size_t i = 0; i < pool->started; i++)
+        pthread_cond_signal(&pool->threads[i].wake);
+    for (size_t i = 0; i < pool->started; i++)
         pthread_join(pool->threads[i].thread, NULL);
-    pthread_cond_destroy(&pool->wake);
+}
+
+void pool_free(struct pool *pool)
+{
+    if (!pool)
+        return;
+    for (size_t i = 0; i < pool->started; i++)
+        pthread_cond_destroy(&pool->threads[i].wake);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
 }

@@ -5,6 +5,7 @@
 #include "server/rank_job.h"
 #include "server/router.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -111,9 +112,12 @@ void rank_finish(struct rank_job *job, struct worker *worker)
     double ms[STAGES];
     for (size_t i = 0; i < STAGES; i++)
         ms[i] = (double)atomic_load_explicit(&job->stage_ns[i], memory_order_relaxed) / 1e6;
+    char rescored[48] = "";
+    if (job->best_of)
+        snprintf(rescored, sizeof rescored, ", rescored;desc=\"%zu\"", atomic_load(&job->rescored));
     http_response_header(&call->response, "Server-Timing",
-        "parse;dur=%.3f, fetch;dur=%.3f, score;dur=%.3f, write;dur=%.3f", ms[STAGE_PARSE], ms[STAGE_FETCH],
-        ms[STAGE_SCORE], ms[STAGE_WRITE]);
+        "parse;dur=%.3f, fetch;dur=%.3f, score;dur=%.3f, write;dur=%.3f%s", ms[STAGE_PARSE], ms[STAGE_FETCH],
+        ms[STAGE_SCORE], ms[STAGE_WRITE], rescored);
     gather_free(&job->gather);
     gather_free(&job->explained);
     free(job->explained_blocks);
@@ -208,26 +212,38 @@ static bool leave_out(struct rank_job *job)
     return true;
 }
 
-static bool list_candidates(struct rank_job *job)
+static int list_candidates(struct rank_job *job, struct err *err)
 {
     struct rank_result *result = &job->result;
     if (!job->request.whole_catalogue) {
         result->candidates = job->request.candidates;
         result->hashes = job->request.hashes;
         result->candidate_count = job->request.candidate_count;
-        return true;
+        return 0;
     }
-    job->catalogue = live_generation_catalogue(job->generation);
+    const struct store_id *category = &job->request.category;
+    job->catalogue = category->len ? live_generation_category(job->generation, category)
+                                   : live_generation_catalogue(job->generation);
+    if (!job->catalogue) /* an empty ranking would hide that the name is mistyped */
+        return err_set(err, ERR_NOT_FOUND, "no such category is in generation %s", job->generation->name);
     result->candidates = job->catalogue->ids;
     result->hashes = job->catalogue->hashes;
     result->candidate_count = job->catalogue->count;
-    return !job->request.exclude_count || leave_out(job);
+    if (job->request.exclude_count && !leave_out(job))
+        return err_set(err, ERR_NOMEM, "no memory for the candidates");
+    return 0;
 }
 
 static void rank_candidates(struct rank_job *job, struct worker *worker)
 {
-    if (!list_candidates(job) || !make_room(job)) {
-        rank_no_memory(job, "the ranking");
+    const bool one = job->result.user_count == 1 && job->generation->dtype == SCORER_F32_INT8;
+    struct err err = ERR_INIT;
+    job->best_of = one ? job->request.top_k : 0;
+    int code = list_candidates(job, &err);
+    if (code == 0 && !make_room(job))
+        code = err_set(&err, ERR_NOMEM, "no memory for the ranking");
+    if (code < 0) {
+        rank_fail(job, &err);
         rank_finish(job, worker);
         return;
     }
@@ -393,6 +409,8 @@ static void begin(struct rank_job *job, struct http_call *call, struct service *
     job->result = (struct rank_result){0};
     job->gather = job->explained = (struct gather){0};
     job->err = (struct err)ERR_INIT;
+    job->best_of = 0;
+    atomic_store_explicit(&job->rescored, 0, memory_order_relaxed);
     for (size_t i = 0; i < STAGES; i++)
         atomic_store_explicit(&job->stage_ns[i], 0, memory_order_relaxed);
 }

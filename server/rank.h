@@ -33,7 +33,7 @@ struct rank_user {
     const void *matrix; /* packed; NULL unless the status is present or default */
 };
 
-/* Of the whole catalogue at most so many missing contents are listed; missing_count tells how many there are. */
+/* Of the whole catalogue, or a category of it, at most so many missing contents are listed; missing_count tells how many there are. */
 #define RANK_MISSING_LISTED 100
 
 struct rank_missing {

@@ -25,7 +25,7 @@ struct rank_job {
     struct service *service;
     struct http_call *call;
     struct live_generation *generation;
-    struct catalogue *catalogue; /* held where the whole of it is ranked */
+    struct catalogue *catalogue; /* held where all of it is ranked: the whole one, or a category's */
     struct arena arena;
     struct rank_request request;
     struct rank_result result;
@@ -35,6 +35,10 @@ struct rank_job {
     uint64_t since_ns;
     void *user_blocks, *explained_blocks; /* copies of what was hot */
     size_t user_room;
+
+    size_t
+        best_of; /* so many are asked for, of one user, and the scorer can rule out others; 0: score them all */
+    atomic_size_t rescored; /* candidates that could not be ruled out */
 
     struct rank_lane *lanes;
     atomic_size_t next_first, lanes_left;

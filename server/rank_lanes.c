@@ -45,36 +45,71 @@ static void keep_best(struct rank_job *job, const struct rank_lane *lane, const 
     }
 }
 
-static float *room_for_scores(struct worker *worker, size_t users)
+/* Room for the scores of a window, and for finding the best of it. */
+static int make_room(struct worker *worker, const struct rank_job *job)
 {
-    if (users * RANK_WINDOW > worker->score_room) {
+    const size_t floats = job->result.matrix_count * RANK_WINDOW;
+    const size_t best =
+        job->best_of ? scorer_best_bytes(job->generation->scorer, RANK_WINDOW, job->best_of) : 0;
+    if (floats > worker->score_room) {
         free(worker->scores);
-        worker->scores = malloc(users * RANK_WINDOW * sizeof *worker->scores);
-        worker->score_room = worker->scores ? users * RANK_WINDOW : 0;
+        worker->scores = malloc(floats * sizeof *worker->scores);
+        worker->score_room = worker->scores ? floats : 0;
     }
-    return worker->scores;
+    if (best > worker->best_room) {
+        free(worker->best);
+        worker->best = aligned_alloc(64, (best + 63) / 64 * 64);
+        worker->best_room = worker->best ? best : 0;
+    }
+    return worker->score_room >= floats && worker->best_room >= best ? 0 : -ERR_NOMEM;
 }
 
-static void score_found(struct rank_lane *lane, const struct found *found, struct worker *worker)
+/* The score that one of the best must reach: that of the worst that is kept so far, from whatever window. */
+static float floor_of(struct rank_job *job)
+{
+    pthread_mutex_lock(&job->lock);
+    const struct top *top = &job->result.tops[0];
+    const float floor = top->heap ? top->hits[0].score : -INFINITY;
+    pthread_mutex_unlock(&job->lock);
+    return floor;
+}
+
+/* Only the best are asked for: leave in *found and in the scores those that may be among them. */
+static void find_best(struct rank_job *job, struct found *found, struct worker *worker)
+{
+    unsigned char kept[RANK_WINDOW];
+    size_t count = 0;
+    const size_t rescored = scorer_best(job->generation->scorer, worker->scores, kept,
+        job->result.matrices[0], found->blocks, found->count, job->best_of, floor_of(job), worker->best);
+    for (size_t c = 0; c < found->count; c++) {
+        worker->scores[count] = worker->scores[c];
+        found->index[count] = found->index[c];
+        count += kept[c];
+    }
+    found->count = count;
+    atomic_fetch_add_explicit(&job->rescored, rescored, memory_order_relaxed);
+}
+
+static void score_found(struct rank_lane *lane, struct found *found, struct worker *worker)
 {
     struct rank_job *job = lane->job;
+    const size_t users = job->result.matrix_count;
     const uint64_t start = clock_ns();
-    const size_t user_count = job->result.matrix_count;
-    float *scores = room_for_scores(worker, user_count);
-    if (!scores) {
-        struct err err = ERR_INIT;
-        err_set(&err, ERR_NOMEM, "no memory to score");
-        rank_fail(job, &err);
-        return;
-    }
     if (!found->count)
         return;
-    scorer_run(
-        job->generation->scorer, scores, job->result.matrices, user_count, found->blocks, found->count);
-    metrics_add(&worker->metrics.scored, user_count * found->count);
-    const bool some_dropped = drop_infinite(&lane->gather, found, scores, user_count);
+    if (make_room(worker, job) < 0) {
+        rank_no_memory(job, "the scores");
+        return;
+    }
+    metrics_add(&worker->metrics.scored, users * found->count);
+    if (job->best_of && found->count > job->best_of)
+        find_best(job, found, worker);
+    else
+        scorer_run(job->generation->scorer, worker->scores, job->result.matrices, users, found->blocks,
+            found->count);
+    const bool some_dropped = drop_infinite(&lane->gather, found, worker->scores, users);
     pthread_mutex_lock(&job->lock);
-    keep_best(job, lane, found, scores, some_dropped);
+    keep_best(job, lane, found, worker->scores, some_dropped);
     pthread_mutex_unlock(&job->lock);
     rank_stage(job, STAGE_SCORE, start);
 }

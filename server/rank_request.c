@@ -24,22 +24,8 @@ int rank_request_check_id(const struct store_id *id, const char *list, size_t in
 
 int rank_request_check_category(const struct store_id *category, struct err *err)
 {
-    if (category->len == 0)
-        return err_set(err, ERR_INVALID, "category: a category must not be empty");
-    if (category->len > RANK_CATEGORY_MAX)
-        return err_set(err, ERR_INVALID, "category: a category has %zu bytes; at most %d are allowed",
-            category->len, RANK_CATEGORY_MAX);
-    for (size_t i = 0; i < category->len; i++) {
-        const unsigned char c = (unsigned char)category->id[i];
-        if (c < ' ' || c == 0x7F)
-            return err_set(err, ERR_INVALID,
-                "category: a category holds the byte 0x%02x at offset %zu; control characters are not "
-                "allowed",
-                c, i);
-    }
-    if (!utf8_valid(category->id, category->len))
-        return err_set(err, ERR_INVALID, "category: a category is not valid UTF-8");
-    return 0;
+    const int code = category_check(category->id, category->len, err);
+    return code < 0 ? err_place(err, "category: ") : 0;
 }
 
 int rank_request_check_count(const char *list, size_t count, size_t max, struct err *err)

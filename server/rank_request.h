@@ -5,8 +5,8 @@
  *     user=U1&candidates=N1,N2,N9&top_k=10&explain=false
  *
  * "users": [...] in place of "user" asks for several rankings of the same candidates. Without candidates the
- * whole catalogue is meant, and top_k is required; "category": "..." narrows the catalogue, "exclude": [...]
- * leaves contents out of it. */
+ * whole catalogue is meant, and top_k is required; "category": "..." narrows the catalogue to one of the generation's
+ * categories (an unknown one is not found), "exclude": [...] leaves contents out of it. */
 #ifndef EMBSUM_SERVER_RANK_REQUEST_H
 #define EMBSUM_SERVER_RANK_REQUEST_H
 
@@ -16,8 +16,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#define RANK_CATEGORY_MAX 512 /* bytes */
 
 struct rank_limits {
     size_t candidates_max, users_max;
@@ -35,7 +33,7 @@ struct rank_request {
     size_t candidate_count;
 
     /* Of the whole catalogue alone. */
-    struct store_id category; /* len 0: all; valid UTF-8 without control characters, spaces are allowed */
+    struct store_id category; /* len 0: all; else what category_check allows */
     struct store_id *exclude; /* each once */
     uint64_t *exclude_hashes; /* of the same */
     size_t exclude_count;

@@ -101,6 +101,8 @@ void service_done(struct service *service)
     live_stop(service->live); /* what it has asked of the readers comes first */
     pool_stop(service->worker_pool);
     pool_stop(service->reader_pool);
+    pool_free(service->worker_pool);
+    pool_free(service->reader_pool);
     live_free(service->live);
     const size_t count = service->loop_count + service->worker_count + service->reader_count + 1;
     for (size_t i = 0; service->threads && i < count; i++) {
@@ -112,6 +114,7 @@ void service_done(struct service *service)
         free(worker->scratch.block);
         rank_jobs_free(worker);
         free(worker->scores);
+        free(worker->best);
     }
     free(service->threads);
     store_close(service->store);

@@ -48,7 +48,8 @@ struct worker {
     struct rank_job *spare_jobs;
     size_t spare_job_count;
     float *scores;
-    size_t score_room;
+    void *best; /* scorer_best()'s scratch */
+    size_t score_room, best_room;
     struct metrics metrics;
     struct log_limit blob_lines, store_lines;
 };

@@ -25,13 +25,15 @@ int generation_begin(
     struct generation_writer **out, struct store *store, enum blob_dtype dtype, struct err *err);
 const char *generation_name(const struct generation_writer *writer);
 
-/* Buffer one matrix (rows x cols float32) or one text; buffers are written in bounded chunks. All matrices of a
+/* Buffer one matrix (rows x cols float32), one text or the contents of one category; buffers are written in bounded chunks. All matrices of a
  * kind have one shape, an id comes once (generation_finish tells), W_s has the empty id. ERR_INVALID for an id, a
  * shape or a value (NaN, Inf, too large for the dtype) that will not do; the writer goes on without it. */
 int generation_put_matrix(struct generation_writer *writer, enum blob_kind kind, const char *id,
     size_t id_len, uint64_t inputs, const float *matrix, size_t rows, size_t cols, struct err *err);
 int generation_put_summary(struct generation_writer *writer, const char *id, size_t id_len, const char *text,
     size_t len, struct err *err);
+int generation_put_category(struct generation_writer *writer, const char *name, size_t name_len,
+    const struct store_id *contents, size_t count, struct err *err);
 
 /* Flush, then write the manifest (users, contents, created, previous and dtype are filled in here; m, n, d
  * and model_sha256 by the caller) and mark the generation ready. ERR_INVALID if W_s was not put or the shapes
@@ -56,11 +58,12 @@ int generation_drop(struct store *store, const char *name, struct err *err);
 /* Drop the oldest retired generations so that at most keep of them stay. */
 int generation_prune(struct store *store, size_t keep, struct err *err);
 
-/* Read every matrix of a generation and check it, the counts and W_s. fn (may be NULL) is called for each bad
- * entry with a reason: one of blob_reason_name(), "missing", "id" (a key that is none of ours), "count" (with the
- * empty id: not as many as the manifest says). ERR_CORRUPT if there is any; out is filled then too. */
+/* Read every matrix and every category of a generation and check it, the counts and W_s. fn (may be NULL) is called for
+ * each bad entry with a reason: one of blob_reason_name(), "missing", "id" (a key that is none of ours), "list" (a
+ * category's value is no list of ids), "count" (with the empty id: not as many as the manifest says). ERR_CORRUPT if
+ * there is any; out is filled then too. */
 struct generation_check {
-    size_t users, contents, bad, bytes;
+    size_t users, contents, categories, bad, bytes;
 };
 typedef void generation_bad_fn(void *ctx, enum store_kind kind, const char *id, const char *reason);
 int generation_verify(struct generation_check *out, struct store_link *link, const char *name,

@@ -1,6 +1,7 @@
-/* Reads every matrix of a generation and checks it against its manifest. The ids are listed first (a link
- * does one thing at a time), then their blobs are read in chunks of bounded size. */
+/* Reads every matrix of a generation and checks it against its manifest, and every category. The ids are listed first
+ * (a link does one thing at a time), then their values are read in chunks of bounded size. */
 #include "core/id.h"
+#include "store/category.h"
 #include "store/generation.h"
 
 #include <string.h>
@@ -36,7 +37,7 @@ struct listing {
 static int list_id(void *ctx, const char *id, size_t len)
 {
     struct listing *const listing = ctx;
-    const bool valid = (len == 0 && listing->kind == STORE_USER) || id_check(id, len, NULL) == 0;
+    const bool valid = store_id_check(listing->kind, id, len, NULL) == 0;
     const ptrdiff_t index = id_map_add(&listing->ids, id, len, NULL);
     if (index < 0)
         return err_set(listing->verifier->err, ERR_NOMEM, "out of memory");
@@ -47,7 +48,7 @@ static int list_id(void *ctx, const char *id, size_t len)
     return 0;
 }
 
-/* ---- blobs ---- */
+/* ---- values ---- */
 
 struct chunk {
     struct verifier *verifier;
@@ -75,6 +76,27 @@ static int check_blob(void *ctx, size_t index, const void *data, size_t len)
     return 0;
 }
 
+static int check_category(void *ctx, size_t index, const void *data, size_t len)
+{
+    struct chunk *const chunk = ctx;
+    const char *const name = chunk->ids[index].id;
+    struct store_id id;
+    size_t at = 0;
+    int next;
+    if (!data) {
+        report(chunk->verifier, chunk->kind, name, "missing");
+        return 0;
+    }
+    chunk->found++;
+    chunk->verifier->check.bytes += len;
+    do
+        next = category_next(&id, data, len, &at);
+    while (next > 0);
+    if (next < 0)
+        report(chunk->verifier, chunk->kind, name, "list");
+    return 0;
+}
+
 static struct blob_spec make_spec(const struct verifier *verifier, enum blob_kind kind)
 {
     const struct manifest *const manifest = verifier->manifest;
@@ -82,42 +104,63 @@ static struct blob_spec make_spec(const struct verifier *verifier, enum blob_kin
     return (struct blob_spec){kind, manifest->dtype, rows, manifest->d, verifier->generation, "", 0};
 }
 
-static int check_chunks(
-    struct verifier *verifier, enum blob_kind kind, const struct id_map *map, size_t *found)
+/* The values of all ids, at most limit at a time. */
+static int check_values(struct chunk *chunk, const struct id_map *map, size_t limit, store_value_fn *check)
 {
+    struct verifier *const verifier = chunk->verifier;
     struct store_id ids[CHUNK_IDS];
-    struct chunk chunk = {verifier, make_spec(verifier, kind), (enum store_kind)kind, ids, 0};
-    const size_t size = blob_size(chunk.spec.dtype, chunk.spec.rows, chunk.spec.cols);
-    size_t limit = size ? CHUNK_BYTES / size : 1, count = 0;
-    limit = limit < 1 ? 1 : limit > CHUNK_IDS ? CHUNK_IDS : limit;
+    size_t count = 0;
     int rc = 0;
+    chunk->ids = ids;
     for (size_t i = 0; rc == 0 && i < map->count; i++) {
         const char *const id = id_map_get(map, i);
-        if (map->length[i] == 0 ? kind == BLOB_CONTENT : id_check(id, map->length[i], NULL) < 0)
+        if (store_id_check(chunk->kind, id, map->length[i], NULL) < 0)
             continue; /* reported when it was listed */
         ids[count++] = (struct store_id){id, map->length[i]};
         if (count == limit) {
-            rc = store_get(verifier->link, verifier->generation, chunk.kind, ids, count, check_blob, &chunk,
-                verifier->err);
+            rc = store_get(
+                verifier->link, verifier->generation, chunk->kind, ids, count, check, chunk, verifier->err);
             count = 0;
         }
     }
     if (rc == 0)
         rc = store_get(
-            verifier->link, verifier->generation, chunk.kind, ids, count, check_blob, &chunk, verifier->err);
-    *found = chunk.found;
+            verifier->link, verifier->generation, chunk->kind, ids, count, check, chunk, verifier->err);
+    chunk->ids = NULL;
     return rc;
+}
+
+static size_t blobs_at_once(const struct blob_spec *spec)
+{
+    const size_t size = blob_size(spec->dtype, spec->rows, spec->cols);
+    const size_t limit = size ? CHUNK_BYTES / size : 1;
+    return limit < 1 ? 1 : limit > CHUNK_IDS ? CHUNK_IDS : limit;
 }
 
 /* All matrices of users or of contents, and their number. */
 static int check_kind(struct verifier *verifier, enum blob_kind kind, size_t expected, size_t *found)
 {
-    struct listing listing = {verifier, (enum store_kind)kind, {0}};
-    int rc = store_scan(verifier->link, verifier->generation, listing.kind, list_id, &listing, verifier->err);
+    struct chunk chunk = {
+        .verifier = verifier, .spec = make_spec(verifier, kind), .kind = (enum store_kind)kind};
+    struct listing listing = {verifier, chunk.kind, {0}};
+    int rc = store_scan(verifier->link, verifier->generation, chunk.kind, list_id, &listing, verifier->err);
     if (rc == 0)
-        rc = check_chunks(verifier, kind, &listing.ids, found);
-    if (rc == 0 && *found != expected)
-        report(verifier, listing.kind, "", "count");
+        rc = check_values(&chunk, &listing.ids, blobs_at_once(&chunk.spec), check_blob);
+    if (rc == 0 && chunk.found != expected)
+        report(verifier, chunk.kind, "", "count");
+    *found = chunk.found;
+    id_map_done(&listing.ids);
+    return rc;
+}
+
+static int check_categories(struct verifier *verifier)
+{
+    struct chunk chunk = {.verifier = verifier, .kind = STORE_CATEGORY};
+    struct listing listing = {verifier, chunk.kind, {0}};
+    int rc = store_scan(verifier->link, verifier->generation, chunk.kind, list_id, &listing, verifier->err);
+    if (rc == 0)
+        rc = check_values(&chunk, &listing.ids, CHUNK_IDS, check_category);
+    verifier->check.categories = chunk.found;
     id_map_done(&listing.ids);
     return rc;
 }
@@ -144,6 +187,8 @@ int generation_verify(struct generation_check *out, struct store_link *link, con
         rc = check_kind(&verifier, BLOB_USER, manifest.users, &check->users);
     if (rc == 0)
         rc = check_kind(&verifier, BLOB_CONTENT, manifest.contents, &check->contents);
+    if (rc == 0)
+        rc = check_categories(&verifier);
     if (rc < 0)
         return rc;
     *out = *check;

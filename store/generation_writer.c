@@ -1,6 +1,7 @@
 /* The writer of one generation. What is put is encoded at once into a buffer; a full buffer goes to the
  * store, kind by kind, so that users and their summaries may come in turn. */
 #include "core/id.h"
+#include "store/category.h"
 #include "store/generation_int.h"
 #include "store/lease.h"
 
@@ -31,6 +32,7 @@ struct generation_writer {
     enum blob_dtype dtype;
     time_t created;
     struct written users, contents, score_proj;
+    size_t categories;
     struct item items[BUFFER_ITEMS];
     struct store_entry entries[BUFFER_ITEMS]; /* of one kind, while flushing */
     size_t item_count, used, size;
@@ -135,7 +137,8 @@ static int flush_kind(struct generation_writer *writer, enum store_kind kind, st
 
 static int flush(struct generation_writer *writer, struct err *err)
 {
-    static const enum store_kind kinds[] = {STORE_SCORE_PROJ, STORE_USER, STORE_CONTENT, STORE_SUMMARY};
+    static const enum store_kind kinds[] = {
+        STORE_SCORE_PROJ, STORE_USER, STORE_CONTENT, STORE_SUMMARY, STORE_CATEGORY};
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof kinds / sizeof *kinds; i++)
         rc = flush_kind(writer, kinds[i], err);
@@ -253,6 +256,26 @@ int generation_put_summary(struct generation_writer *writer, const char *id, siz
     return 0;
 }
 
+int generation_put_category(struct generation_writer *writer, const char *name, size_t name_len,
+    const struct store_id *contents, size_t count, struct err *err)
+{
+    unsigned char *value = NULL;
+    int rc = check_open(writer, err);
+    if (rc == 0)
+        rc = category_check(name, name_len, err);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = id_check(contents[i].id, contents[i].len, err);
+    if (rc == 0)
+        rc =
+            reserve_item(writer, STORE_CATEGORY, name, name_len, category_size(contents, count), &value, err);
+    if (rc < 0)
+        return rc;
+    category_encode((char *)value, contents, count);
+    commit_item(writer);
+    writer->categories++;
+    return 0;
+}
+
 /* ---- finishing ---- */
 
 static int count_id(void *ctx, const char *id, size_t len)
@@ -323,6 +346,8 @@ int generation_finish(struct generation_writer *writer, struct manifest *manifes
         rc = check_count(writer, STORE_USER, writer->users.count, "users", err);
     if (rc == 0)
         rc = check_count(writer, STORE_CONTENT, writer->contents.count, "contents", err);
+    if (rc == 0)
+        rc = check_count(writer, STORE_CATEGORY, writer->categories, "categories", err);
     if (rc < 0)
         return rc;
     filled.users = writer->users.count;

@@ -118,17 +118,19 @@ static int check_generation(const char *name, struct err *err)
     return 0;
 }
 
-static int check_id(enum store_kind kind, const struct store_id *id, struct err *err)
+int store_id_check(enum store_kind kind, const char *id, size_t len, struct err *err)
 {
     switch (kind) {
     case STORE_USER:
     case STORE_SUMMARY:
-        return id->len == 0 ? 0 : id_check(id->id, id->len, err);
+        return len == 0 ? 0 : id_check(id, len, err);
     case STORE_CONTENT:
-        return id_check(id->id, id->len, err);
+        return id_check(id, len, err);
+    case STORE_CATEGORY:
+        return category_check(id, len, err);
     case STORE_SCORE_PROJ:
     case STORE_MANIFEST:
-        return id->len == 0 ? 0 : err_set(err, ERR_INVALID, "W_s and the manifest have no id");
+        return len == 0 ? 0 : err_set(err, ERR_INVALID, "W_s and the manifest have no id");
     }
     return err_set(err, ERR_INVALID, "unknown kind of key: %d", (int)kind);
 }
@@ -205,7 +207,7 @@ int store_get(struct store_link *link, const char *generation, enum store_kind k
 {
     int rc = check_generation(generation, err);
     for (size_t i = 0; rc == 0 && i < count; i++)
-        rc = check_id(kind, &ids[i], err);
+        rc = store_id_check(kind, ids[i].id, ids[i].len, err);
     if (rc < 0 || count == 0)
         return rc;
     return link->store->backend->get(link, generation, kind, ids, count, fn, ctx, err);
@@ -214,8 +216,8 @@ int store_get(struct store_link *link, const char *generation, enum store_kind k
 int store_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
     void *ctx, struct err *err)
 {
-    if (kind != STORE_USER && kind != STORE_CONTENT && kind != STORE_SUMMARY)
-        return err_set(err, ERR_INVALID, "only users, contents and summaries have ids to list");
+    if (kind == STORE_SCORE_PROJ || kind == STORE_MANIFEST)
+        return err_set(err, ERR_INVALID, "W_s and the manifest have no ids to list");
     const int rc = check_generation(generation, err);
     return rc < 0 ? rc : link->store->backend->scan(link, generation, kind, fn, ctx, err);
 }
@@ -229,7 +231,7 @@ int store_put(struct store_link *link, const char *generation, enum store_kind k
     if (rc == 0)
         rc = check_generation(generation, err);
     for (size_t i = 0; rc == 0 && i < count; i++)
-        rc = check_id(kind, &entries[i].id, err);
+        rc = store_id_check(kind, entries[i].id.id, entries[i].id.len, err);
     if (rc < 0 || count == 0)
         return rc;
     return link->store->backend->put(link, generation, kind, entries, count, err);
@@ -285,9 +287,9 @@ int store_changes_append(struct store_link *link, const char *generation, const 
     if (rc == 0)
         rc = check_generation(generation, err);
     for (size_t i = 0; rc == 0 && i < count; i++)
-        rc = changes[i].kind == STORE_USER || changes[i].kind == STORE_CONTENT
-                 ? check_id(changes[i].kind, &changes[i].id, err)
-                 : err_set(err, ERR_INVALID, "a change is one of a user or a content");
+        rc = store_kind_changes(changes[i].kind)
+                 ? store_id_check(changes[i].kind, changes[i].id.id, changes[i].id.len, err)
+                 : err_set(err, ERR_INVALID, "a change is one of a user, a content or a category");
     if (rc < 0 || count == 0)
         return rc;
     return link->store->backend->changes_append(link, generation, changes, count, err);

@@ -29,6 +29,7 @@
  *     P:<gen>:u:<user>       A, blob
  *     P:<gen>:c:<content>    B, blob
  *     P:<gen>:s:<user>       the summary text
+ *     P:<gen>:k:<category>   the ids of the category's contents, see store/category.h
  *     {P}:<gen>:changes      the stream of changed ids
  */
 #ifndef EMBSUM_STORE_STORE_H
@@ -65,6 +66,7 @@ enum store_kind {
     STORE_USER = 'u',
     STORE_CONTENT = 'c',
     STORE_SUMMARY = 's',
+    STORE_CATEGORY = 'k',
     STORE_SCORE_PROJ = 'w',
     STORE_MANIFEST = 'm'
 };
@@ -79,6 +81,10 @@ struct store_entry {
     const void *data;
     size_t len;
 };
+
+/* What an id of a kind may be: an id (core/id.h), for users and summaries also the empty one, for categories the name
+ * of one, for W_s and the manifest the empty one alone. ERR_INVALID says what is wrong. */
+int store_id_check(enum store_kind kind, const char *id, size_t len, struct err *err);
 
 enum store_state { STORE_BUILDING, STORE_READY, STORE_LIVE, STORE_RETIRED };
 const char *store_state_name(enum store_state state);
@@ -115,7 +121,7 @@ typedef int store_value_fn(void *ctx, size_t index, const void *data, size_t len
 int store_get(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err);
 
-/* Each id of a kind (users, contents, summaries) in a generation, once, in no particular order. An id that was
+/* Each id of a kind (users, contents, summaries, categories) in a generation, once, in no particular order. An id that was
  * there during the whole call is not left out. A non-zero return of fn ends the call, which returns it. */
 typedef int store_id_fn(void *ctx, const char *id, size_t len);
 int store_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
@@ -148,7 +154,7 @@ int store_drop(struct store_link *link, uint64_t token, const char *generation, 
 /* ---- the stream of changed ids inside a generation ---- */
 
 struct store_change {
-    enum store_kind kind; /* STORE_USER or STORE_CONTENT */
+    enum store_kind kind; /* STORE_USER, STORE_CONTENT or STORE_CATEGORY */
     struct store_id id;
 };
 

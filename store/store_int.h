@@ -45,6 +45,12 @@ bool store_name_valid(const char *text, size_t len);
 int store_name_copy(
     char out[STORE_GENERATION_MAX], const char *text, size_t len, const char *what, struct err *err);
 
+/* May an entry of the stream of changes be of this kind? */
+static inline bool store_kind_changes(int kind)
+{
+    return kind == STORE_USER || kind == STORE_CONTENT || kind == STORE_CATEGORY;
+}
+
 /* ---- keys ---- */
 
 struct store_key {

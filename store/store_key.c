@@ -154,5 +154,8 @@ void store_key_kind(
     case STORE_SUMMARY:
         append(key, "s:");
         break;
+    case STORE_CATEGORY:
+        append(key, "k:");
+        break;
     }
 }

@@ -142,9 +142,9 @@ int lmdb_write_end(MDB_txn *txn, const struct lmdb_link *link, int rc, struct er
 
 /* ---- keys ---- */
 
-/* A shortened key is its kind's prefix, a blank (which no id holds), and the hash of the whole key in hex.
- * Its value is the id's length in two bytes, little-endian, the id, the data. */
-#define SHORT_MARK ' '
+/* A shortened key is its kind's prefix, a tab (which neither ids nor categories hold), and the hash of the whole key in
+ * hex. Its value is the id's length in two bytes, little-endian, the id, the data. */
+#define SHORT_MARK '\t'
 #define SHORT_HEAD 2
 
 void lmdb_key_make(

@@ -232,7 +232,7 @@ int lmdb_changes_read(struct store_link *link, const char *generation, char curs
     error = mdb_cursor_get(at, &key, &value, MDB_SET_RANGE);
     for (; !error && rc == 0 && max && change_number(&number, &key, &base); max--) {
         const char *const bytes = value.mv_data;
-        if (value.mv_size < 1 || (*bytes != STORE_USER && *bytes != STORE_CONTENT)) {
+        if (value.mv_size < 1 || !store_kind_changes(*bytes)) {
             rc = err_set(
                 err, ERR_CORRUPT, "change %" PRIu64 " of generation %s is damaged", number, generation);
             break;

@@ -23,7 +23,7 @@
 static size_t *value_bytes(struct redis_link *link, enum store_kind kind)
 {
     static const enum store_kind kinds[REDIS_KINDS] = {
-        STORE_USER, STORE_CONTENT, STORE_SUMMARY, STORE_SCORE_PROJ, STORE_MANIFEST};
+        STORE_USER, STORE_CONTENT, STORE_SUMMARY, STORE_CATEGORY, STORE_SCORE_PROJ, STORE_MANIFEST};
     size_t i = 0;
     while (i < REDIS_KINDS - 1 && kinds[i] != kind)
         i++;
@@ -287,7 +287,7 @@ static bool parse_change(struct store_change *change, const char **id, const red
     const redisReply *const kind = entry->element[1]->element[0], *const value =
                                                                       entry->element[1]->element[1];
     if (kind->type != REDIS_REPLY_STRING || kind->len != 1 || value->type != REDIS_REPLY_STRING ||
-        (*kind->str != STORE_USER && *kind->str != STORE_CONTENT))
+        !store_kind_changes(*kind->str))
         return false;
     *id = entry->element[0]->str;
     *change = (struct store_change){(enum store_kind) * kind->str, {value->str, value->len}};

@@ -28,7 +28,7 @@ struct redis_store {
     int connect_timeout_ms, command_timeout_ms, retry_min_ms, retry_max_ms;
 };
 
-#define REDIS_KINDS 5
+#define REDIS_KINDS 6
 
 struct redis_link {
     struct store_link base;

@@ -69,7 +69,7 @@ check "nothing is live" 1 "no generation is live\|live" $embsum generations veri
 check "refresh" 0 '"state":"live"' refresh
 first=$(live)
 [ -n "$first" ] || { echo "FAILED: nothing is live after a refresh"; failed=1; }
-check "verify" 0 "all good" $embsum generations verify --store "$store"
+check "verify" 0 "30 contents, 12 categories, .*all good" $embsum generations verify --store "$store"
 
 bad() { # NAME PATTERN NEWS BEHAVIORS: the refresh fails, names the place, and the live generation stays
     check "$1" 1 "$2" $embsum refresh --model "$dir/model" --news "$3" --behaviors "$4" --store "$store"
@@ -109,11 +109,23 @@ check "allowed bad rows" 0 "short.tsv:$lines" $embsum encode --model "$dir/model
     --behaviors $tiny/behaviors.tsv --out "$dir/allowed" --max-bad 1
 cmp "$dir/plain/content.npy" "$dir/allowed/content.npy" || failed=1
 
+# Categories are those of the news, but for the items that have none; a folder without them is as good.
+awk -F '\t' '$2 != "" { print $1 "\t" $2 }' $tiny/news.tsv | sort -u >"$dir/categories"
+sort "$dir/plain/categories.tsv" | cmp - "$dir/categories" || failed=1
+cp -r "$dir/plain" "$dir/bare"
+rm "$dir/bare/categories.tsv"
+check "import without categories" 0 "" $embsum import --in "$dir/bare" --store "lmdb:$dir/bare.store"
+check "verify without categories" 0 "30 contents, 0 categories, .*all good" \
+    $embsum generations verify --store "lmdb:$dir/bare.store"
+{ cat $tiny/news.tsv; printf 'X1\ta\001b\tc\td\te\tf\tg\th\n'; } >"$dir/control.tsv"
+check "a category that cannot be one" 0 "X1 of line $lines is in no category: .* 0x01 at offset 1" $embsum refresh \
+    --model "$dir/model" --news "$dir/control.tsv" --behaviors $tiny/behaviors.tsv --store "lmdb:$dir/bare.store"
+
 # ---- import gives the same store as refresh ----
 check "import" 0 '"state":"live"' $embsum import --in "$dir/plain" --store "$store"
 second=$(live)
 [ "$second" != "$first" ] || { echo "FAILED: import did not become live"; failed=1; }
-check "verify the import" 0 "all good" $embsum generations verify --store "$store"
+check "verify the import" 0 "30 contents, 12 categories, .*all good" $embsum generations verify --store "$store"
 check "rollback" 0 "$first is live" $embsum generations rollback --store "$store"
 [ "$(live)" = "$first" ] || failed=1
 check "promote" 0 "$second is live" $embsum generations promote "$second" --store "$store"
@@ -143,6 +155,10 @@ rm "$dir/copy/score_proj.npy"
 damaged "no projection" "score_proj.npy: No such file"
 printf '{"user":"nobody","summary":"x"}\n' >>"$dir/copy/summaries.jsonl"
 damaged "a summary of nobody" "user nobody is not in user.ids"
+sed -i '3s/^[^\t]*/nothing/' "$dir/copy/categories.tsv"
+damaged "a category of nothing" "categories.tsv:3: content nothing is not in content.ids"
+sed -i '2s/\t/ /' "$dir/copy/categories.tsv"
+damaged "a category without a tab" "categories.tsv:2: an id, a tab and a category are expected"
 
 # ---- one at a time; a refresh that was stopped or killed ----
 last=$(live)

@@ -49,7 +49,7 @@ static bool is_category(const json_t *value)
     for (size_t i = 0; i < len; i++)
         if ((unsigned char)text[i] < ' ' || text[i] == 0x7F)
             return false;
-    return len >= 1 && len <= RANK_CATEGORY_MAX;
+    return len >= 1 && len <= CATEGORY_MAX;
 }
 
 static bool read_key(struct rank_request *request, const char *key, const json_t *value, struct arena *arena,

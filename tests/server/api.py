@@ -220,6 +220,17 @@ class Answers(Case):
         asked = {"user": "U3", "candidates": ["N5", "N6", "N7"], "top_k": 2}
         self.assertEqual(json.loads(text), self.daemon.rank(asked)[1])
 
+    def test_category(self):
+        contents = [f"N{i}" for i in range(300) if i % 7 == 3 and i != 10]
+        asked = {"user": "U3", "category": "topic 3", "exclude": ["N10", "N11"], "top_k": 100}
+        status, answer = self.daemon.rank(asked)
+        self.assertEqual(status, 200)
+        self.assertEqual((answer["missing"], answer["missing_count"]), ([], 0))
+        self.check_ranking(answer["ranking"], 1, "U3", contents)
+        status, _, text = self.daemon.ask("GET", "/rank?user=U3&category=topic%203&exclude=N10,N11&top_k=100")
+        self.assertEqual((status, json.loads(text)), (200, answer))
+        self.check_error(self.daemon.ask("GET", "/rank?user=U3&category=topic&top_k=1"), 404, "not_found")
+
     def test_headers(self):
         status, headers, _ = self.daemon.ask("POST", "/rank", json.loads(GOOD), {"X-Request-Id": "abc-1"})
         self.assertEqual(status, 200)
@@ -725,6 +736,34 @@ class Redis(Case):
         self.check_ranking(answer["ranking"], 1, "U3", contents)
         status, answer = self.daemon.rank({"user": "U3", "top_k": 300})
         self.check_ranking(answer["ranking"], 1, "U3", contents)
+
+    def run_redis(self, command):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(5)
+            client.connect(self.path)
+            client.sendall(command.encode() + b"\r\n")
+            self.assertNotEqual(client.recv(64)[:1], b"-", command)
+
+    def test_content_of_category_goes(self):
+        def ranked():
+            status, answer = self.daemon.rank({"user": "U3", "category": "topic 5", "top_k": 300})
+            self.assertEqual(status, 200)
+            return answer
+
+        def change(command):
+            self.run_redis(command)
+            self.run_redis(f"XADD {{embsum}}:{self.generation}:changes * c N12")
+
+        contents = [f"N{i}" for i in range(5, 300, 7)]
+        key = f"embsum:{self.generation}:c:N12"
+        self.check_ranking(ranked()["ranking"], 1, "U3", contents)
+        change(f"RENAME {key} aside")
+        others = [content for content in contents if content != "N12"]
+        self.wait_until(lambda: len(ranked()["ranking"]) == len(others) and ranked()["missing_count"] == 0)
+        self.check_ranking(ranked()["ranking"], 1, "U3", others)
+        change(f"RENAME aside {key}")
+        self.wait_until(lambda: len(ranked()["ranking"]) == len(contents))
+        self.check_ranking(ranked()["ranking"], 1, "U3", contents)
 
     def test_contents_unavailable(self):
         self.assertEqual(self.daemon.rank({"user": "U1", "candidates": ["N1", "N2"]})[0], 200)

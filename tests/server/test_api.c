@@ -15,8 +15,13 @@ static int publish(const char *url, const char *seed)
     struct err err = ERR_INIT;
     struct store *store = NULL;
     char name[STORE_GENERATION_MAX];
-    const struct world world = {
-        .m = 4, .n = 2, .d = 16, .users = 20, .contents = 300, .seed = strtoull(seed, NULL, 10)};
+    const struct world world = {.m = 4,
+        .n = 2,
+        .d = 16,
+        .users = 20,
+        .contents = 300,
+        .categories = 7,
+        .seed = strtoull(seed, NULL, 10)};
     int code = store_open(&store, url, NULL, &err);
     if (code == 0)
         code = world_publish(&world, store, BLOB_F32, name, &err);

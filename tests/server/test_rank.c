@@ -249,6 +249,56 @@ static void test_catalogue(void **state)
     json_decref(whole);
 }
 
+static json_t *ranked_in(struct bench *bench, const char *dtype, const char *body)
+{
+    struct err err = ERR_INIT;
+    service_done(&bench->service);
+    require(config_set(&bench->config, "scoring.dtype", dtype, &err), &err);
+    start(bench);
+    require(live_poll(bench->service.live, &err), &err);
+    json_decref(rank(bench, 200, body)); /* from the store, then from memory */
+    json_t *answer = rank(bench, 200, body);
+    json_object_del(answer, "generation");
+    return answer;
+}
+
+/* Rounded numbers give rounded scores; float32 with int8 beside it gives float32's answer to the last bit. */
+static void test_dtypes(void **state)
+{
+    struct bench *bench = *state;
+    static const size_t ks[] = {1, 5, 39, 40, 100};
+    for (size_t k = 0; k < sizeof ks / sizeof *ks; k++) {
+        char body[1024] = "{\"user\":\"U1\",\"candidates\":[";
+        for (int i = 0; i < 40; i++)
+            sprintf(body + strlen(body), "%s\"N%d\"", i ? "," : "", i);
+        sprintf(body + strlen(body), "],\"top_k\":%zu}", ks[k]);
+        json_t *right = ranked_in(bench, "float32", body), *same = ranked_in(bench, "float32+int8", body);
+        assert_true(json_equal(right, same));
+        const char *timing = bench->call.response.headers[0].value;
+        if (!strstr(timing, "rescored;desc=\""))
+            fail_msg("%s", timing);
+        json_decref(same);
+        static const struct {
+            const char *name;
+            double bound; /* of a score whose deviation is about 1 */
+        } rounded[] = {{"bfloat16", 0.02}, {"int8", 0.1}};
+        for (size_t i = 0; i < 2; i++) {
+            json_t *answer = ranked_in(bench, rounded[i].name, body);
+            const json_t *ranking = json_object_get(answer, "ranking");
+            assert_int_equal(json_array_size(ranking), json_array_size(json_object_get(right, "ranking")));
+            for (size_t at = 0; at < json_array_size(ranking); at++) {
+                const json_t *item = json_array_get(ranking, at);
+                const double score = json_number_value(json_object_get(item, "score"));
+                const double wanted = world_score(&one, "U1", text_of(item, "id"));
+                if (!(fabs(score - wanted) <= rounded[i].bound))
+                    fail_msg("%s: %.9g, not %.9g", rounded[i].name, score, wanted);
+            }
+            json_decref(answer);
+        }
+        json_decref(right);
+    }
+}
+
 static void test_explain(void **state)
 {
     struct bench *bench = *state;
@@ -300,6 +350,7 @@ int main(void)
         TEST(test_users),
         TEST(test_damaged_user),
         TEST(test_catalogue),
+        TEST(test_dtypes),
         TEST(test_explain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

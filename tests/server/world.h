@@ -14,6 +14,7 @@
 struct world {
     size_t m, n, d;
     size_t users, contents; /* U0, U1, ...; N0, N1, ... */
+    size_t categories;      /* content i is in category "topic <i modulo categories>"; 0: in none */
     uint64_t seed;          /* another one gives another generation */
 };
 
@@ -53,6 +54,26 @@ static inline double world_score(const struct world *world, const char *user, co
     return score;
 }
 
+static inline int world_put_categories(
+    const struct world *world, struct generation_writer *writer, struct err *err)
+{
+    char(*const names)[32] = calloc(world->contents + 1, sizeof *names), name[32];
+    struct store_id *const ids = calloc(world->contents + 1, sizeof *ids);
+    int code = names && ids ? 0 : err_set(err, ERR_NOMEM, "no memory");
+    for (size_t c = 0; code == 0 && c < world->categories; c++) {
+        const int len = snprintf(name, sizeof name, "topic %zu", c);
+        size_t count = 0;
+        for (size_t i = c; i < world->contents; i += world->categories, count++) {
+            const int id_len = snprintf(names[count], sizeof names[count], "N%zu", i);
+            ids[count] = (struct store_id){names[count], (size_t)id_len};
+        }
+        code = generation_put_category(writer, name, (size_t)len, ids, count, err);
+    }
+    free(names);
+    free(ids);
+    return code;
+}
+
 /* Write the world's generation into the store and make it live. name receives its name. */
 static inline int world_publish(const struct world *world, struct store *store, enum blob_dtype dtype,
     char name[STORE_GENERATION_MAX], struct err *err)
@@ -85,6 +106,8 @@ static inline int world_publish(const struct world *world, struct store *store, 
         world_matrix(matrix, world, 'c', id, n, d);
         code = generation_put_matrix(writer, BLOB_CONTENT, id, (size_t)len, 1, matrix, n, d, err);
     }
+    if (code == 0)
+        code = world_put_categories(world, writer, err);
     struct manifest manifest = {.m = m, .n = n, .d = d};
     if (code == 0)
         code = generation_finish(writer, &manifest, err);

@@ -11,7 +11,7 @@
 static size_t key_count(struct store_link *link, const char *generation)
 {
     return scan_count(link, generation, STORE_USER) + scan_count(link, generation, STORE_CONTENT) +
-           scan_count(link, generation, STORE_SUMMARY);
+           scan_count(link, generation, STORE_SUMMARY) + scan_count(link, generation, STORE_CATEGORY);
 }
 
 struct decoded {
@@ -81,6 +81,41 @@ static void test_writer(void **state)
     generation_end(writer);
     generation_end(NULL);
     assert_int_equal(key_count(f->link, first), 2 * USERS + CONTENTS);
+}
+
+static void test_category(void **state)
+{
+    struct test_store *const f = *state;
+    struct generation_writer *writer = NULL;
+    struct manifest manifest = dimensions();
+    struct err err = ERR_INIT;
+    char name[STORE_GENERATION_MAX];
+    const struct store_id ids[] = {id_of("N1"), id_of("N3"), id_of("N0")},
+                          bad[] = {id_of("N1"), id_of("a b")};
+    ok(generation_begin(&writer, f->store, BLOB_F32, &err));
+    snprintf(name, sizeof name, "%s", generation_name(writer));
+    put_generation(writer);
+    ok(generation_put_category(writer, "world news", 10, ids, 3, &err));
+    ok(generation_put_category(writer, "empty", 5, NULL, 0, &err));
+    assert_int_equal(generation_put_category(writer, "", 0, ids, 3, &err), -ERR_INVALID);
+    assert_int_equal(generation_put_category(writer, "a\tb", 3, ids, 3, &err), -ERR_INVALID);
+    assert_int_equal(generation_put_category(writer, "c", 1, bad, 2, &err), -ERR_INVALID);
+    ok(generation_finish(writer, &manifest, &err));
+    generation_end(writer);
+    assert_value(f->link, name, STORE_CATEGORY, "world news", "N1\nN3\nN0\n");
+    assert_value(f->link, name, STORE_CATEGORY, "empty", "");
+    assert_int_equal(key_count(f->link, name), 2 * USERS + CONTENTS + 2);
+    ok(generation_drop(f->store, name, &err));
+    assert_int_equal(key_count(f->link, name), 0);
+
+    manifest = dimensions(); /* a category put twice */
+    ok(generation_begin(&writer, f->store, BLOB_F32, &err));
+    put_generation(writer);
+    ok(generation_put_category(writer, "c", 1, ids, 2, &err));
+    ok(generation_put_category(writer, "c", 1, ids, 3, &err));
+    assert_int_equal(generation_finish(writer, &manifest, &err), -ERR_CORRUPT);
+    assert_non_null(strstr(err.message, "2 categories were put, the store holds 1"));
+    generation_end(writer);
 }
 
 static void test_not_found(void **state)
@@ -371,6 +406,7 @@ static int run(const char *world_name)
 {
     const struct CMUnitTest tests[] = {
         store_test(test_writer),
+        store_test(test_category),
         store_test(test_not_found),
         store_test(test_large),
         store_test(test_refusals),

@@ -96,6 +96,25 @@ static void test_verify(void **state)
     assert_non_null(strstr(err.message, "11 of 12 contents"));
 }
 
+static void test_verify_categories(void **state)
+{
+    struct test_store *const f = *state;
+    struct generation_check check;
+    struct err err = ERR_INIT;
+    char name[STORE_GENERATION_MAX];
+    make_generation(f->store, BLOB_F32, true, name);
+    put_text(f->link, name, STORE_CATEGORY, "world news", "N1\nN2\n");
+    put_text(f->link, name, STORE_CATEGORY, "empty", "");
+    ok(generation_verify(&check, f->link, name, NULL, NULL, &err));
+    assert_int_equal(check.categories, 2);
+    put_text(f->link, name, STORE_CATEGORY, "a b", "N1\nN 2\nN3\n");
+    assert_verdict(f->link, name, 1, "k a b list;");
+    put_text(f->link, name, STORE_CATEGORY, "cut", "N1\nN2");
+    assert_verdict(f->link, name, 2, "k cut list;");
+    put_text(f->link, name, STORE_CATEGORY, "blank", "N1\n\nN2\n");
+    assert_verdict(f->link, name, 3, "k blank list;");
+}
+
 static void test_verify_no_score_proj(void **state)
 {
     struct test_store *const f = *state;
@@ -123,6 +142,7 @@ static int run(const char *world_name)
 {
     const struct CMUnitTest tests[] = {
         store_test(test_verify),
+        store_test(test_verify_categories),
         store_test(test_verify_no_score_proj),
         store_test(test_damaged_manifest),
     };

@@ -30,12 +30,14 @@ static void test_changes(void **state)
     char start[STORE_CURSOR_MAX] = "", cursor[STORE_CURSOR_MAX] = "";
     const struct store_change changes[] = {{STORE_USER, id_of("U1")}, {STORE_CONTENT, id_of("N1")},
         {STORE_USER, id_of("U1")}, {STORE_USER, id_of("\xC3\xA9*")}, {STORE_CONTENT, id_of("u")}};
+    const struct store_change category = {STORE_CATEGORY, id_of("world news")};
     const struct store_change empty = {STORE_USER, {"", 0}};
     assert_changes(f->link, "g", cursor, 10, "");
     assert_string_equal(cursor, "");
     ok(store_changes_append(f->link, "g", changes, 0, &err));
     ok(store_changes_append(f->link, "g", changes, 5, &err));
     ok(store_changes_append(f->link, "other", &empty, 1, &err));
+    ok(store_changes_append(f->link, "third", &category, 1, &err));
     assert_changes(f->link, "g", cursor, 0, "");
     assert_changes(f->link, "g", cursor, 2, "uU1 cN1 ");
     assert_changes(f->link, "g", cursor, 100, "uU1 u\xC3\xA9* cu ");
@@ -44,6 +46,8 @@ static void test_changes(void **state)
     assert_changes(f->link, "g", cursor, 100, "u ");
     assert_changes(f->link, "g", start, 100, "uU1 cN1 uU1 u\xC3\xA9* cu u ");
     assert_string_equal(start, cursor);
+    *start = '\0';
+    assert_changes(f->link, "third", start, 100, "kworld news ");
 
     /* What the callback refused comes again. */
     struct heard heard = {.left = 3};

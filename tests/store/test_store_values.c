@@ -45,15 +45,15 @@ static void test_many(void **state)
 static void test_kinds_are_apart(void **state)
 {
     struct test_store *const f = *state;
-    static const enum store_kind kinds[] = {STORE_USER, STORE_CONTENT, STORE_SUMMARY};
-    static const char *const values[] = {"a user", "a content", "a summary"};
-    for (size_t i = 0; i < 3; i++)
+    static const enum store_kind kinds[] = {STORE_USER, STORE_CONTENT, STORE_SUMMARY, STORE_CATEGORY};
+    static const char *const values[] = {"a user", "a content", "a summary", "a category"};
+    for (size_t i = 0; i < 4; i++)
         put_text(f->link, "g1", kinds[i], "X", values[i]);
     put_text(f->link, "g2", STORE_USER, "X", "of another generation");
     put_text(f->link, "g1", STORE_SCORE_PROJ, "", "W_s");
     put_text(f->link, "g1", STORE_MANIFEST, "", "{}");
     put_text(f->link, "g1", STORE_USER, "", "the default user");
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < 4; i++)
         assert_value(f->link, "g1", kinds[i], "X", values[i]);
     assert_value(f->link, "g2", STORE_USER, "X", "of another generation");
     assert_value(f->link, "g1", STORE_SCORE_PROJ, "", "W_s");
@@ -177,6 +177,35 @@ static void test_long_ids(void **state)
     id_map_done(&seen);
 }
 
+/* Categories have names with spaces, and as long as any id. */
+static void test_categories(void **state)
+{
+    struct test_store *const f = *state;
+    struct err err = ERR_INIT;
+    static char longest[CATEGORY_MAX + 1], longer[CATEGORY_MAX + 2];
+    memset(longest, 'a', CATEGORY_MAX);
+    memset(longer, 'a', CATEGORY_MAX + 1);
+    const char *const names[] = {"sports", "world news", " ", "a  b ", "\xC3\xA9t\xC3\xA9", "*", longest};
+    enum { COUNT = sizeof names / sizeof *names };
+    for (size_t i = 0; i < COUNT; i++)
+        put_text(f->link, "g", STORE_CATEGORY, names[i], names[i]);
+    for (size_t i = 0; i < COUNT; i++)
+        assert_value(f->link, "g", STORE_CATEGORY, names[i], names[i]);
+    assert_value(f->link, "g", STORE_CATEGORY, "world", NULL);
+    struct id_map seen = scan_ids(f->link, "g", STORE_CATEGORY);
+    assert_int_equal(seen.count, COUNT);
+    for (size_t i = 0; i < COUNT; i++)
+        assert_true(id_map_find(&seen, names[i], strlen(names[i])) >= 0);
+    id_map_done(&seen);
+    const char *const bad[] = {"", "a\tb", "a\n", "\xFF", longer};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const struct store_entry entry = {id_of(bad[i]), "", 0};
+        assert_int_equal(store_put(f->link, "g", STORE_CATEGORY, &entry, 1, &err), -ERR_INVALID);
+        assert_non_null(strstr(err.message, "a category"));
+    }
+    assert_int_equal(scan_count(f->link, "g", STORE_CATEGORY), COUNT);
+}
+
 static int stop_scan(void *ctx, const char *id, size_t len)
 {
     (void)id;
@@ -227,6 +256,7 @@ static int run(const char *world_name)
         store_test(test_get_stopped),
         store_test(test_odd_ids),
         store_test(test_long_ids),
+        store_test(test_categories),
         store_test(test_scan),
         store_test(test_scan_stopped),
     };

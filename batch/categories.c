@@ -1,0 +1,166 @@
+#include "batch/categories.h"
+
+#include "batch/progress.h"
+#include "core/file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- members ---- */
+
+static int add(struct categories *categories, const char *name, size_t len, size_t content, struct err *err)
+{
+    if (category_check(name, len, err) < 0)
+        return -ERR_INVALID;
+    if (categories->count == categories->capacity) {
+        const size_t capacity = 2 * categories->capacity + 256;
+        struct category_member *more = realloc(categories->members, capacity * sizeof *more);
+        if (!more)
+            return err_set(err, ERR_NOMEM, "out of memory");
+        categories->members = more;
+        categories->capacity = capacity;
+    }
+    const ptrdiff_t category = id_map_add(&categories->names, name, len, NULL);
+    if (category < 0)
+        return err_set(err, ERR_NOMEM, "out of memory");
+    categories->members[categories->count++] =
+        (struct category_member){(uint32_t)category, (uint32_t)content};
+    return 0;
+}
+
+static int compare_members(const void *a, const void *b)
+{
+    const struct category_member *x = a, *y = b;
+    if (x->category != y->category)
+        return x->category < y->category ? -1 : 1;
+    return (x->content > y->content) - (x->content < y->content);
+}
+
+/* Put the members in order, each once. */
+static void settle(struct categories *categories)
+{
+    struct category_member *members = categories->members;
+    size_t kept = 0;
+    if (categories->count)
+        qsort(members, categories->count, sizeof *members, compare_members);
+    for (size_t i = 0; i < categories->count; i++)
+        if (!i || compare_members(&members[i], &members[i - 1]) != 0)
+            members[kept++] = members[i];
+    categories->count = kept;
+}
+
+void categories_done(struct categories *categories)
+{
+    id_map_done(&categories->names);
+    free(categories->members);
+    *categories = (struct categories){0};
+}
+
+/* ---- where they come from ---- */
+
+int categories_of_news(struct categories *categories, const struct news *news, bool quiet, struct err *err)
+{
+    *categories = (struct categories){0};
+    for (size_t i = 0; i < news->ids.count; i++) {
+        const struct text_item item = news_item(news, i);
+        struct err why = ERR_INIT;
+        if (!item.column[TEXT_CATEGORY].len)
+            continue;
+        const int result =
+            add(categories, item.column[TEXT_CATEGORY].bytes, item.column[TEXT_CATEGORY].len, i, &why);
+        if (result == -ERR_INVALID) {
+            progress_say(quiet, "the item %s of line %zu is in no category: %s", id_map_get(&news->ids, i),
+                news->line[i], why.message);
+        } else if (result < 0) {
+            categories_done(categories);
+            return err_set(err, ERR_NOMEM, "%s", why.message);
+        }
+    }
+    settle(categories);
+    return 0;
+}
+
+static int take_line(struct categories *categories, const char *line, size_t len,
+    const struct id_map *contents, struct err *err)
+{
+    const char *const tab = memchr(line, '\t', len);
+    if (!tab)
+        return err_set(err, ERR_INVALID, "an id, a tab and a category are expected");
+    const size_t id_len = (size_t)(tab - line);
+    const ptrdiff_t content = id_map_find(contents, line, id_len);
+    if (content < 0)
+        return err_set(
+            err, ERR_INVALID, "content %.*s is not in content.ids", (int)(id_len < 64 ? id_len : 64), line);
+    return add(categories, tab + 1, len - id_len - 1, (size_t)content, err);
+}
+
+int categories_read(
+    struct categories *categories, const char *path, const struct id_map *contents, struct err *err)
+{
+    *categories = (struct categories){0};
+    FILE *stream = fopen(path, "rbe");
+    if (!stream)
+        return err_errno(err, "open %s", path);
+    char *line = NULL;
+    size_t size = 0, number = 0;
+    ssize_t got;
+    int result = 0;
+    while (result == 0 && (got = getline(&line, &size, stream)) >= 0) {
+        size_t len = (size_t)got;
+        number++;
+        if (len && line[len - 1] == '\n')
+            len--;
+        if (len && line[len - 1] == '\r')
+            len--;
+        result = take_line(categories, line, len, contents, err);
+        if (result < 0)
+            err_place(err, "%s:%zu: ", path, number);
+    }
+    if (result == 0 && ferror(stream))
+        result = err_errno(err, "read %s", path);
+    free(line);
+    fclose(stream);
+    if (result < 0)
+        categories_done(categories);
+    else
+        settle(categories);
+    return result;
+}
+
+/* ---- where they go ---- */
+
+int categories_write(
+    const struct categories *categories, const struct id_map *contents, const char *path, struct err *err)
+{
+    struct file_replacement file;
+    const int result = file_replace_begin(&file, path, err);
+    if (result < 0)
+        return result;
+    for (size_t i = 0; i < categories->count; i++) {
+        const struct category_member *member = &categories->members[i];
+        fprintf(file.stream, "%s\t%s\n", id_map_get(contents, member->content),
+            id_map_get(&categories->names, member->category));
+    }
+    return file_replace_commit(&file, err);
+}
+
+int categories_put(const struct categories *categories, const struct id_map *contents,
+    struct generation_writer *writer, struct err *err)
+{
+    struct store_id *ids = malloc((categories->count + 1) * sizeof *ids);
+    if (!ids)
+        return err_set(err, ERR_NOMEM, "out of memory");
+    int result = 0;
+    for (size_t i = 0; result == 0 && i < categories->count;) {
+        const size_t category = categories->members[i].category;
+        size_t count = 0;
+        for (; i < categories->count && categories->members[i].category == category; i++) {
+            const size_t content = categories->members[i].content;
+            ids[count++] = (struct store_id){id_map_get(contents, content), contents->length[content]};
+        }
+        result = generation_put_category(writer, id_map_get(&categories->names, category),
+            categories->names.length[category], ids, count, err);
+    }
+    free(ids);
+    return result;
+}
