@@ -156,6 +156,10 @@ static void round_probes(struct bench *bench)
     }
 }
 
+/* The probes of what is multiplied: float32+int8 is measured in neither alone, its gates are float32's. */
+static const int score_ceilings[SCORER_DTYPES] = {PROBE_FMA, PROBE_BF16, PROBE_VNNI, -1};
+static const int gate_ceilings[SCORER_DTYPES] = {PROBE_FMA, PROBE_BF16, PROBE_BF16, PROBE_FMA};
+
 static void round_kernels(struct bench *bench, int round)
 {
     char name[64];
@@ -167,7 +171,8 @@ static void round_kernels(struct bench *bench, int round)
             const struct scorer *scorer = bench->scorers[dtype][i];
             if (!scorer || (round % 4 && i < 3))
                 continue;
-            const int ceiling = strcmp(scorer_kernel(scorer), scorer_kernel(best)) == 0 ? (int)dtype : -1;
+            const int ceiling =
+                strcmp(scorer_kernel(scorer), scorer_kernel(best)) == 0 ? score_ceilings[dtype] : -1;
             const void *const *candidates = pool_draw(pool);
             double start = now_us();
             scorer_run(scorer, bench->scores, users, 1, candidates, CANDIDATES);
@@ -184,11 +189,11 @@ static void round_kernels(struct bench *bench, int round)
         double start = now_us();
         scorer_run(best, bench->scores, users, 4, candidates, CANDIDATES);
         snprintf(name, sizeof name, "%-9s %-12s 4 users", scorer_dtype_name(dtype), scorer_kernel(best));
-        add(name, 4 * OPERATIONS, (int)dtype, now_us() - start);
+        add(name, 4 * OPERATIONS, score_ceilings[dtype], now_us() - start);
         start = now_us();
         scorer_gate(best, bench->gate, bench->packed_proj[dtype], bench->b, CANDIDATES * N);
         snprintf(name, sizeof name, "%-9s %-12s gates", scorer_dtype_name(dtype), scorer_kernel(best));
-        add(name, 2.0 * CANDIDATES * N * D * D, dtype ? 1 : 0, now_us() - start);
+        add(name, 2.0 * CANDIDATES * N * D * D, gate_ceilings[dtype], now_us() - start);
     }
 }
 
