@@ -82,7 +82,7 @@ const struct config_key config_keys[] = {
     LONG(memory, limit_bytes, 1048576, 17592186044416, "1073741824",
         "Memory for the matrices that are kept ready for scoring, of each generation: while one takes the place of another there are two."),
     BOOL(memory, preload, "true",
-        "Fill the memory before a generation is served; false fills it with what is asked for."),
+        "Fill the memory before a generation is served; false reserves it, and fills it with what is asked for."),
     STRING(log, level, 1, TEXT_MAX, "info",
         "The least important messages that are logged.",
         .choices = "debug|info|warn|error"),

@@ -61,6 +61,10 @@ enum hot_mode {
 bool hot_put(
     struct hot *hot, const struct store_id *id, uint64_t hash, const void *block, enum hot_mode mode);
 
+/* Get the memory for count matrices from the kernel now, as far as the bound allows: clearing a page for the first time
+ * takes longer than reading what comes to lie in it. */
+void hot_reserve(struct hot *hot, size_t count);
+
 /* Forget an id; true if it was here. */
 bool hot_remove(struct hot *hot, const struct store_id *id, uint64_t hash);
 bool hot_has(struct hot *hot, const struct store_id *id, uint64_t hash); /* for a writer's decisions */

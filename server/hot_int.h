@@ -100,6 +100,7 @@ static inline struct hot_entry *hot_at(const struct hot *hot, uint32_t entry)
 /* Zeroed memory, aligned to huge pages if it is as large as one; *huge tells whether the kernel was asked for them
  * and did not refuse (NULL: do not care). NULL if there is none. */
 void *hot_map(size_t bytes, bool *huge);
+void hot_touch(void *memory, size_t bytes); /* so that the kernel provides all of it now */
 void hot_unmap(void *memory, size_t bytes);
 #define HOT_HUGE ((size_t)2 << 20)
 #define HOT_PAGE ((size_t)4096)

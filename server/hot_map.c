@@ -35,6 +35,15 @@ void *hot_map(size_t bytes, bool *huge)
     return memory;
 }
 
+void hot_touch(void *memory, size_t bytes)
+{
+    unsigned char *at = memory;
+    if (madvise(memory, round_up(bytes), MADV_POPULATE_WRITE) == 0) /* Linux 5.14 */
+        return;
+    for (size_t i = 0; i < bytes; i += HOT_PAGE)
+        *(volatile unsigned char *)(at + i) = 0;
+}
+
 void hot_unmap(void *memory, size_t bytes)
 {
     if (memory)

@@ -165,6 +165,14 @@ static bool grow(struct hot *hot)
     return true;
 }
 
+void hot_reserve(struct hot *hot, size_t count)
+{
+    pthread_mutex_lock(&hot->lock);
+    while (hot->created < count && grow(hot))
+        hot_touch(hot->entries[hot->created - hot->slab_blocks].block, hot->slab_bytes);
+    pthread_mutex_unlock(&hot->lock);
+}
+
 /* CLOCK: forget the first entry under the hand that was not asked for since the hand last passed. */
 static bool evict(struct hot *hot)
 {

@@ -186,6 +186,8 @@ static int load(struct live_generation *generation, struct service *service, str
             category_index_read(&generation->categories, link, generation->name, generation->catalogue, err);
     if (code == 0 && config->memory.preload)
         code = preload(generation, service, err);
+    else if (code == 0)
+        hot_reserve(matrices_hot(generation->contents), manifest->contents);
     return code;
 }
 

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <malloc.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -124,11 +125,20 @@ static int serve(struct service *service, struct http *http, const sigset_t *sig
     return 0;
 }
 
+/* Blocks of some megabytes, which a request with misses takes and gives back, stay with the process: by default malloc asks
+ * the kernel for each anew, and the kernel clears every page of it (two fifths of such a request's time). */
+static void keep_large_blocks(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 128 << 20);
+}
+
 static int run(const struct config *config, const struct log *log, struct err *err)
 {
     sigset_t signals;
     catch_signals(&signals);
     json_object_seed(0);
+    keep_large_blocks();
     struct service service = {0};
     struct http *http = NULL;
     int code = service_init(&service, config, log, err);
