@@ -133,7 +133,7 @@ static enum MHD_Result begin(
 
 static struct exchange *exchange_of(struct http_call *call)
 {
-    return (struct exchange *)(void *)((char *)call - offsetof(struct exchange, call));
+    return POOL_OWNER(call, struct exchange, call);
 }
 
 /* The library forgets the connection until it is resumed; this must have been said before another thread can

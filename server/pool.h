@@ -2,7 +2,7 @@
  * while another has two tasks before it.
  *
  *     struct mine { struct pool_task task; ... };
- *     mine->task.run = run_mine;
+ *     mine->task.run = run_mine;                  there: POOL_OWNER(task, struct mine, task)
  *     pool_put(pool, &mine->task);
  *
  * A task lies inside whatever it works on; a pool allocates nothing for it. */
@@ -14,6 +14,9 @@
 #include <stddef.h>
 
 struct worker;
+
+/* Whatever the member at this address lies inside. */
+#define POOL_OWNER(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 struct pool_task {
     struct pool_task *next; /* the pool's */

@@ -313,7 +313,7 @@ static void rank_users(struct pool_task *task, struct worker *worker)
 
 static void users_arrived(struct gather *gather)
 {
-    struct rank_job *job = (struct rank_job *)(void *)((char *)gather - offsetof(struct rank_job, gather));
+    struct rank_job *job = POOL_OWNER(gather, struct rank_job, gather);
     pool_put(job->service->worker_pool, &job->task);
 }
 
@@ -417,7 +417,7 @@ static void begin(struct rank_job *job, struct http_call *call, struct service *
 
 void rank_run(struct pool_task *task, struct worker *worker)
 {
-    struct http_call *call = (struct http_call *)(void *)((char *)task - offsetof(struct http_call, task));
+    struct http_call *call = POOL_OWNER(task, struct http_call, task);
     struct err err = ERR_INIT;
     const char *message = "out of memory";
     const unsigned status = refuse(&call->request, &message);

@@ -8,7 +8,7 @@
 
 static void explained_arrived(struct gather *gather)
 {
-    struct rank_job *job = (struct rank_job *)(void *)((char *)gather - offsetof(struct rank_job, explained));
+    struct rank_job *job = POOL_OWNER(gather, struct rank_job, explained);
     pool_put(job->service->worker_pool, &job->task);
 }
 

@@ -58,7 +58,7 @@ void rank_no_memory(struct rank_job *job, const char *for_what);
 
 static inline struct rank_job *rank_job_of(struct pool_task *task)
 {
-    return (struct rank_job *)(void *)((char *)task - offsetof(struct rank_job, task));
+    return POOL_OWNER(task, struct rank_job, task);
 }
 
 /* The ends of a job: write what has been ranked, and send off what there is, the answer or the failure. The job is gone

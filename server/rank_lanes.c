@@ -171,7 +171,7 @@ static void finish_window(struct rank_lane *lane, struct worker *worker)
 
 static void resume_lane(struct pool_task *task, struct worker *worker)
 {
-    struct rank_lane *lane = (struct rank_lane *)(void *)((char *)task - offsetof(struct rank_lane, task));
+    struct rank_lane *lane = POOL_OWNER(task, struct rank_lane, task);
     rank_stage(lane->job, STAGE_FETCH, lane->since_ns);
     finish_window(lane, worker);
     lane->task.run = run_lane;
@@ -219,7 +219,7 @@ static bool run_window(struct rank_lane *lane, struct worker *worker)
 
 static void run_lane(struct pool_task *task, struct worker *worker)
 {
-    struct rank_lane *lane = (struct rank_lane *)(void *)((char *)task - offsetof(struct rank_lane, task));
+    struct rank_lane *lane = POOL_OWNER(task, struct rank_lane, task);
     struct rank_job *job = lane->job;
     for (;;) {
         lane->first = atomic_fetch_add_explicit(&job->next_first, RANK_WINDOW, memory_order_relaxed);

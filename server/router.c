@@ -84,7 +84,7 @@ void router_answer(struct worker *worker, struct http_call *call)
 
 static void run_handler(struct pool_task *task, struct worker *worker)
 {
-    struct http_call *call = (struct http_call *)(void *)((char *)task - offsetof(struct http_call, task));
+    struct http_call *call = POOL_OWNER(task, struct http_call, task);
     const struct route *route = call->route;
     route->handle(worker, &call->request, &call->response);
     arena_reset(&worker->arena);
