@@ -94,7 +94,7 @@ static void note_store(struct live *live, int code, const struct err *err)
     if (failed)
         count(&live->store_errors, 1);
     if (failed && live->last_error != code)
-        log_err(live->service->log, LOG_WARN, "store: the live pointer cannot be read", err);
+        log_err(live->service->log, LOG_WARN, "store: the live generation cannot be read", err);
     struct log_line line;
     if (!failed && live->last_error < 0 && live->last_error != -ERR_NOT_FOUND) {
         log_begin(&line, live->service->log, LOG_INFO, "store: answers again");

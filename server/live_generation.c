@@ -96,6 +96,19 @@ static enum scorer_dtype dtype_of(const struct config *config)
     return SCORER_F32; /* not reached: the configuration knows the names */
 }
 
+static const char *kernel_of(const struct config *config)
+{
+    return strcmp(config->scoring.kernel, "auto") == 0 ? NULL : config->scoring.kernel;
+}
+
+int live_generation_check(const struct config *config, struct err *err)
+{
+    struct scorer *scorer = NULL;
+    const int code = scorer_new(&scorer, dtype_of(config), kernel_of(config), 1, 1, 1, err);
+    scorer_free(scorer);
+    return code < 0 ? err_place(err, "scoring.kernel: ") : 0;
+}
+
 /* So much memory as count matrices need, with a quarter more for those that come, or all that there is. */
 static size_t memory_for(size_t count, size_t bytes, size_t limit)
 {
@@ -167,10 +180,9 @@ static int load(struct live_generation *generation, struct service *service, str
     if (code == -ERR_NOT_FOUND)
         code = err_set(err, ERR_CORRUPT, "the manifest is missing");
     generation->dtype = dtype_of(config);
-    const char *kernel = strcmp(config->scoring.kernel, "auto") == 0 ? NULL : config->scoring.kernel;
     if (code == 0)
-        code = scorer_new(
-            &generation->scorer, generation->dtype, kernel, manifest->m, manifest->n, manifest->d, err);
+        code = scorer_new(&generation->scorer, generation->dtype, kernel_of(config), manifest->m, manifest->n,
+            manifest->d, err);
     if (code == 0)
         code = read_proj(generation, link, err);
     if (code == 0)

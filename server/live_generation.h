@@ -13,7 +13,11 @@
 #include <stdatomic.h>
 #include <time.h>
 
+struct config;
 struct service;
+
+/* Does this processor have the kernel that the configuration asks for, for its dtype? ERR_INVALID says what it has. */
+int live_generation_check(const struct config *config, struct err *err);
 
 /* Read-only once it is live, but for what has locks of its own. */
 struct live_generation {

@@ -83,7 +83,9 @@ static int start_pool(
 int service_init(struct service *service, const struct config *config, const struct log *log, struct err *err)
 {
     *service = (struct service){.config = config, .log = log};
-    int code = open_store(service, err);
+    int code = live_generation_check(config, err);
+    if (code == 0)
+        code = open_store(service, err);
     if (code == 0)
         code = make_threads(service, err);
     if (code == 0)

@@ -792,14 +792,15 @@ class Redis(Case):
         try:
             thread = threading.Thread(target=wait_for_store)
             thread.start()
-            slowest, rounds = 0, 0
+            slowest, meanwhile = 0, 0
             while thread.is_alive():
                 start = time.monotonic()
                 for raw in held:
                     raw.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
                 for raw in held:
                     self.assertEqual(raw.receive()[0], 200)
-                slowest, rounds = max(slowest, time.monotonic() - start), rounds + 1
+                    meanwhile += thread.is_alive()
+                slowest = max(slowest, time.monotonic() - start)
             thread.join()
         finally:
             self.proxy.swallow = None
@@ -808,7 +809,7 @@ class Redis(Case):
         self.assertEqual(waited[0][:2], (200, [{"id": "beside-a-hundred", "reason": "unavailable"}]))
         self.assertLess(waited[0][2], 2 * SLOW)  # store.command_timeout_ms is 200
         self.assertLess(slowest, 1 * SLOW)
-        self.assertGreaterEqual(rounds, 2)
+        self.assertGreaterEqual(meanwhile, 50)
 
     def test_users_unavailable(self):
         unknown = {"user": "somebody", "candidates": ["N1"]}
@@ -882,6 +883,7 @@ class CommandLine(unittest.TestCase):
                 (1, '"users" in rank', ["--config", file.name]),
                 (1, "No such file", ["--config", "/nonexistent/embsum.json"]),
                 (1, "scheme", ["--store", "ftp://x", "--listen", "127.0.0.1:0"]),
+                (1, "scoring.kernel: no kernel", ["--set", "scoring.kernel=avx512-vnni", "--store", "lmdb:/nonexistent/x"]),
                 (1, "in use", ["--store", "lmdb:/nonexistent/embsum", "--listen", f"127.0.0.1:{port}"]),
             ]
             for code, words, arguments in rows:
