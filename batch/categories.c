@@ -1,8 +1,11 @@
 #include "batch/categories.h"
 
+#include "batch/lines.h"
 #include "batch/progress.h"
+#include "core/array.h"
 #include "core/file.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,14 +15,9 @@ static int add(struct categories *categories, const char *name, size_t len, size
 {
     if (category_check(name, len, err) < 0)
         return -ERR_INVALID;
-    if (categories->count == categories->capacity) {
-        const size_t capacity = 2 * categories->capacity + 256;
-        struct category_member *more = realloc(categories->members, capacity * sizeof *more);
-        if (!more)
-            return err_set(err, ERR_NOMEM, "out of memory");
-        categories->members = more;
-        categories->capacity = capacity;
-    }
+    if (array_grow(&categories->members, &categories->capacity, categories->count + 1,
+            sizeof *categories->members, err) < 0)
+        return -ERR_NOMEM;
     const ptrdiff_t category = id_map_add(&categories->names, name, len, NULL);
     if (category < 0)
         return err_set(err, ERR_NOMEM, "out of memory");
@@ -80,46 +78,32 @@ int categories_of_news(struct categories *categories, const struct news *news, b
     return 0;
 }
 
-static int take_line(struct categories *categories, const char *line, size_t len,
-    const struct id_map *contents, struct err *err)
+struct category_lines {
+    struct categories *categories;
+    const struct id_map *contents;
+};
+
+static int take_line(void *ctx, const char *line, size_t len, struct err *err)
 {
+    const struct category_lines *lines = ctx;
+    len = lines_trim(line, len);
     const char *const tab = memchr(line, '\t', len);
     if (!tab)
         return err_set(err, ERR_INVALID, "an id, a tab and a category are expected");
     const size_t id_len = (size_t)(tab - line);
-    const ptrdiff_t content = id_map_find(contents, line, id_len);
+    const ptrdiff_t content = id_map_find(lines->contents, line, id_len);
     if (content < 0)
         return err_set(
             err, ERR_INVALID, "content %.*s is not in content.ids", (int)(id_len < 64 ? id_len : 64), line);
-    return add(categories, tab + 1, len - id_len - 1, (size_t)content, err);
+    return add(lines->categories, tab + 1, len - id_len - 1, (size_t)content, err);
 }
 
 int categories_read(
     struct categories *categories, const char *path, const struct id_map *contents, struct err *err)
 {
     *categories = (struct categories){0};
-    FILE *stream = fopen(path, "rbe");
-    if (!stream)
-        return err_errno(err, "open %s", path);
-    char *line = NULL;
-    size_t size = 0, number = 0;
-    ssize_t got;
-    int result = 0;
-    while (result == 0 && (got = getline(&line, &size, stream)) >= 0) {
-        size_t len = (size_t)got;
-        number++;
-        if (len && line[len - 1] == '\n')
-            len--;
-        if (len && line[len - 1] == '\r')
-            len--;
-        result = take_line(categories, line, len, contents, err);
-        if (result < 0)
-            err_place(err, "%s:%zu: ", path, number);
-    }
-    if (result == 0 && ferror(stream))
-        result = err_errno(err, "read %s", path);
-    free(line);
-    fclose(stream);
+    const int result =
+        lines_read(path, SIZE_MAX, take_line, &(struct category_lines){categories, contents}, err);
     if (result < 0)
         categories_done(categories);
     else

@@ -1,44 +1,30 @@
 #include "batch/exchange.h"
 
+#include "batch/lines.h"
 #include "batch/summaries.h"
 #include "core/file.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* One id a line; empty_allowed: one line may be empty. */
-static int read_ids(struct id_map *ids, const char *path, bool empty_allowed, struct err *err)
+struct id_lines {
+    struct id_map *ids;
+    bool empty_allowed; /* one line may be empty */
+};
+
+static int take_id(void *ctx, const char *line, size_t len, struct err *err)
 {
-    FILE *stream = fopen(path, "rbe");
-    if (!stream)
-        return err_errno(err, "open %s", path);
-    char *line = NULL;
-    size_t size = 0, number = 0;
-    ssize_t got;
-    int result = 0;
-    while (result == 0 && (got = getline(&line, &size, stream)) >= 0) {
-        size_t len = (size_t)got;
-        number++;
-        if (len && line[len - 1] == '\n')
-            len--;
-        if (len && line[len - 1] == '\r')
-            len--;
-        bool added;
-        if (!(empty_allowed && !len))
-            result = id_check(line, len, err);
-        if (result == 0 && id_map_add(ids, line, len, &added) < 0)
-            result = err_set(err, ERR_NOMEM, "out of memory");
-        else if (result == 0 && !added)
-            result = err_set(err, ERR_INVALID, "the id %.*s comes twice", (int)len, line);
-        if (result < 0)
-            err_place(err, "%s:%zu: ", path, number);
-    }
-    if (result == 0 && ferror(stream))
-        result = err_errno(err, "read %s", path);
-    free(line);
-    fclose(stream);
-    return result;
+    const struct id_lines *lines = ctx;
+    bool added;
+    len = lines_trim(line, len);
+    const int result = lines->empty_allowed && !len ? 0 : id_check(line, len, err);
+    if (result < 0)
+        return result;
+    if (id_map_add(lines->ids, line, len, &added) < 0)
+        return err_set(err, ERR_NOMEM, "out of memory");
+    return added ? 0 : err_set(err, ERR_INVALID, "the id %.*s comes twice", (int)len, line);
 }
 
 static int open_matrices(struct npy *npy, struct id_map *ids, const char *dir, const char *npy_name,
@@ -51,7 +37,7 @@ static int open_matrices(struct npy *npy, struct id_map *ids, const char *dir, c
     if (result == 0)
         result = file_path(path, dir, ids_name, err);
     if (result == 0)
-        result = read_ids(ids, path, empty_allowed, err);
+        result = lines_read(path, SIZE_MAX, take_id, &(struct id_lines){ids, empty_allowed}, err);
     if (result == 0 && ids->count != npy->shape[0])
         result = err_set(err, ERR_INVALID, "%s has %zu ids, but %s has %zu matrices", path, ids->count,
             npy->path, npy->shape[0]);

@@ -1,13 +1,22 @@
 #include "batch/summaries.h"
 
+#include "batch/lines.h"
+
 #include <jansson.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int take_line(const char *line, size_t len, summaries_fn *fn, void *ctx, struct err *err)
+struct summary_lines {
+    summaries_fn *fn;
+    void *ctx;
+};
+
+static int take_line(void *ctx, const char *line, size_t len, struct err *err)
 {
+    const struct summary_lines *lines = ctx;
+    if (strspn(line, " \t\r\n") == len)
+        return 0;
     json_error_t where;
     json_t *object = json_loadb(line, len, JSON_REJECT_DUPLICATES, &where);
     const json_t *user = json_object_get(object, "user"), *summary = json_object_get(object, "summary");
@@ -15,7 +24,8 @@ static int take_line(const char *line, size_t len, summaries_fn *fn, void *ctx, 
     if (!json_is_string(user) || !json_is_string(summary))
         result = err_set(err, ERR_INVALID, "%s", object ? "user and summary must be strings" : where.text);
     else
-        result = fn(ctx, json_string_value(user), json_string_length(user), json_string_value(summary), err);
+        result = lines->fn(
+            lines->ctx, json_string_value(user), json_string_length(user), json_string_value(summary), err);
     json_decref(object);
     return result;
 }
@@ -27,25 +37,5 @@ int summaries_read(const char *path, summaries_fn *fn, void *ctx, struct err *er
 
 int summaries_read_part(const char *path, size_t bytes, summaries_fn *fn, void *ctx, struct err *err)
 {
-    FILE *stream = fopen(path, "rbe");
-    if (!stream)
-        return err_errno(err, "open %s", path);
-    char *line = NULL;
-    size_t size = 0, number = 0;
-    ssize_t got;
-    int result = 0;
-    while (result == 0 && bytes && (got = getline(&line, &size, stream)) >= 0) {
-        number++;
-        bytes -= (size_t)got < bytes ? (size_t)got : bytes;
-        if (strspn(line, " \t\r\n") == (size_t)got)
-            continue;
-        result = take_line(line, (size_t)got, fn, ctx, err);
-        if (result < 0)
-            err_place(err, "%s:%zu: ", path, number);
-    }
-    if (result == 0 && ferror(stream))
-        result = err_errno(err, "read %s", path);
-    free(line);
-    fclose(stream);
-    return result;
+    return lines_read(path, bytes, take_line, &(struct summary_lines){fn, ctx}, err);
 }
