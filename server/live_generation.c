@@ -145,30 +145,6 @@ static int make_matrices(struct live_generation *generation, struct service *ser
     return code < 0 ? code : matrices_new(&generation->users, &options, err);
 }
 
-/* ---- changes ---- */
-
-static int skip_change(void *ctx, const struct store_change *change)
-{
-    (void)change;
-    ++*(size_t *)ctx;
-    return 0;
-}
-
-enum { CHANGES_AT_ONCE = 4096 };
-
-/* What was written before a generation is loaded is loaded with it. */
-static int skip_changes(struct live_generation *generation, struct store_link *link, struct err *err)
-{
-    size_t count;
-    int code;
-    do {
-        count = 0;
-        code = store_changes_read(
-            link, generation->name, generation->cursor, CHANGES_AT_ONCE, skip_change, &count, err);
-    } while (code == 0 && count == CHANGES_AT_ONCE);
-    return code;
-}
-
 /* ---- life ---- */
 
 static int load(struct live_generation *generation, struct service *service, struct err *err)
@@ -190,7 +166,7 @@ static int load(struct live_generation *generation, struct service *service, str
     if (code == 0)
         code = make_matrices(generation, service, err);
     if (code == 0)
-        code = skip_changes(generation, link, err);
+        code = live_generation_skip(generation, link, err);
     if (code == 0)
         code = catalogue_read(&generation->catalogue, link, generation->name, STORE_CONTENT, err);
     if (code == 0)

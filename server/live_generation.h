@@ -53,6 +53,9 @@ void live_generation_free(struct live_generation *generation); /* NULL is allowe
 struct catalogue *live_generation_catalogue(struct live_generation *generation);
 struct catalogue *live_generation_category(struct live_generation *generation, const struct store_id *name);
 
+/* Pass over the changes so far: what was written before a generation is loaded is loaded with it. */
+int live_generation_skip(struct live_generation *generation, struct store_link *link, struct err *err);
+
 /* Follow the changes behind the cursor. *count receives how many there were. ERR_UNAVAILABLE: not all, try again. */
 int live_generation_follow(
     struct live_generation *generation, struct service *service, size_t *count, struct err *err);

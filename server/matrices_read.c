@@ -2,8 +2,6 @@
 #include "server/worker.h"
 #include "store/blob.h"
 
-#include <stdlib.h>
-
 /* Contents whose G is computed at a time: enough to read W_s but once for many, little enough to stay in the cache. */
 enum { GATE_BATCH = 64 };
 
@@ -33,18 +31,20 @@ static void tell(struct reading *reading, size_t index, enum matrix_status statu
 static void flush(struct reading *reading)
 {
     const struct matrices_options *options = &reading->matrices->options;
-    const struct worker_scratch *scratch = &reading->reader->scratch;
+    const struct worker *reader = reading->reader;
+    const float *matrices = reader->matrices.at;
+    float *gates = reader->gates.at;
+    void *block = reader->block.at;
     const size_t floats = floats_of(reading->matrices);
     if (options->kind == STORE_CONTENT && reading->filled)
-        scorer_gate(options->scorer, scratch->gates, options->proj, scratch->matrices,
-            reading->filled * options->rows);
+        scorer_gate(options->scorer, gates, options->proj, matrices, reading->filled * options->rows);
     for (size_t i = 0; i < reading->filled; i++) {
-        const float *matrix = scratch->matrices + i * floats;
+        const float *matrix = matrices + i * floats;
         if (options->kind == STORE_CONTENT)
-            scorer_pack_content(options->scorer, scratch->block, matrix, scratch->gates + i * floats);
+            scorer_pack_content(options->scorer, block, matrix, gates + i * floats);
         else
-            scorer_pack_user(options->scorer, scratch->block, matrix);
-        tell(reading, reading->index[i], MATRIX_HERE, scratch->block);
+            scorer_pack_user(options->scorer, block, matrix);
+        tell(reading, reading->index[i], MATRIX_HERE, block);
     }
     reading->filled = 0;
 }
@@ -66,7 +66,7 @@ static int take_value(void *ctx, size_t index, const void *data, size_t len)
         .id = id->id,
         .id_len = id->len,
     };
-    float *matrix = reading->reader->scratch.matrices + reading->filled * floats_of(reading->matrices);
+    float *matrix = (float *)reading->reader->matrices.at + reading->filled * floats_of(reading->matrices);
     const enum blob_reason reason = blob_decode(matrix, &spec, data, len);
     if (reason != BLOB_OK) {
         worker_note_blob(reading->reader, options->kind == STORE_USER ? "user" : "content", id,
@@ -77,6 +77,15 @@ static int take_value(void *ctx, size_t index, const void *data, size_t len)
     reading->index[reading->filled++] = index;
     if (reading->filled == reading->batch)
         flush(reading);
+    return 0;
+}
+
+static int make_room(const struct matrices *matrices, struct worker *reader, size_t batch, struct err *err)
+{
+    const size_t bytes = batch * floats_of(matrices) * sizeof(float);
+    if (!buffer_room(&reader->matrices, bytes) || !buffer_room(&reader->block, matrices->block_bytes) ||
+        (matrices->options.kind == STORE_CONTENT && !buffer_room(&reader->gates, bytes)))
+        return err_set(err, ERR_NOMEM, "no memory to read matrices");
     return 0;
 }
 
@@ -91,8 +100,7 @@ void matrices_read(struct matrices *matrices, struct worker *reader, const struc
         .ctx = ctx,
         .batch = options->kind == STORE_CONTENT ? GATE_BATCH : 1};
     struct err err = ERR_INIT;
-    int code = worker_scratch(reader, reading.batch * floats_of(matrices), options->kind == STORE_CONTENT,
-        matrices->block_bytes, &err);
+    int code = make_room(matrices, reader, reading.batch, &err);
     if (code == 0)
         code = store_get(
             reader->link, options->generation, options->kind, ids, count, take_value, &reading, &err);

@@ -32,7 +32,7 @@ static void free_job(struct rank_job *job)
 {
     arena_done(&job->arena);
     pthread_mutex_destroy(&job->lock);
-    free(job->user_blocks);
+    buffer_done(&job->user_blocks);
     free(job);
 }
 
@@ -120,7 +120,7 @@ void rank_finish(struct rank_job *job, struct worker *worker)
         ms[STAGE_SCORE], ms[STAGE_WRITE], rescored);
     gather_free(&job->gather);
     gather_free(&job->explained);
-    free(job->explained_blocks);
+    buffer_done(&job->explained_blocks); /* rare, and large */
     catalogue_release(job->catalogue);
     live_release(job->generation);
     give_job(job, worker);
@@ -317,16 +317,6 @@ static void users_arrived(struct gather *gather)
     pool_put(job->service->worker_pool, &job->task);
 }
 
-static bool room_for_users(struct rank_job *job, size_t bytes)
-{
-    if (bytes > job->user_room) {
-        free(job->user_blocks);
-        job->user_blocks = aligned_alloc(64, bytes);
-        job->user_room = job->user_blocks ? bytes : 0;
-    }
-    return job->user_blocks;
-}
-
 /* A user's matrix is copied: a request that waits for its candidates must not keep hot memory from being reused. */
 static void find_users(struct rank_job *job, struct worker *worker)
 {
@@ -336,7 +326,7 @@ static void find_users(struct rank_job *job, struct worker *worker)
     job->result.user_count = count;
     job->result.users = arena_array(&job->arena, count, sizeof *job->result.users);
     job->result.matrices = arena_array(&job->arena, count, sizeof *job->result.matrices);
-    if (!job->result.users || !job->result.matrices || !room_for_users(job, count * bytes) ||
+    if (!job->result.users || !job->result.matrices || !buffer_room(&job->user_blocks, count * bytes) ||
         !rank_gather_init(job, gather, users, count)) {
         rank_no_memory(job, "the users");
         rank_finish(job, worker);
@@ -351,7 +341,7 @@ static void find_users(struct rank_job *job, struct worker *worker)
     gather_look(gather, worker->number);
     for (size_t i = 0; i < count; i++)
         if (gather->blocks[i])
-            gather->blocks[i] = memcpy((char *)job->user_blocks + i * bytes, gather->blocks[i], bytes);
+            gather->blocks[i] = memcpy((char *)job->user_blocks.at + i * bytes, gather->blocks[i], bytes);
     hot_leave(matrices_hot(users), worker->number);
     job->task.run = rank_users;
     if (gather->missed_count) {
@@ -405,7 +395,6 @@ static void begin(struct rank_job *job, struct http_call *call, struct service *
     job->call = call;
     job->generation = NULL;
     job->catalogue = NULL;
-    job->explained_blocks = NULL;
     job->result = (struct rank_result){0};
     job->gather = job->explained = (struct gather){0};
     job->err = (struct err)ERR_INIT;

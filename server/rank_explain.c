@@ -38,8 +38,7 @@ static bool list_hits(struct rank_job *job)
     }
     struct store_id *ids = arena_array(&job->arena, count, sizeof *ids);
     uint64_t *hashes = arena_array(&job->arena, count, sizeof *hashes);
-    job->explained_blocks = aligned_alloc(64, (count + 1) * matrices_bytes(contents));
-    if (!ids || !hashes || !job->explained_blocks ||
+    if (!ids || !hashes || !buffer_room(&job->explained_blocks, count * matrices_bytes(contents)) ||
         !rank_gather_init(job, &job->explained, contents, count)) {
         rank_no_memory(job, "the explanations");
         return false;
@@ -71,7 +70,8 @@ void rank_explain(struct rank_job *job, struct worker *worker)
     gather_look(gather, worker->number);
     for (size_t i = 0; i < gather->count; i++)
         if (gather->blocks[i])
-            gather->blocks[i] = memcpy((char *)job->explained_blocks + i * bytes, gather->blocks[i], bytes);
+            gather->blocks[i] =
+                memcpy((char *)job->explained_blocks.at + i * bytes, gather->blocks[i], bytes);
     hot_leave(hot, worker->number);
     job->task.run = write_explained;
     if (gather->missed_count) {

@@ -33,8 +33,7 @@ struct rank_job {
     struct gather gather, explained; /* of the users; of what is explained */
     struct pool_task task;
     uint64_t since_ns;
-    void *user_blocks, *explained_blocks; /* copies of what was hot */
-    size_t user_room;
+    struct buffer user_blocks, explained_blocks; /* copies of what was hot */
 
     size_t
         best_of; /* so many are asked for, of one user, and the scorer can rule out others; 0: score them all */

@@ -45,23 +45,14 @@ static void keep_best(struct rank_job *job, const struct rank_lane *lane, const 
     }
 }
 
-/* Room for the scores of a window, and for finding the best of it. */
-static int make_room(struct worker *worker, const struct rank_job *job)
+/* Room for the scores of a window, and for finding the best of it; the scores, or NULL. */
+static float *make_room(struct worker *worker, const struct rank_job *job)
 {
     const size_t floats = job->result.matrix_count * RANK_WINDOW;
-    const size_t best =
-        job->best_of ? scorer_best_bytes(job->generation->scorer, RANK_WINDOW, job->best_of) : 0;
-    if (floats > worker->score_room) {
-        free(worker->scores);
-        worker->scores = malloc(floats * sizeof *worker->scores);
-        worker->score_room = worker->scores ? floats : 0;
-    }
-    if (best > worker->best_room) {
-        free(worker->best);
-        worker->best = aligned_alloc(64, (best + 63) / 64 * 64);
-        worker->best_room = worker->best ? best : 0;
-    }
-    return worker->score_room >= floats && worker->best_room >= best ? 0 : -ERR_NOMEM;
+    if (job->best_of &&
+        !buffer_room(&worker->best, scorer_best_bytes(job->generation->scorer, RANK_WINDOW, job->best_of)))
+        return NULL;
+    return buffer_room(&worker->scores, floats * sizeof(float));
 }
 
 /* The score that one of the best must reach: that of the worst that is kept so far, from whatever window. */
@@ -75,14 +66,14 @@ static float floor_of(struct rank_job *job)
 }
 
 /* Only the best are asked for: leave in *found and in the scores those that may be among them. */
-static void find_best(struct rank_job *job, struct found *found, struct worker *worker)
+static void find_best(struct rank_job *job, struct found *found, float *scores, void *scratch)
 {
     unsigned char kept[RANK_WINDOW];
     size_t count = 0;
-    const size_t rescored = scorer_best(job->generation->scorer, worker->scores, kept,
-        job->result.matrices[0], found->blocks, found->count, job->best_of, floor_of(job), worker->best);
+    const size_t rescored = scorer_best(job->generation->scorer, scores, kept, job->result.matrices[0],
+        found->blocks, found->count, job->best_of, floor_of(job), scratch);
     for (size_t c = 0; c < found->count; c++) {
-        worker->scores[count] = worker->scores[c];
+        scores[count] = scores[c];
         found->index[count] = found->index[c];
         count += kept[c];
     }
@@ -97,19 +88,19 @@ static void score_found(struct rank_lane *lane, struct found *found, struct work
     const uint64_t start = clock_ns();
     if (!found->count)
         return;
-    if (make_room(worker, job) < 0) {
+    float *scores = make_room(worker, job);
+    if (!scores) {
         rank_no_memory(job, "the scores");
         return;
     }
     metrics_add(&worker->metrics.scored, users * found->count);
     if (job->best_of && found->count > job->best_of)
-        find_best(job, found, worker);
+        find_best(job, found, scores, worker->best.at);
     else
-        scorer_run(job->generation->scorer, worker->scores, job->result.matrices, users, found->blocks,
-            found->count);
-    const bool some_dropped = drop_infinite(&lane->gather, found, worker->scores, users);
+        scorer_run(job->generation->scorer, scores, job->result.matrices, users, found->blocks, found->count);
+    const bool some_dropped = drop_infinite(&lane->gather, found, scores, users);
     pthread_mutex_lock(&job->lock);
-    keep_best(job, lane, found, worker->scores, some_dropped);
+    keep_best(job, lane, found, scores, some_dropped);
     pthread_mutex_unlock(&job->lock);
     rank_stage(job, STAGE_SCORE, start);
 }

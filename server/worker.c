@@ -111,42 +111,16 @@ void service_done(struct service *service)
         struct worker *worker = &service->threads[i];
         store_disconnect(worker->link);
         arena_done(&worker->arena);
-        free(worker->scratch.matrices);
-        free(worker->scratch.gates);
-        free(worker->scratch.block);
+        buffer_done(&worker->matrices);
+        buffer_done(&worker->gates);
+        buffer_done(&worker->block);
+        buffer_done(&worker->scores);
+        buffer_done(&worker->best);
         rank_jobs_free(worker);
-        free(worker->scores);
-        free(worker->best);
     }
     free(service->threads);
     store_close(service->store);
     *service = (struct service){0};
-}
-
-static int grow(void **room, size_t *have, size_t want, size_t unit, struct err *err)
-{
-    if (want <= *have)
-        return 0;
-    free(*room);
-    *have = 0;
-    *room = aligned_alloc(64, (want * unit + 63) / 64 * 64);
-    if (!*room)
-        return err_set(err, ERR_NOMEM, "no memory to read matrices");
-    *have = want;
-    return 0;
-}
-
-int worker_scratch(
-    struct worker *worker, size_t matrix_floats, bool gates, size_t block_bytes, struct err *err)
-{
-    struct worker_scratch *scratch = &worker->scratch;
-    void *matrices = scratch->matrices, *gate = scratch->gates;
-    int code = grow(&matrices, &scratch->matrix_floats, matrix_floats, sizeof(float), err);
-    scratch->matrices = matrices;
-    if (code == 0 && gates)
-        code = grow(&gate, &scratch->gate_floats, matrix_floats, sizeof(float), err);
-    scratch->gates = gate;
-    return code == 0 ? grow(&scratch->block, &scratch->block_bytes, block_bytes, 1, err) : code;
 }
 
 void worker_note_blob(struct worker *worker, const char *kind, const struct store_id *id,

@@ -8,6 +8,7 @@
 
 #include "config/config.h"
 #include "server/arena.h"
+#include "server/buffer.h"
 #include "server/live.h"
 #include "server/log.h"
 #include "server/metrics.h"
@@ -30,26 +31,18 @@ struct service {
     atomic_bool stopping;    /* long requests give up */
 };
 
-/* What a reader needs to make blocks of blobs. */
-struct worker_scratch {
-    float *matrices, *gates;
-    void *block;
-    size_t matrix_floats, gate_floats, block_bytes; /* room */
-};
-
 /* Belongs to one thread. */
 struct worker {
     struct service *service;
     size_t number;           /* among its kind */
     struct store_link *link; /* of readers and the watcher */
     struct arena arena;      /* reset after each request that a handler answers */
-    struct worker_scratch scratch;
-    /* Of workers: finished jobs to be used again, and room for a window of scores. */
+    /* Of readers: blobs become blocks in these. */
+    struct buffer matrices, gates, block;
+    /* Of workers: finished jobs to be used again, and room for a window's scores and for scorer_best(). */
     struct rank_job *spare_jobs;
     size_t spare_job_count;
-    float *scores;
-    void *best; /* scorer_best()'s scratch */
-    size_t score_room, best_room;
+    struct buffer scores, best;
     struct metrics metrics;
     struct log_limit blob_lines, store_lines;
 };
@@ -59,10 +52,6 @@ struct worker {
 int service_init(
     struct service *service, const struct config *config, const struct log *log, struct err *err);
 void service_done(struct service *service);
-
-/* Room in a reader's scratch, 64-byte aligned. */
-int worker_scratch(
-    struct worker *worker, size_t matrix_floats, bool gates, size_t block_bytes, struct err *err);
 
 /* A blob that was refused is counted and logged by its reason; kind is "user" or "content". */
 void worker_note_blob(struct worker *worker, const char *kind, const struct store_id *id,
