@@ -6,43 +6,15 @@
  * Rounds interleave the three, each on a candidate list of its own; the table has medians of the time on a processor. */
 #include "core/rng.h"
 #include "core/scorer.h"
+#include "tests/bench/timing.h"
 
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <time.h>
 
 enum { M = 32, N = 4, D = 512, CANDIDATES = 1000, POOL = 20000, BEST = 10, USERS = 16, ROUNDS_MAX = 1000 };
 enum series { FLOAT32, INT8, BOTH, SERIES };
-
-static double now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
-}
-
-static void *pages(size_t bytes)
-{
-    const size_t huge = (size_t)2 << 20;
-    bytes = (bytes + huge - 1) / huge * huge;
-    char *at = mmap(NULL, bytes + huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (at == MAP_FAILED) {
-        perror("mmap");
-        exit(1);
-    }
-    at += (huge - (uintptr_t)at % huge) % huge;
-    madvise(at, bytes, MADV_HUGEPAGE);
-    return at;
-}
-
-static int by_value(const void *x, const void *y)
-{
-    const double a = *(const double *)x, b = *(const double *)y;
-    return (a > b) - (a < b);
-}
 
 static double median(double *values, int count)
 {

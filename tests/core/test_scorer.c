@@ -4,6 +4,7 @@
 #include "core/rng.h"
 #include "core/score.h"
 #include "core/scorer.h"
+#include "tests/core/scorers.h"
 #include "tests/lib/scratch.h"
 
 #include <float.h>
@@ -20,15 +21,6 @@ static void *aligned(size_t bytes)
     assert_int_equal(posix_memalign(&memory, 64, (bytes + 63) / 64 * 64), 0);
     memset(memory, 0xFF, bytes); /* NaN in every float: what is not written must not be read */
     return memory;
-}
-
-static struct scorer *scorer_make(enum scorer_dtype dtype, const char *kernel, size_t m, size_t n, size_t d)
-{
-    struct err err = ERR_INIT;
-    struct scorer *scorer = NULL;
-    if (scorer_new(&scorer, dtype, kernel, m, n, d, &err) < 0)
-        fail_msg("%s", err.message);
-    return scorer;
 }
 
 /* One user and one content, packed, and the numbers that are scored. */

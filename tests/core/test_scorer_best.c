@@ -4,6 +4,7 @@
 #include "core/scorer.h"
 #include "core/scorer_both.h"
 #include "core/scorer_int.h"
+#include "tests/core/scorers.h"
 #include "tests/lib/scratch.h"
 
 #include <float.h>
@@ -140,15 +141,6 @@ struct pool {
     float *a, *base, *scores, *sorted, *expected;
     unsigned char *kept;
 };
-
-static struct scorer *scorer_make(enum scorer_dtype dtype, const char *kernel, size_t m, size_t n, size_t d)
-{
-    struct err err = ERR_INIT;
-    struct scorer *scorer = NULL;
-    if (scorer_new(&scorer, dtype, kernel, m, n, d, &err) < 0)
-        fail_msg("%s", err.message);
-    return scorer;
-}
 
 static void pool_user(struct pool *p, struct rng *rng)
 {

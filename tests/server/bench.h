@@ -95,6 +95,17 @@ static inline void send_request(struct bench *bench, const struct http_request *
             ;
 }
 
+static inline struct http_request rank_post(const char *body)
+{
+    return (struct http_request){.method = "POST",
+        .path = "/rank",
+        .content_type = "application/json",
+        .framed = true,
+        .body = body,
+        .body_len = strlen(body),
+        .id = "x"};
+}
+
 /* The answer to a request as a tree that the caller gives back. */
 static inline json_t *ask(struct bench *bench, unsigned status, const char *method, const char *path,
     const char *query, const char *body)
@@ -189,6 +200,17 @@ static inline void put(
     require(store_connect(&link, bench->store, &err), &err);
     const struct store_entry entry = {{id, strlen(id)}, data, len};
     require(store_put(link, bench->generation, kind, &entry, 1, &err), &err);
+    store_disconnect(link);
+}
+
+/* Say in the generation's stream that it changed. */
+static inline void note_change(struct bench *bench, enum store_kind kind, const char *id)
+{
+    struct err err = ERR_INIT;
+    struct store_link *link;
+    const struct store_change change = {kind, {id, strlen(id)}};
+    require(store_connect(&link, bench->store, &err), &err);
+    require(store_changes_append(link, bench->generation, &change, 1, &err), &err);
     store_disconnect(link);
 }
 

@@ -133,11 +133,7 @@ static void test_unknown(void **state)
 static void change(struct bench *bench, enum store_kind kind, const char *id)
 {
     struct err err = ERR_INIT;
-    struct store_link *link;
-    const struct store_change change = {kind, {id, strlen(id)}};
-    require(store_connect(&link, bench->store, &err), &err);
-    require(store_changes_append(link, bench->generation, &change, 1, &err), &err);
-    store_disconnect(link);
+    note_change(bench, kind, id);
     require(live_poll(bench->service.live, &err), &err);
 }
 

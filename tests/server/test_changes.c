@@ -4,16 +4,6 @@
 
 #include <pthread.h>
 
-static void change(struct bench *bench, enum store_kind kind, const char *id)
-{
-    struct err err = ERR_INIT;
-    struct store_link *link;
-    const struct store_change change = {kind, {id, strlen(id)}};
-    require(store_connect(&link, bench->store, &err), &err);
-    require(store_changes_append(link, bench->generation, &change, 1, &err), &err);
-    store_disconnect(link);
-}
-
 /* The matrix that another world has under this id. */
 static void rewrite(struct bench *bench, enum blob_kind kind, const char *id, uint64_t seed)
 {
@@ -81,7 +71,7 @@ static void test_changed(void **state)
     const double before = score_of(bench, "U1", "N1"), same = score_of(bench, "U1", "N2");
     rewrite(bench, BLOB_CONTENT, "N1", 9);
     assert_true(score_of(bench, "U1", "N1") == before); /* nobody has said that it changed */
-    change(bench, STORE_CONTENT, "N1");
+    note_change(bench, STORE_CONTENT, "N1");
     require(live_poll(bench->service.live, &err), &err);
     const double after = score_of(bench, "U1", "N1");
     assert_true(after != before);
@@ -89,14 +79,14 @@ static void test_changed(void **state)
     assert_int_equal(contents_of(bench).misses, 0); /* nothing else was dropped */
     /* The user changes, too: both matrices of the other world, with this world's W_s. */
     rewrite(bench, BLOB_USER, "U1", 9);
-    change(bench, STORE_USER, "U1");
+    note_change(bench, STORE_USER, "U1");
     require(live_poll(bench->service.live, &err), &err);
     assert_true(score_of(bench, "U1", "N2") != same);
     /* Back to what it was, in one step with a hundred changes of the same id. */
     rewrite(bench, BLOB_USER, "U1", 1);
     rewrite(bench, BLOB_CONTENT, "N1", 1);
     for (int i = 0; i < 100; i++)
-        change(bench, i % 2 ? STORE_USER : STORE_CONTENT, i % 2 ? "U1" : "N1");
+        note_change(bench, i % 2 ? STORE_USER : STORE_CONTENT, i % 2 ? "U1" : "N1");
     require(live_poll(bench->service.live, &err), &err);
     assert_true(score_of(bench, "U1", "N1") == before);
     assert_true(score_of(bench, "U1", "N2") == same);
@@ -123,14 +113,14 @@ static void test_came_and_went(void **state)
     assert_int_equal(catalogue_count(bench, "\"N1\",\"N39\",\"N1\",\"unknown\""), 38);
     assert_true(isnan(score_of(bench, "U1", "new")));
     rewrite(bench, BLOB_CONTENT, "new", 1);
-    change(bench, STORE_CONTENT, "new");
+    note_change(bench, STORE_CONTENT, "new");
     require(live_poll(bench->service.live, &err), &err);
     assert_true(
         fabs(score_of(bench, "U1", "new") - world_score(&one, "U1", "new")) < 1e-5); /* not known as absent */
     assert_int_equal(catalogue_count(bench, ""), 41);
     /* Gone in all ways but one: what lies there is no matrix any more. */
     put(bench, STORE_CONTENT, "new", "EMBS", 4);
-    change(bench, STORE_CONTENT, "new");
+    note_change(bench, STORE_CONTENT, "new");
     require(live_poll(bench->service.live, &err), &err);
     assert_true(isnan(score_of(bench, "U1", "new")));
 }
@@ -165,13 +155,7 @@ static void test_shared_fetch(void **state)
         memset(asker, 0, sizeof *asker);
         sem_init(&asker->answered, 0, 0);
         http_response_reset(&asker->call.response);
-        asker->call.request = (struct http_request){.method = "POST",
-            .path = "/rank",
-            .content_type = "application/json",
-            .framed = true,
-            .body = body,
-            .body_len = strlen(body),
-            .id = "x"};
+        asker->call.request = rank_post(body);
         asker->call.defer = deferred;
         asker->call.answer = asker_answered;
         assert_false(router_handle(bench->service.loops, &asker->call));

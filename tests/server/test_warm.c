@@ -50,13 +50,7 @@ static void ask_for_all(struct bench *bench, size_t number, const char *extra)
     for (size_t i = 0; i < CANDIDATES; i++)
         used += (size_t)sprintf(body + used, "%s\"N%zu\"", i ? "," : "", (i * 7 + number) % CANDIDATES);
     sprintf(body + used, "]%s}", extra);
-    const struct http_request request = {.method = "POST",
-        .path = "/rank",
-        .content_type = "application/json",
-        .framed = true,
-        .body = body,
-        .body_len = strlen(body),
-        .id = "x"};
+    const struct http_request request = rank_post(body);
     send_request(bench, &request);
     assert_int_equal(bench->call.response.status, 200);
     assert_null(memmem(bench->call.response.body.data, bench->call.response.body.used, "reason", 6));
