@@ -35,8 +35,8 @@ struct scorer_bounder; /* core/scorer_bound.h */
 struct scorer_kernel {
     const char *name;
     bool (*runs)(void);
-    /* scores[c] of one user and contents[c], c < count. While one is scored, the one `ahead` behind it is fetched into
-     * the cache if it is among the first `left`. */
+    /* scores[c] of one user and contents[c], c < count. While one is scored, the next is fetched into the L1 cache and
+     * the one `ahead` behind it into the L2 cache, if they are among the first `left`. */
     void (*run[SCORER_F32_INT8])(const struct scorer *scorer, float *scores, const void *user,
         const void *const *contents, size_t count, size_t ahead, size_t left);
     /* scorer_gate() with proj in float32 and in bfloat16. */

@@ -22,11 +22,13 @@ struct tile_state {
 
 typedef vec tile_mac(vec sum, vecu a, vecu b);
 
+enum { TILE_L2 = 2 }; /* __builtin_prefetch()'s name for it */
+
 struct tile_source {
     const uint32_t *lanes; /* [step][SCORER_LANES] */
     const uint32_t *rows;  /* [step][stride], the tile's rows `apart` from each other */
     size_t steps, stride, apart;
-    const char *ahead; /* what to prefetch, line by line */
+    const char *next, *later; /* to prefetch line by line, into the L1 and into the L2 cache, unless NULL */
 };
 
 /* sums[row][vec] += the products of all steps, two at a time: two of a full block are one line of the cache. */
@@ -34,12 +36,16 @@ TILE_INLINE void tile_products(
     vec sums[2 * TILE_PAIRS][TILE_VECS], const struct tile_source *source, int rows, int vecs, tile_mac *mac)
 {
     const uint32_t *lanes = source->lanes, *units = source->rows;
-    const char *ahead = source->ahead;
+    const char *next = source->next, *later = source->later;
     const size_t stride = source->stride, apart = source->apart;
     for (size_t step = 0; step < source->steps; step += 2) {
-        if (ahead) {
-            __builtin_prefetch(ahead);
-            ahead += 8 * stride;
+        if (next) {
+            __builtin_prefetch(next);
+            next += 8 * stride;
+        }
+        if (later) {
+            __builtin_prefetch(later, 0, TILE_L2);
+            later += 8 * stride;
         }
         TILE_UNROLL
         for (int half = 0; half < 2; half++) {
@@ -155,7 +161,8 @@ TILE_INLINE void tile_any(struct tile_state *state, const struct tile_source *so
 {
 #if TILE_PAIRS >= 4
     if (pairs == 4) {
-        const struct tile_source full = {source->lanes, source->rows, source->steps, 8, 1, source->ahead};
+        const struct tile_source full = {
+            source->lanes, source->rows, source->steps, 8, 1, source->next, source->later};
         tile_fixed(state, &full, 4, vecs, constants, lane, scales, mac);
     } else if (pairs == 3)
         tile_fixed(state, source, 3, vecs, constants, lane, scales, mac);
@@ -169,14 +176,14 @@ TILE_INLINE void tile_any(struct tile_state *state, const struct tile_source *so
 
 /* One content: all panels of lanes beside all blocks of rows. */
 TILE_INLINE float tile_content(const struct scorer *scorer, const uint32_t *user, const uint32_t *content,
-    const char *ahead, bool scaled, tile_mac *mac)
+    const char *next, const char *later, bool scaled, tile_mac *mac)
 {
     const struct scorer_lanes *constants = scorer_user_lanes(scorer, user);
     const float *scales = scaled ? scorer_row_scales(scorer, content) : NULL;
     const size_t steps = scorer->steps, block_units = 2 * SCORER_PAIRS * steps;
     struct tile_state state = {.top = vec_all(-FLT_MAX)};
-    if (scaled && ahead)
-        __builtin_prefetch(ahead + 8 * scorer->n * steps);
+    if (scaled && later)
+        __builtin_prefetch(later + 8 * scorer->n * steps);
     for (size_t j = 0; j < scorer->n; j += TILE_PAIRS) {
         const size_t block = j / SCORER_PAIRS, from = j % SCORER_PAIRS;
         const size_t left = scorer->n - block * SCORER_PAIRS,
@@ -186,7 +193,8 @@ TILE_INLINE float tile_content(const struct scorer *scorer, const uint32_t *user
             const size_t panel = i / SCORER_LANES, lane = i % SCORER_LANES;
             const struct tile_source source = {user + panel * SCORER_LANES * steps + lane,
                 content + block * block_units + 2 * from, steps, 2 * width, 1,
-                ahead && i == 0 ? ahead + 4 * block * block_units : NULL};
+                next && i == 0 ? next + 4 * block * block_units : NULL,
+                later && i == 0 ? later + 4 * block * block_units : NULL};
             const float *row_scales = scaled ? scales + 2 * j : NULL;
             struct tile_state tile;
             if (TILE_VECS == 1 || scorer->m - i > (TILE_VECS - 1) * VEC_LANES)
@@ -206,8 +214,8 @@ TILE_INLINE void tile_run(const struct scorer *scorer, float *scores, const void
     const void *const *contents, size_t count, size_t ahead, size_t left, bool scaled, tile_mac *mac)
 {
     for (size_t c = 0; c < count; c++)
-        scores[c] = tile_content(
-            scorer, user, contents[c], c + ahead < left ? contents[c + ahead] : NULL, scaled, mac);
+        scores[c] = tile_content(scorer, user, contents[c], c + 1 < left ? contents[c + 1] : NULL,
+            c + ahead < left ? contents[c + ahead] : NULL, scaled, mac);
 }
 
 /* A function to put into the table of kernels. */
@@ -243,7 +251,7 @@ TILE_INLINE vec_unaligned *gate_vec(float *sums, size_t stride, int r, int v)
 TILE_INLINE void gate_products(float *out, size_t stride, const uint32_t *lanes, const uint32_t *rows,
     size_t steps, bool first, tile_mac *mac)
 {
-    const struct tile_source source = {lanes, rows, steps, 1, GATE_STRIDE, NULL};
+    const struct tile_source source = {lanes, rows, steps, 1, GATE_STRIDE, NULL, NULL};
     vec sums[GATE_TILE][TILE_VECS];
     TILE_UNROLL for (int r = 0; r < GATE_TILE; r++)
     {

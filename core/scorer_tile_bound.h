@@ -38,7 +38,8 @@ TILE_INLINE void bound_any(float *to, size_t lanes, bool add, const struct tile_
 {
 #if TILE_PAIRS >= 4
     if (pairs == 4) {
-        const struct tile_source full = {source->lanes, source->rows, source->steps, 8, 1, source->ahead};
+        const struct tile_source full = {
+            source->lanes, source->rows, source->steps, 8, 1, source->next, source->later};
         bound_tile(to, lanes, add, &full, 4, vecs, constants, lane, scales, mac);
     } else if (pairs == 3)
         bound_tile(to, lanes, add, source, 3, vecs, constants, lane, scales, mac);
@@ -71,7 +72,7 @@ TILE_INLINE void bound_products(const struct scorer *scorer, float *products, bo
             const size_t panel = i / SCORER_LANES, lane = i % SCORER_LANES;
             const struct tile_source source = {user + panel * SCORER_LANES * steps + lane,
                 content + block_at + 2 * from, steps, 2 * width, 1,
-                ahead && i == 0 && from == 0 ? ahead + 4 * block_at : NULL};
+                ahead && i == 0 && from == 0 ? ahead + 4 * block_at : NULL, NULL};
             float *to = products + 2 * j * lanes + i;
             if (TILE_VECS == 1 || scorer->m - i > (TILE_VECS - 1) * VEC_LANES)
                 bound_any(
