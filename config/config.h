@@ -27,7 +27,7 @@ struct config {
     struct {
         char listen[CONFIG_STRING_MAX]; /* ADDR:PORT, [IPv6]:PORT; port 0 lets the system choose */
         long workers;                   /* that rank; 0: one a core */
-        long io_threads;                /* that read requests and send answers */
+        long io_threads;                /* that read requests and send answers; 0: one a core */
         long connections_max, body_max_bytes, header_max_bytes;
         long idle_timeout_ms, shutdown_timeout_ms;
     } server;

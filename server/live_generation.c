@@ -134,7 +134,7 @@ static int make_matrices(struct live_generation *generation, struct service *ser
         .cols = manifest->d,
         .limit_bytes = contents < most ? contents : most,
         .expected = manifest->contents,
-        .hot_readers = service->worker_count,
+        .hot_readers = worker_slots(service),
         .readers = service->reader_pool,
     };
     const int code = matrices_new(&generation->contents, &options, err);

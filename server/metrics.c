@@ -120,16 +120,25 @@ static void write_requests(struct writer *w, const struct service *service)
     }
 }
 
+static uint64_t ranked_by(const struct worker *worker)
+{
+    uint64_t count = 0;
+    for (size_t row = 0; row < METRICS_STATUSES; row++)
+        count += atomic_load_explicit(&worker->metrics.requests[METRICS_RANK][row], memory_order_relaxed);
+    return count;
+}
+
 static void write_threads(struct writer *w, const struct service *service)
 {
     head(w, "embsum_worker_requests_total", "counter", "Requests ranked, by the worker that finished them.");
-    for (size_t i = 0; i < service->worker_count; i++) {
-        uint64_t count = 0;
-        for (size_t row = 0; row < METRICS_STATUSES; row++)
-            count += atomic_load_explicit(
-                &service->workers[i].metrics.requests[METRICS_RANK][row], memory_order_relaxed);
-        writer_printf(w, "embsum_worker_requests_total{worker=\"%zu\"} %" PRIu64 "\n", i, count);
-    }
+    for (size_t i = 0; i < service->worker_count; i++)
+        writer_printf(w, "embsum_worker_requests_total{worker=\"%zu\"} %" PRIu64 "\n", i,
+            ranked_by(&service->workers[i]));
+    head(w, "embsum_loop_requests_total", "counter",
+        "Short requests ranked by the loop that read them, without a worker.");
+    for (size_t i = 0; i < service->loop_count; i++)
+        writer_printf(
+            w, "embsum_loop_requests_total{loop=\"%zu\"} %" PRIu64 "\n", i, ranked_by(&service->loops[i]));
     single(w, "embsum_worker_queue", "gauge", "Tasks that no worker has begun.",
         pool_waiting(service->worker_pool));
     single(w, "embsum_reader_queue", "gauge", "Batches that no reader has begun.",

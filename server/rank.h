@@ -1,4 +1,4 @@
-/* Ranking: one request from its bytes to its answer, on the workers.
+/* Ranking: one request from its bytes to its answer, on the workers, or on the loop that has read it.
  *
  * A job goes through four stages; where it has to wait for the store it leaves its thread and goes on, on any worker,
  * when what it asked for has come:
@@ -19,8 +19,9 @@
 
 struct worker;
 
-/* POST /rank and GET /rank: the run function of a call's task. */
-void rank_run(struct pool_task *task, struct worker *worker);
+/* POST /rank and GET /rank. A short request that needs nothing but what is in memory is answered at once; others are
+ * handed to the workers: a change of threads and back costs as much as scoring some ten candidates. */
+void rank_call(struct http_call *call, struct worker *loop);
 
 void rank_jobs_free(struct worker *worker); /* those kept for the next requests */
 

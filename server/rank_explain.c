@@ -66,13 +66,13 @@ void rank_explain(struct rank_job *job, struct worker *worker)
     struct hot *hot = matrices_hot(job->generation->contents);
     const size_t bytes = matrices_bytes(job->generation->contents);
     job->since_ns = clock_ns();
-    hot_enter(hot, worker->number);
-    gather_look(gather, worker->number);
+    hot_enter(hot, worker_slot(worker));
+    gather_look(gather, worker_slot(worker));
     for (size_t i = 0; i < gather->count; i++)
         if (gather->blocks[i])
             gather->blocks[i] =
                 memcpy((char *)job->explained_blocks.at + i * bytes, gather->blocks[i], bytes);
-    hot_leave(hot, worker->number);
+    hot_leave(hot, worker_slot(worker));
     job->task.run = write_explained;
     if (gather->missed_count) {
         gather_fetch(gather);

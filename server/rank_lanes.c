@@ -1,6 +1,7 @@
 #include "core/scorer.h"
 #include "server/clock.h"
 #include "server/rank_job.h"
+#include "server/router.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -188,8 +189,8 @@ static bool run_window(struct rank_lane *lane, struct worker *worker)
     gather->ids = job->result.candidates + lane->first;
     gather->hashes = job->result.hashes + lane->first;
     gather->count = left < RANK_WINDOW ? left : RANK_WINDOW;
-    hot_enter(hot, worker->number);
-    gather_look(gather, worker->number);
+    hot_enter(hot, worker_slot(worker));
+    gather_look(gather, worker_slot(worker));
     found.count = 0;
     for (size_t i = 0; i < gather->count; i++) {
         found.blocks[found.count] = gather->blocks[i];
@@ -197,10 +198,12 @@ static bool run_window(struct rank_lane *lane, struct worker *worker)
         found.count += gather->blocks[i] != NULL;
     }
     rank_stage(job, STAGE_FETCH, start);
-    if (gather->missed_count)
+    if (gather->missed_count) {
+        router_defer(worker, job->call);
         gather_fetch(gather);
+    }
     score_found(lane, &found, worker);
-    hot_leave(hot, worker->number);
+    hot_leave(hot, worker_slot(worker));
     lane->since_ns = clock_ns();
     if (gather->missed_count && !gather_arrived(gather))
         return false;

@@ -19,16 +19,16 @@ typedef void handler(
 
 /* A path that ends in '/' stands for all that begin with it. HEAD goes where GET does: the front leaves the
  * body out. */
-enum place { LOOP, WORKERS, READERS }; /* which threads answer */
+enum place { LOOP, READERS, RANK }; /* which threads answer */
 
 static const struct route {
     const char *path;
     unsigned methods;
     enum place place;
-    handler *handle; /* NULL: rank_run, which leaves its thread and comes back */
+    handler *handle;
     enum metrics_route metrics;
 } routes[] = {
-    {"/rank", METHOD_GET | METHOD_HEAD | METHOD_POST, WORKERS, NULL, METRICS_RANK},
+    {"/rank", METHOD_GET | METHOD_HEAD | METHOD_POST, RANK, NULL, METRICS_RANK},
     {"/users/", METHOD_GET | METHOD_HEAD, READERS, status_user, METRICS_USERS},
     {"/livez", METHOD_GET | METHOD_HEAD, LOOP, status_livez, METRICS_LIVEZ},
     {"/readyz", METHOD_GET | METHOD_HEAD, LOOP, status_readyz, METRICS_READYZ},
@@ -79,7 +79,16 @@ static void count_request(struct worker *worker, const struct http_call *call)
 void router_answer(struct worker *worker, struct http_call *call)
 {
     count_request(worker, call);
-    call->answer(call);
+    if (!worker_is_loop(worker) || worker->deferred)
+        call->answer(call);
+}
+
+void router_defer(struct worker *worker, struct http_call *call)
+{
+    if (!worker_is_loop(worker) || worker->deferred)
+        return;
+    call->defer(call);
+    worker->deferred = true;
 }
 
 static void run_handler(struct pool_task *task, struct worker *worker)
@@ -103,11 +112,14 @@ bool router_handle(struct worker *loop, struct http_call *call)
     } else if (route->place == LOOP) {
         route->handle(loop, request, &call->response);
         arena_reset(&loop->arena);
+    } else if (route->place == RANK) {
+        loop->deferred = false;
+        rank_call(call, loop);
+        return !loop->deferred;
     } else {
-        const struct service *service = loop->service;
         call->defer(call);
-        call->task.run = route->handle ? run_handler : rank_run;
-        pool_put(route->place == WORKERS ? service->worker_pool : service->reader_pool, &call->task);
+        call->task.run = run_handler;
+        pool_put(loop->service->reader_pool, &call->task);
         return false;
     }
     count_request(loop, call);

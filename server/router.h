@@ -10,7 +10,10 @@ struct worker;
  * loop is what belongs to the calling thread. */
 bool router_handle(struct worker *loop, struct http_call *call);
 
-/* The response of a call that was handed on is complete: count it and send it off. The call is gone then. */
+/* Whoever answers a call on a loop and then cannot, says so before another thread has it in hand. */
+void router_defer(struct worker *worker, struct http_call *call);
+
+/* The response is complete: count it and, if the call was deferred, send it off. The call is gone then. */
 void router_answer(struct worker *worker, struct http_call *call);
 
 #endif

@@ -49,7 +49,7 @@ static struct worker *seat(struct service *service, struct worker *at, size_t co
 static int make_threads(struct service *service, struct err *err)
 {
     const struct config *config = service->config;
-    service->loop_count = (size_t)config->server.io_threads;
+    service->loop_count = config->server.io_threads ? (size_t)config->server.io_threads : count_processors();
     service->worker_count = config->server.workers ? (size_t)config->server.workers : count_processors();
     service->reader_count = (size_t)config->store.connections;
     const size_t count = service->loop_count + service->worker_count + service->reader_count + 1;

@@ -1,6 +1,6 @@
 /* The daemon's parts and its threads. Three kinds of threads do the work, each with things that it alone touches:
  *
- *     loops    read requests and send answers (server/http.h); answer at once what needs neither store nor scoring
+ *     loops    read requests and send answers (server/http.h); answer at once what needs no store and little time
  *     workers  rank; they never wait for the store
  *     readers  each with a link to the store, from which they bring what is not in memory */
 #ifndef EMBSUM_SERVER_WORKER_H
@@ -35,6 +35,7 @@ struct service {
 struct worker {
     struct service *service;
     size_t number;           /* among its kind */
+    bool deferred;           /* of loops: the call in hand has been handed on */
     struct store_link *link; /* of readers and the watcher */
     struct arena arena;      /* reset after each request that a handler answers */
     /* Of readers: blobs become blocks in these. */
@@ -46,6 +47,22 @@ struct worker {
     struct metrics metrics;
     struct log_limit blob_lines, store_lines;
 };
+
+/* Loops and workers rank, and look into hot memory; where each is among them. */
+static inline size_t worker_slot(const struct worker *worker)
+{
+    return (size_t)(worker - worker->service->threads);
+}
+
+static inline size_t worker_slots(const struct service *service)
+{
+    return service->loop_count + service->worker_count;
+}
+
+static inline bool worker_is_loop(const struct worker *worker)
+{
+    return worker_slot(worker) < worker->service->loop_count;
+}
 
 /* Open the store and start the threads but for the loops; config and log outlive the service. On failure
  * service_done is safe, too. */

@@ -158,7 +158,8 @@ static void test_shared_fetch(void **state)
         asker->call.request = rank_post(body);
         asker->call.defer = deferred;
         asker->call.answer = asker_answered;
-        assert_false(router_handle(bench->service.loops, &asker->call));
+        if (router_handle(bench->service.loops, &asker->call)) /* all has come meanwhile */
+            sem_post(&asker->answered);
     }
     for (size_t i = 0; i < ASKERS; i++) {
         while (sem_wait(&askers[i].answered) < 0)

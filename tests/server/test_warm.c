@@ -40,14 +40,14 @@ void *aligned_alloc(size_t align, size_t size)
     return __libc_memalign(align, size);
 }
 
-enum { CANDIDATES = 1000, REQUESTS = 500 };
+enum { CANDIDATES = 1000, SHORT = 100, REQUESTS = 500 }; /* short ones are ranked by the loop */
 static const struct world many = {.m = 4, .n = 2, .d = 16, .users = 8, .contents = CANDIDATES, .seed = 3};
 
-static void ask_for_all(struct bench *bench, size_t number, const char *extra)
+static void ask_for(struct bench *bench, size_t count, size_t number, const char *extra)
 {
     static char body[16 * CANDIDATES];
     size_t used = (size_t)sprintf(body, "{\"user\":\"U%zu\",\"candidates\":[", number % many.users);
-    for (size_t i = 0; i < CANDIDATES; i++)
+    for (size_t i = 0; i < count; i++)
         used += (size_t)sprintf(body + used, "%s\"N%zu\"", i ? "," : "", (i * 7 + number) % CANDIDATES);
     sprintf(body + used, "]%s}", extra);
     const struct http_request request = rank_post(body);
@@ -65,12 +65,19 @@ static void test_no_allocation(void **state)
     require(live_poll(bench->service.live, &err), &err);
     static const char *const extras[] = {"", ",\"top_k\":10", ",\"top_k\":999"};
     for (size_t i = 0; i < 100; i++) /* until each worker has had its turn */
-        ask_for_all(bench, i, extras[i % 3]);
+        ask_for(bench, CANDIDATES, i, extras[i % 3]);
+    for (size_t i = 0; i < 10; i++)
+        ask_for(bench, SHORT, i, extras[i % 3]);
     const size_t before = atomic_load(&allocations);
-    for (size_t i = 0; i < REQUESTS; i++)
-        ask_for_all(bench, i, extras[i % 3]);
+    for (size_t i = 0; i < REQUESTS; i++) {
+        ask_for(bench, CANDIDATES, i, extras[i % 3]);
+        assert_false(bench->at_once);
+        ask_for(bench, SHORT, i, extras[i % 3]);
+        assert_true(bench->at_once);
+    }
     const size_t count = atomic_load(&allocations) - before;
-    print_message("%zu allocations in %d requests of %d candidates\n", count, REQUESTS, CANDIDATES);
+    print_message(
+        "%zu allocations in %d requests of %d and of %d candidates\n", count, REQUESTS, CANDIDATES, SHORT);
     assert_int_equal(count, 0);
     /* The count counts: a request that misses does allocate. */
     json_decref(rank(bench, 200, "{\"user\":\"U1\",\"candidates\":[\"absent\"]}"));

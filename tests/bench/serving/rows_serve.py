@@ -148,23 +148,22 @@ def row_small(world):
 
 
 def row_balance(world):
-    """32 connections: how evenly the workers are used."""
+    """32 connections: how evenly the threads are used, those that rank and those that answer short requests at once."""
     world.prepare()
-    system = world.start_one(Ours(world, dtypes(world)[0], name="balance", settings=["server.workers=2"]))
+    settings = ["server.workers=2", "server.io_threads=2"]
+    system = world.start_one(Ours(world, dtypes(world)[0], name="balance", settings=settings))
+    rows, world.results["balance"] = [], {}
     try:
-        metric = "embsum_worker_requests_total"
-        before = system.metrics()
-        if not any(name.startswith(metric) for name in before):
-            metric = "embsum_http_connections_total"
-        figures = closed_loop(system, None, world.args.seconds, 32, **parameters(world, 100))
-        after = system.metrics()
+        for metric, candidates in (("embsum_worker_requests_total", 1000), ("embsum_loop_requests_total", 100)):
+            before = system.metrics()
+            closed_loop(system, None, world.args.seconds, 32, **parameters(world, candidates))
+            after = system.metrics()
+            counts = [after[name] - before[name] for name in sorted(after) if name.startswith(metric + "{")]
+            if len(counts) < 2 or min(counts) <= 0:
+                raise NotMeasured(f"/metrics has no counts of several threads ({metric}: {counts})")
+            ratio = max(counts) / min(counts)
+            rows.append([f"{candidates:,} candidates: {metric}", ", ".join(f"{c:,.0f}" for c in counts), f"{ratio:.2f}"])
+            world.results["balance"][metric] = {"counts": counts, "ratio": ratio}
     finally:
         system.stop()
-    counts = {name: after[name] - before.get(name, 0) for name in after if name.startswith(metric + "{")}
-    if len(counts) < 2 or min(counts.values()) <= 0:
-        raise NotMeasured(f"/metrics has no counts of several workers ({metric}: {counts})")
-    ratio = max(counts.values()) / min(counts.values())
-    table("Balance of the workers: 32 connections, 100 candidates", ["", "requests" if "requests" in metric else "connections"],
-          [[name, f"{count:,.0f}"] for name, count in sorted(counts.items())],
-          f"busiest / idlest {ratio:.2f}; {figures['requests_per_second']:,.0f} requests/s")
-    world.results["balance"] = {"metric": metric, "counts": counts, "ratio": ratio}
+    table("Balance of the threads: 32 connections", ["", "requests", "busiest / idlest"], rows)
