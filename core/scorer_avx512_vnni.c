@@ -30,12 +30,12 @@ TILE_RUN(run_int8, true, mac)
 TILE_BOUNDER(bounder, mac)
 
 const struct scorer_kernel scorer_avx512_vnni = {
-    "avx512-vnni", runs, {NULL, NULL, run_int8}, {NULL}, &bounder};
+    "avx512-vnni", runs, {NULL, NULL, run_int8}, {NULL}, &bounder, {NULL}};
 
 #pragma GCC pop_options
 
 #else
 
-const struct scorer_kernel scorer_avx512_vnni = {"avx512-vnni", NULL, {NULL}, {NULL}, NULL};
+const struct scorer_kernel scorer_avx512_vnni = {"avx512-vnni", NULL, {NULL}, {NULL}, NULL, {NULL}};
 
 #endif
