@@ -176,9 +176,9 @@ void gather_fetch(struct gather *gather)
     struct pool_task *batches = NULL;
     size_t told = 0;
     gather->waits = calloc(count, sizeof *gather->waits);
-    gather->landing = gather->warm ? NULL : aligned_alloc(64, count * matrices->block_bytes);
+    gather->landing = gather->take ? NULL : aligned_alloc(64, count * matrices->block_bytes);
     atomic_store_explicit(&gather->waiting, count + 1, memory_order_relaxed);
-    if (!gather->waits || (!gather->warm && !gather->landing)) {
+    if (!gather->waits || (!gather->take && !gather->landing)) {
         atomic_store_explicit(&gather->waiting, 1, memory_order_relaxed);
         return;
     }
@@ -188,7 +188,7 @@ void gather_fetch(struct gather *gather)
         struct gather_wait *wait = &gather->waits[i];
         wait->gather = gather;
         wait->index = gather->missed[i];
-        wait->block = gather->warm ? NULL : (char *)gather->landing + i * matrices->block_bytes;
+        wait->missed = (uint32_t)i;
         told += !ask(matrices, wait, &batches);
     }
     pthread_mutex_unlock(&matrices->lock);
@@ -241,22 +241,55 @@ static struct gather_wait *settle(
     return waits;
 }
 
-static void take_answer(void *ctx, size_t index, enum matrix_status status, const void *block)
+/* What came for one gather. */
+struct delivery {
+    struct gather *gather;
+    enum matrix_status status;
+    size_t count;
+    uint32_t index[MATRICES_RUN], missed[MATRICES_RUN];
+    const void *blocks[MATRICES_RUN];
+};
+
+static void deliver(const struct delivery *delivery, struct worker *reader)
+{
+    struct gather *gather = delivery->gather;
+    const size_t bytes = gather->from->block_bytes, count = delivery->count;
+    for (size_t i = 0; i < count; i++)
+        gather->status[delivery->index[i]] = (uint8_t)delivery->status;
+    if (delivery->status == MATRIX_HERE && gather->take)
+        gather->take(gather, reader, delivery->index, delivery->blocks, count);
+    else if (delivery->status == MATRIX_HERE)
+        for (size_t i = 0; i < count; i++)
+            gather->blocks[delivery->index[i]] =
+                memcpy((char *)gather->landing + delivery->missed[i] * bytes, delivery->blocks[i], bytes);
+    if (atomic_fetch_sub_explicit(&gather->waiting, count, memory_order_acq_rel) == count)
+        gather->done(gather);
+}
+
+static void take_answers(
+    void *ctx, enum matrix_status status, const size_t *index, const void *const *blocks, size_t count)
 {
     const struct matrices_batch *batch = ctx;
-    struct matrices *matrices = batch->from;
-    struct gather_wait *wait = settle(matrices, batch->ids[index], status, block);
-    while (wait) {
-        struct gather_wait *next = wait->next; /* the gather may be gone when its last one has come */
-        struct gather *gather = wait->gather;
-        gather->status[wait->index] = (uint8_t)status;
-        if (status == MATRIX_HERE && wait->block) {
-            memcpy(wait->block, block, matrices->block_bytes);
-            gather->blocks[wait->index] = wait->block;
+    struct gather_wait *waits[MATRICES_RUN];
+    for (size_t i = 0; i < count; i++)
+        waits[i] = settle(batch->from, batch->ids[index[i]], status, blocks ? blocks[i] : NULL);
+    /* All for the gather that waits first, then all for the next: mostly one waits for all of them. */
+    for (size_t first = 0; first < count;) {
+        struct delivery delivery = {.status = status};
+        for (size_t i = first; i < count; i++) {
+            struct gather_wait *wait = waits[i];
+            if (!wait || (delivery.gather && wait->gather != delivery.gather))
+                continue;
+            delivery.gather = wait->gather;
+            delivery.index[delivery.count] = wait->index;
+            delivery.missed[delivery.count] = wait->missed;
+            delivery.blocks[delivery.count++] = blocks ? blocks[i] : NULL;
+            waits[i] = wait->next; /* the gather may be gone when its last one has come */
         }
-        if (atomic_fetch_sub_explicit(&gather->waiting, 1, memory_order_acq_rel) == 1)
-            gather->done(gather);
-        wait = next;
+        if (delivery.count)
+            deliver(&delivery, batch->reader);
+        while (first < count && !waits[first])
+            first++;
     }
 }
 
@@ -267,7 +300,8 @@ static void run_batch(struct pool_task *task, struct worker *reader)
     struct store_id ids[MATRICES_BATCH];
     for (size_t i = 0; i < batch->count; i++)
         ids[i] = (struct store_id){batch->ids[i]->id, batch->ids[i]->id_len};
-    matrices_read(matrices, reader, ids, batch->count, take_answer, batch);
+    batch->reader = reader;
+    matrices_read(matrices, reader, ids, batch->count, take_answers, batch);
     free(batch);
     atomic_fetch_sub_explicit(&matrices->batches, 1, memory_order_release);
 }
@@ -296,20 +330,23 @@ struct rereading {
     bool unavailable;
 };
 
-static void take_change(void *ctx, size_t index, enum matrix_status status, const void *block)
+static void take_changes(
+    void *ctx, enum matrix_status status, const size_t *index, const void *const *blocks, size_t count)
 {
     struct rereading *rereading = ctx;
     struct matrices *matrices = rereading->matrices;
-    const struct store_id *id = &rereading->ids[index];
-    const uint64_t hash = hot_hash(id->id, id->len);
-    const bool hot = hot_has(matrices->hot, id, hash);
-    if (status == MATRIX_HERE)
-        hot_put(matrices->hot, id, hash, block, hot ? HOT_REPLACE : HOT_FILL);
-    else if (hot)
-        hot_remove(matrices->hot, id, hash);
+    for (size_t i = 0; i < count; i++) {
+        const struct store_id *id = &rereading->ids[index[i]];
+        const uint64_t hash = hot_hash(id->id, id->len);
+        const bool hot = hot_has(matrices->hot, id, hash);
+        if (status == MATRIX_HERE)
+            hot_put(matrices->hot, id, hash, blocks[i], hot ? HOT_REPLACE : HOT_FILL);
+        else if (hot)
+            hot_remove(matrices->hot, id, hash);
+        if (rereading->fn)
+            rereading->fn(rereading->ctx, id, status);
+    }
     rereading->unavailable |= status == MATRIX_UNAVAILABLE;
-    if (rereading->fn)
-        rereading->fn(rereading->ctx, id, status);
 }
 
 int matrices_reread(struct matrices *matrices, struct worker *reader, const struct store_id *ids,
@@ -321,7 +358,7 @@ int matrices_reread(struct matrices *matrices, struct worker *reader, const stru
         for (size_t i = 0; i < some; i++)
             note_change(matrices, &ids[first + i]);
         rereading.ids = ids + first;
-        matrices_read(matrices, reader, ids + first, some, take_change, &rereading);
+        matrices_read(matrices, reader, ids + first, some, take_changes, &rereading);
     }
     return rereading.unavailable ? -ERR_UNAVAILABLE : 0;
 }

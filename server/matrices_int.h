@@ -9,13 +9,12 @@
 
 /* Ids read by one call of a reader: some MGETs, so that the next is on its way while this one is worked on, and several
  * calls for a request with a thousand, so that all readers have their share. */
-#define MATRICES_BATCH 256
+#define MATRICES_BATCH 64
 
 struct gather_wait {
     struct gather_wait *next;
     struct gather *gather;
-    uint32_t index;
-    void *block; /* where the block is wanted; NULL: nowhere */
+    uint32_t index, missed; /* gather->missed[missed] == index */
 };
 
 /* An id that is being read, or was lately not there. */
@@ -47,12 +46,19 @@ struct matrices {
 struct matrices_batch {
     struct pool_task task;
     struct matrices *from;
+    struct worker *reader; /* who has it in hand */
     size_t count;
     struct matrices_pending *ids[MATRICES_BATCH];
 };
 
-/* What became of an id; block (packed, valid during the call) where it is here. Each index is told once. */
-typedef void matrices_told_fn(void *ctx, size_t index, enum matrix_status status, const void *block);
+/* Contents that are made ready together: as many as scorer_gate() reads W_s for at a time, and what they become fits
+ * into the cache beside it. */
+#define MATRICES_RUN 16
+
+/* What became of some ids, at most MATRICES_RUN; blocks (packed, valid during the call) where they are here. Each index
+ * is told once. */
+typedef void matrices_told_fn(
+    void *ctx, enum matrix_status status, const size_t *index, const void *const *blocks, size_t count);
 
 /* Read, check and pack at most MATRICES_BATCH ids. What goes wrong is counted and logged by the reader. */
 void matrices_read(struct matrices *matrices, struct worker *reader, const struct store_id *ids, size_t count,
