@@ -5,23 +5,19 @@
 struct reading {
     struct matrices *matrices;
     struct worker *reader;
-    const struct store_id *ids;
+    store_next_fn *next;
     matrices_told_fn *fn;
     void *ctx;
-    size_t run, filled; /* matrices in scratch, and how many are packed together */
+    size_t taken,
+        come; /* ids that next gave, and of these the ones whose values have come, which they do in order */
+    struct store_id ids[MATRICES_AHEAD]; /* of those that were taken last; a ring */
+    size_t run, filled; /* how many matrices are packed together, and how many are in scratch for it */
     size_t index[MATRICES_RUN];
-    bool told[MATRICES_BATCH];
 };
 
 static size_t floats_of(const struct matrices *matrices)
 {
     return matrices->options.rows * matrices->options.cols;
-}
-
-static void tell_one(struct reading *reading, size_t index, enum matrix_status status)
-{
-    reading->told[index] = true;
-    reading->fn(reading->ctx, status, &index, NULL, 1);
 }
 
 /* Compute what belongs to the matrices in scratch, pack them and hand them on. */
@@ -44,19 +40,33 @@ static void flush(struct reading *reading)
         else
             scorer_pack_user(options->scorer, block, matrices + i * floats);
         blocks[i] = block;
-        reading->told[reading->index[i]] = true;
     }
     reading->filled = 0;
     reading->fn(reading->ctx, MATRIX_HERE, reading->index, blocks, count);
+}
+
+/* No id stays in scratch until its place in the ring is used again. */
+static size_t next_id(void *ctx, struct store_id *ids, size_t most)
+{
+    struct reading *reading = ctx;
+    if (reading->filled && reading->taken - reading->index[0] > MATRICES_AHEAD / 2)
+        flush(reading);
+    const size_t oldest = reading->filled ? reading->index[0] : reading->come;
+    const size_t room = MATRICES_AHEAD - (reading->taken - oldest);
+    const size_t count = room ? reading->next(reading->ctx, ids, most < room ? most : room) : 0;
+    for (size_t i = 0; i < count; i++)
+        reading->ids[reading->taken++ % MATRICES_AHEAD] = ids[i];
+    return count;
 }
 
 static int take_value(void *ctx, size_t index, const void *data, size_t len)
 {
     struct reading *reading = ctx;
     const struct matrices_options *options = &reading->matrices->options;
-    const struct store_id *id = &reading->ids[index];
+    const struct store_id *id = &reading->ids[index % MATRICES_AHEAD];
+    reading->come = index + 1;
     if (!data) {
-        tell_one(reading, index, MATRIX_NOT_FOUND);
+        reading->fn(reading->ctx, MATRIX_NOT_FOUND, &index, NULL, 1);
         return 0;
     }
     const struct blob_spec spec = {
@@ -72,7 +82,7 @@ static int take_value(void *ctx, size_t index, const void *data, size_t len)
     if (reason != BLOB_OK) {
         worker_note_blob(reading->reader, options->kind == STORE_USER ? "user" : "content", id,
             options->generation, reason);
-        tell_one(reading, index, MATRIX_CORRUPT);
+        reading->fn(reading->ctx, MATRIX_CORRUPT, &index, NULL, 1);
         return 0;
     }
     reading->index[reading->filled++] = index;
@@ -91,25 +101,25 @@ static int make_room(const struct matrices *matrices, struct worker *reader, siz
     return 0;
 }
 
-void matrices_read(struct matrices *matrices, struct worker *reader, const struct store_id *ids, size_t count,
-    matrices_told_fn *fn, void *ctx)
+bool matrices_read(
+    struct matrices *matrices, struct worker *reader, store_next_fn *next, matrices_told_fn *fn, void *ctx)
 {
     const struct matrices_options *options = &matrices->options;
     struct reading reading = {.matrices = matrices,
         .reader = reader,
-        .ids = ids,
+        .next = next,
         .fn = fn,
         .ctx = ctx,
         .run = options->kind == STORE_CONTENT ? MATRICES_RUN : 1};
     struct err err = ERR_INIT;
     int code = make_room(matrices, reader, reading.run, &err);
     if (code == 0)
-        code = store_get(
-            reader->link, options->generation, options->kind, ids, count, take_value, &reading, &err);
+        code = store_stream(
+            reader->link, options->generation, options->kind, next_id, take_value, &reading, &err);
     if (code < 0)
         worker_note_store(reader, &err);
     flush(&reading);
-    for (size_t i = 0; i < count; i++)
-        if (!reading.told[i])
-            tell_one(&reading, i, MATRIX_UNAVAILABLE);
+    for (; reading.come < reading.taken; reading.come++)
+        fn(ctx, MATRIX_UNAVAILABLE, &reading.come, NULL, 1);
+    return code == 0;
 }
