@@ -205,45 +205,45 @@ void scorer_pack_user(const struct scorer *scorer, void *user, const float *a)
     }
 }
 
-static const float *content_row(const struct scorer *scorer, const float *b, const float *gate, size_t r)
+/* One row of a content the plain way, from `step` on. */
+static void pack_row(const struct scorer *scorer, void *content, const float *row, size_t r, size_t step)
 {
-    return (r % 2 ? gate : b) + r / 2 * scorer->d;
+    float *scales = (float *)content + 2 * scorer->n * scorer->steps;
+    size_t stride;
+    uint32_t *units = (uint32_t *)content + scorer_row(scorer, r, &stride);
+    int32_t sum;
+    if (scorer->dtype == SCORER_INT8)
+        scales[r] = pack_int8(units, stride, row, scorer->d, SCORER_BIAS, &sum);
+    else
+        pack(scorer->dtype, units, stride, row, 1, scorer->d, step);
 }
 
-/* The steps of the block that begins with row r which the kernel packs, if it does. */
-static size_t pack_fast(
-    const struct scorer *scorer, uint32_t *content, const float *b, const float *gate, size_t r)
+/* A full block from row r on, by the kernel as far as it does that; returns the steps that are done. */
+static size_t pack_block(const struct scorer *scorer, void *content, const float *const *rows, size_t r)
 {
-    const float *rows[2 * SCORER_PAIRS];
-    size_t stride;
-    uint32_t *units = content + scorer_row(scorer, r, &stride);
-    if (stride < 2 * SCORER_PAIRS || !scorer->kernel->pack[scorer->dtype])
-        return 0;
-    for (size_t i = 0; i < 2 * SCORER_PAIRS; i++)
-        rows[i] = content_row(scorer, b, gate, r + i);
-    return scorer->kernel->pack[scorer->dtype](units, rows, scorer->d);
+    const struct scorer_kernel *kernel = scorer->kernel;
+    float *scales = (float *)content + 2 * scorer->n * scorer->steps;
+    uint32_t *units = (uint32_t *)content + r * scorer->steps;
+    if (scorer->dtype == SCORER_INT8)
+        return kernel->pack_int8 && kernel->pack_int8(units, scales + r, rows, scorer->d) ? scorer->steps : 0;
+    return kernel->pack[scorer->dtype] ? kernel->pack[scorer->dtype](units, rows, scorer->d) : 0;
 }
 
 void scorer_pack_content(const struct scorer *scorer, void *content, const float *b, const float *gate)
 {
+    enum { BLOCK = 2 * SCORER_PAIRS };
     if (scorer->exact) {
         scorer_both_pack_content(scorer, content, b, gate);
         return;
     }
-    float *scales = (float *)content + 2 * scorer->n * scorer->steps;
-    size_t packed = 0;
-    for (size_t r = 0; r < 2 * scorer->n; r++) {
-        const float *row = content_row(scorer, b, gate, r);
-        size_t stride;
-        uint32_t *units = (uint32_t *)content + scorer_row(scorer, r, &stride);
-        int32_t sum;
-        if (scorer->dtype == SCORER_INT8) {
-            scales[r] = pack_int8(units, stride, row, scorer->d, SCORER_BIAS, &sum);
-            continue;
-        }
-        if (r % (2 * SCORER_PAIRS) == 0)
-            packed = pack_fast(scorer, content, b, gate, r);
-        pack(scorer->dtype, units, stride, row, 1, scorer->d, packed);
+    for (size_t r = 0; r < 2 * scorer->n; r += BLOCK) {
+        const size_t left = 2 * scorer->n - r, count = left < BLOCK ? left : BLOCK;
+        const float *rows[BLOCK];
+        for (size_t i = 0; i < count; i++)
+            rows[i] = (i % 2 ? gate : b) + (r + i) / 2 * scorer->d;
+        const size_t done = count == BLOCK ? pack_block(scorer, content, rows, r) : 0;
+        for (size_t i = 0; i < count && done < scorer->steps; i++)
+            pack_row(scorer, content, rows[i], r + i, done);
     }
     const size_t used = 2 * scorer->n * (scorer->steps + (scorer->dtype == SCORER_INT8)) * sizeof(uint32_t);
     memset((char *)content + used, 0, scorer->content_bytes - used);

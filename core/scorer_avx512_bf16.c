@@ -31,12 +31,12 @@ TILE_GATE(gate_bf16, true, mac)
 TILE_PACK(pack_bf16, true)
 
 const struct scorer_kernel scorer_avx512_bf16 = {
-    "avx512-bf16", runs, {NULL, run_bf16, NULL}, {NULL, gate_bf16}, NULL, {NULL, pack_bf16}};
+    "avx512-bf16", runs, {NULL, run_bf16, NULL}, {NULL, gate_bf16}, NULL, {NULL, pack_bf16}, NULL};
 
 #pragma GCC pop_options
 
 #else
 
-const struct scorer_kernel scorer_avx512_bf16 = {"avx512-bf16", NULL, {NULL}, {NULL}, NULL, {NULL}};
+const struct scorer_kernel scorer_avx512_bf16 = {"avx512-bf16", NULL, {NULL}, {NULL}, NULL, {NULL}, NULL};
 
 #endif

@@ -46,6 +46,8 @@ struct scorer_kernel {
     /* The first steps of a full block of a content, as many as it returns, from its rows (B_j, then G_j) of d numbers;
      * float32 and bfloat16. */
     size_t (*pack[SCORER_INT8])(uint32_t *units, const float *const *rows, size_t d);
+    /* A full block in int8 with its rows' scales; false if it is not of a size for that. */
+    bool (*pack_int8)(uint32_t *units, float *scales, const float *const *rows, size_t d);
 };
 
 struct scorer {
