@@ -137,20 +137,20 @@ size_t scorer_proj_bytes(const struct scorer *scorer)
 
 /* ---- packing: a row to its units, which lie `stride` apart ---- */
 
-/* The d numbers of a row, which lie `apart` floats apart, to float32 or bfloat16. */
-static void pack(
-    enum scorer_dtype dtype, uint32_t *units, size_t stride, const float *row, size_t apart, size_t d)
+/* The d numbers of a row, which lie `apart` floats apart, to float32 or bfloat16, from `step` on. */
+static void pack(enum scorer_dtype dtype, uint32_t *units, size_t stride, const float *row, size_t apart,
+    size_t d, size_t step)
 {
     const size_t steps = steps_of(dtype, d), whole = d / scorer_per_unit(dtype);
-    size_t step = 0;
     if (dtype == SCORER_F32)
         for (; step < whole; step++)
             memcpy(units + step * stride, row + step * apart, sizeof *units);
     else
-        for (; step < whole; step++, row += 2 * apart)
-            units[step * stride] = f32_to_bf16(row[0]) | (uint32_t)f32_to_bf16(row[apart]) << 16;
+        for (; step < whole; step++)
+            units[step * stride] =
+                f32_to_bf16(row[2 * step * apart]) | (uint32_t)f32_to_bf16(row[(2 * step + 1) * apart]) << 16;
     if (dtype == SCORER_BF16 && d % 2)
-        units[step++ * stride] = f32_to_bf16(row[0]);
+        units[step++ * stride] = f32_to_bf16(row[(d - 1) * apart]);
     for (; step < steps; step++)
         units[step * stride] = 0;
 }
@@ -197,7 +197,7 @@ void scorer_pack_user(const struct scorer *scorer, void *user, const float *a)
         if (scorer->dtype == SCORER_INT8)
             scale = pack_int8(units, SCORER_LANES, row, scorer->d, 0, &sum);
         else
-            pack(scorer->dtype, units, SCORER_LANES, row, 1, scorer->d);
+            pack(scorer->dtype, units, SCORER_LANES, row, 1, scorer->d, 0);
         struct scorer_lanes *panel = constants + i / SCORER_LANES;
         panel->live[i % SCORER_LANES] = live ? 1 : 0;
         panel->scale[i % SCORER_LANES] = scale;
@@ -205,22 +205,45 @@ void scorer_pack_user(const struct scorer *scorer, void *user, const float *a)
     }
 }
 
+/* One row of a content the plain way, from `step` on. */
+static void pack_row(const struct scorer *scorer, void *content, const float *row, size_t r, size_t step)
+{
+    float *scales = (float *)content + 2 * scorer->n * scorer->steps;
+    size_t stride;
+    uint32_t *units = (uint32_t *)content + scorer_row(scorer, r, &stride);
+    int32_t sum;
+    if (scorer->dtype == SCORER_INT8)
+        scales[r] = pack_int8(units, stride, row, scorer->d, SCORER_BIAS, &sum);
+    else
+        pack(scorer->dtype, units, stride, row, 1, scorer->d, step);
+}
+
+/* A full block from row r on, by the kernel as far as it does that; returns the steps that are done. */
+static size_t pack_block(const struct scorer *scorer, void *content, const float *const *rows, size_t r)
+{
+    const struct scorer_kernel *kernel = scorer->kernel;
+    float *scales = (float *)content + 2 * scorer->n * scorer->steps;
+    uint32_t *units = (uint32_t *)content + r * scorer->steps;
+    if (scorer->dtype == SCORER_INT8)
+        return kernel->pack_int8 && kernel->pack_int8(units, scales + r, rows, scorer->d) ? scorer->steps : 0;
+    return kernel->pack[scorer->dtype] ? kernel->pack[scorer->dtype](units, rows, scorer->d) : 0;
+}
+
 void scorer_pack_content(const struct scorer *scorer, void *content, const float *b, const float *gate)
 {
+    enum { BLOCK = 2 * SCORER_PAIRS };
     if (scorer->exact) {
         scorer_both_pack_content(scorer, content, b, gate);
         return;
     }
-    float *scales = (float *)content + 2 * scorer->n * scorer->steps;
-    for (size_t r = 0; r < 2 * scorer->n; r++) {
-        const float *row = (r % 2 ? gate : b) + r / 2 * scorer->d;
-        size_t stride;
-        uint32_t *units = (uint32_t *)content + scorer_row(scorer, r, &stride);
-        int32_t sum;
-        if (scorer->dtype == SCORER_INT8)
-            scales[r] = pack_int8(units, stride, row, scorer->d, SCORER_BIAS, &sum);
-        else
-            pack(scorer->dtype, units, stride, row, 1, scorer->d);
+    for (size_t r = 0; r < 2 * scorer->n; r += BLOCK) {
+        const size_t left = 2 * scorer->n - r, count = left < BLOCK ? left : BLOCK;
+        const float *rows[BLOCK];
+        for (size_t i = 0; i < count; i++)
+            rows[i] = (i % 2 ? gate : b) + (r + i) / 2 * scorer->d;
+        const size_t done = count == BLOCK ? pack_block(scorer, content, rows, r) : 0;
+        for (size_t i = 0; i < count && done < scorer->steps; i++)
+            pack_row(scorer, content, rows[i], r + i, done);
     }
     const size_t used = 2 * scorer->n * (scorer->steps + (scorer->dtype == SCORER_INT8)) * sizeof(uint32_t);
     memset((char *)content + used, 0, scorer->content_bytes - used);
@@ -233,7 +256,7 @@ void scorer_pack_proj(const struct scorer *scorer, void *proj, const float *scor
     for (size_t i = 0; i < scorer->gate_panels * SCORER_LANES; i++) {
         uint32_t *units = (uint32_t *)proj + scorer_lane(steps, i);
         if (i < scorer->d)
-            pack(scorer->gate_dtype, units, SCORER_LANES, score_proj + i, scorer->d, scorer->d);
+            pack(scorer->gate_dtype, units, SCORER_LANES, score_proj + i, scorer->d, scorer->d, 0);
         else
             for (size_t k = 0; k < steps; k++)
                 units[k * SCORER_LANES] = 0;

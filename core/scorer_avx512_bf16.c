@@ -19,6 +19,7 @@ static bool runs(void)
 #define TILE_PAIRS 4
 #define TILE_VECS 2
 #include "core/scorer_tile.h"
+#include "core/scorer_tile_pack.h"
 
 TILE_INLINE vec mac(vec sum, vecu a, vecu b)
 {
@@ -27,14 +28,15 @@ TILE_INLINE vec mac(vec sum, vecu a, vecu b)
 
 TILE_RUN(run_bf16, false, mac)
 TILE_GATE(gate_bf16, true, mac)
+TILE_PACK(pack_bf16, true)
 
 const struct scorer_kernel scorer_avx512_bf16 = {
-    "avx512-bf16", runs, {NULL, run_bf16, NULL}, {NULL, gate_bf16}, NULL};
+    "avx512-bf16", runs, {NULL, run_bf16, NULL}, {NULL, gate_bf16}, NULL, {NULL, pack_bf16}, NULL};
 
 #pragma GCC pop_options
 
 #else
 
-const struct scorer_kernel scorer_avx512_bf16 = {"avx512-bf16", NULL, {NULL}, {NULL}, NULL};
+const struct scorer_kernel scorer_avx512_bf16 = {"avx512-bf16", NULL, {NULL}, {NULL}, NULL, {NULL}, NULL};
 
 #endif

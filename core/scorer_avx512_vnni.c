@@ -20,6 +20,7 @@ static bool runs(void)
 #define TILE_VECS 2
 #include "core/scorer_tile.h"
 #include "core/scorer_tile_bound.h"
+#include "core/scorer_tile_pack.h"
 
 TILE_INLINE vec mac(vec sum, vecu a, vecu b)
 {
@@ -28,14 +29,15 @@ TILE_INLINE vec mac(vec sum, vecu a, vecu b)
 
 TILE_RUN(run_int8, true, mac)
 TILE_BOUNDER(bounder, mac)
+TILE_PACK_INT8(pack_int8)
 
 const struct scorer_kernel scorer_avx512_vnni = {
-    "avx512-vnni", runs, {NULL, NULL, run_int8}, {NULL}, &bounder};
+    "avx512-vnni", runs, {NULL, NULL, run_int8}, {NULL}, &bounder, {NULL}, pack_int8};
 
 #pragma GCC pop_options
 
 #else
 
-const struct scorer_kernel scorer_avx512_vnni = {"avx512-vnni", NULL, {NULL}, {NULL}, NULL};
+const struct scorer_kernel scorer_avx512_vnni = {"avx512-vnni", NULL, {NULL}, {NULL}, NULL, {NULL}, NULL};
 
 #endif

@@ -43,6 +43,11 @@ struct scorer_kernel {
     void (*gate[SCORER_INT8])(
         const struct scorer *scorer, float *gate, const void *proj, const float *b, size_t rows);
     const struct scorer_bounder *bounder; /* of int8; NULL if it has none */
+    /* The first steps of a full block of a content, as many as it returns, from its rows (B_j, then G_j) of d numbers;
+     * float32 and bfloat16. */
+    size_t (*pack[SCORER_INT8])(uint32_t *units, const float *const *rows, size_t d);
+    /* A full block in int8 with its rows' scales; false if it is not of a size for that. */
+    bool (*pack_int8)(uint32_t *units, float *scales, const float *const *rows, size_t d);
 };
 
 struct scorer {

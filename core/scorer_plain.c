@@ -96,4 +96,5 @@ static void gate_f32(const struct scorer *scorer, float *gate, const void *proj,
     }
 }
 
-const struct scorer_kernel scorer_plain = {"plain", always, {run, run, run}, {gate_f32, NULL}, NULL};
+const struct scorer_kernel scorer_plain = {
+    "plain", always, {run, run, run}, {gate_f32, NULL}, NULL, {NULL}, NULL};

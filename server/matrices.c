@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How long, and how many, ids that were not there are remembered. */
-enum { KNOWN_MS = 1000, KNOWN_MOST = 8192 };
+/* How many ids that were not there are remembered. */
+enum { KNOWN_MOST = 8192 };
 
 int matrices_new(struct matrices **out, const struct matrices_options *options, struct err *err)
 {
@@ -17,7 +17,8 @@ int matrices_new(struct matrices **out, const struct matrices_options *options, 
     if (!matrices)
         return err_set(err, ERR_NOMEM, "no memory for the hot memory");
     matrices->options = *options;
-    matrices->known_last = &matrices->known_first;
+    matrices_list_init(&matrices->wanted);
+    matrices_list_init(&matrices->known);
     matrices->block_bytes = options->kind == STORE_USER ? scorer_user_bytes(options->scorer)
                                                         : scorer_content_bytes(options->scorer);
     pthread_mutex_init(&matrices->lock, NULL);
@@ -27,7 +28,9 @@ int matrices_new(struct matrices **out, const struct matrices_options *options, 
         .expected = options->expected,
         .readers = options->hot_readers,
     };
-    const int code = hot_new(&matrices->hot, &hot, err);
+    int code = hot_new(&matrices->hot, &hot, err);
+    if (code == 0)
+        code = matrices_pull_init(matrices, err);
     if (code < 0) {
         matrices_free(matrices);
         return code;
@@ -38,17 +41,20 @@ int matrices_new(struct matrices **out, const struct matrices_options *options, 
 
 bool matrices_idle(struct matrices *matrices)
 {
-    return atomic_load_explicit(&matrices->batches, memory_order_acquire) == 0;
+    pthread_mutex_lock(&matrices->lock);
+    const bool idle = matrices->pulling == 0;
+    pthread_mutex_unlock(&matrices->lock);
+    return idle;
 }
 
 void matrices_free(struct matrices *matrices)
 {
     if (!matrices)
         return;
-    for (struct matrices_pending *at = matrices->known_first, *next; at; at = next) {
-        next = at->next_known;
-        free(at);
-    }
+    struct matrices_pending *pending;
+    while ((pending = matrices_list_take(&matrices->known)))
+        free(pending);
+    free(matrices->pullers);
     hot_free(matrices->hot);
     pthread_mutex_destroy(&matrices->lock);
     free(matrices);
@@ -62,6 +68,33 @@ struct hot *matrices_hot(struct matrices *matrices)
 size_t matrices_bytes(const struct matrices *matrices)
 {
     return matrices->block_bytes;
+}
+
+/* ---- lists ---- */
+
+void matrices_list_init(struct matrices_list *list)
+{
+    *list = (struct matrices_list){.last = &list->first};
+}
+
+void matrices_list_add(struct matrices_list *list, struct matrices_pending *pending)
+{
+    pending->next_listed = NULL;
+    *list->last = pending;
+    list->last = &pending->next_listed;
+    list->count++;
+}
+
+struct matrices_pending *matrices_list_take(struct matrices_list *list)
+{
+    struct matrices_pending *pending = list->first;
+    if (!pending)
+        return NULL;
+    list->first = pending->next_listed;
+    if (!list->first)
+        list->last = &list->first;
+    list->count--;
+    return pending;
 }
 
 /* ---- the table: under the lock ---- */
@@ -79,7 +112,7 @@ static struct matrices_pending **find(struct matrices *matrices, const struct st
     return at;
 }
 
-static void unlink_pending(struct matrices *matrices, struct matrices_pending *pending)
+void matrices_unlink(struct matrices *matrices, struct matrices_pending *pending)
 {
     struct matrices_pending **at = &matrices->buckets[pending->hash % MATRICES_BUCKETS];
     while (*at != pending)
@@ -90,14 +123,12 @@ static void unlink_pending(struct matrices *matrices, struct matrices_pending *p
 /* Forget what was not there and may be by now. */
 static void expire(struct matrices *matrices, uint64_t now_ms)
 {
-    struct matrices_pending *oldest;
-    while ((oldest = matrices->known_first) && (oldest->until_ms <= now_ms || matrices->known > KNOWN_MOST)) {
-        matrices->known_first = oldest->next_known;
-        if (!matrices->known_first)
-            matrices->known_last = &matrices->known_first;
-        matrices->known--;
-        unlink_pending(matrices, oldest);
-        free(oldest);
+    const struct matrices_pending *oldest;
+    while ((oldest = matrices->known.first) &&
+           (oldest->until_ms <= now_ms || matrices->known.count > KNOWN_MOST)) {
+        struct matrices_pending *pending = matrices_list_take(&matrices->known);
+        matrices_unlink(matrices, pending);
+        free(pending);
     }
 }
 
@@ -128,26 +159,8 @@ void gather_look(struct gather *gather, size_t number)
     }
 }
 
-static void run_batch(struct pool_task *task, struct worker *reader);
-
-/* The batch that has room for one more new id; *batches is a list by their tasks. */
-static struct matrices_batch *batch_with_room(struct matrices *matrices, struct pool_task **batches)
-{
-    struct matrices_batch *batch = (struct matrices_batch *)(void *)*batches;
-    if (batch && batch->count < MATRICES_BATCH)
-        return batch;
-    batch = malloc(sizeof *batch);
-    if (!batch)
-        return NULL;
-    batch->task = (struct pool_task){.next = *batches, .run = run_batch};
-    batch->from = matrices;
-    batch->count = 0;
-    *batches = &batch->task;
-    return batch;
-}
-
 /* Let one wait for its id, or tell at once what is known. True: it waits. */
-static bool ask(struct matrices *matrices, struct gather_wait *wait, struct pool_task **batches)
+static bool ask(struct matrices *matrices, struct gather_wait *wait)
 {
     struct gather *gather = wait->gather;
     const struct store_id *id = &gather->ids[wait->index];
@@ -158,11 +171,10 @@ static bool ask(struct matrices *matrices, struct gather_wait *wait, struct pool
         return false;
     }
     if (!pending) {
-        struct matrices_batch *batch = batch_with_room(matrices, batches);
-        pending = batch ? add(matrices, id, hash, gather->mode) : NULL;
+        pending = add(matrices, id, hash, gather->mode);
         if (!pending)
             return false;
-        batch->ids[batch->count++] = pending;
+        matrices_list_add(&matrices->wanted, pending);
     }
     wait->next = pending->waits;
     pending->waits = wait;
@@ -173,12 +185,11 @@ void gather_fetch(struct gather *gather)
 {
     struct matrices *matrices = gather->from;
     const size_t count = gather->missed_count;
-    struct pool_task *batches = NULL;
     size_t told = 0;
     gather->waits = calloc(count, sizeof *gather->waits);
-    gather->landing = gather->warm ? NULL : aligned_alloc(64, count * matrices->block_bytes);
+    gather->landing = gather->take ? NULL : aligned_alloc(64, count * matrices->block_bytes);
     atomic_store_explicit(&gather->waiting, count + 1, memory_order_relaxed);
-    if (!gather->waits || (!gather->warm && !gather->landing)) {
+    if (!gather->waits || (!gather->take && !gather->landing)) {
         atomic_store_explicit(&gather->waiting, 1, memory_order_relaxed);
         return;
     }
@@ -188,17 +199,13 @@ void gather_fetch(struct gather *gather)
         struct gather_wait *wait = &gather->waits[i];
         wait->gather = gather;
         wait->index = gather->missed[i];
-        wait->block = gather->warm ? NULL : (char *)gather->landing + i * matrices->block_bytes;
-        told += !ask(matrices, wait, &batches);
+        wait->missed = (uint32_t)i;
+        told += !ask(matrices, wait);
     }
+    struct matrices_puller *pullers = matrices_pull_wake(matrices);
     pthread_mutex_unlock(&matrices->lock);
     atomic_fetch_sub_explicit(&gather->waiting, told, memory_order_relaxed);
-    while (batches) {
-        struct pool_task *task = batches;
-        batches = task->next;
-        atomic_fetch_add_explicit(&matrices->batches, 1, memory_order_relaxed);
-        pool_put(matrices->options.readers, task);
-    }
+    matrices_pull_start(pullers);
 }
 
 bool gather_arrived(struct gather *gather)
@@ -214,64 +221,6 @@ void gather_free(struct gather *gather)
     gather->landing = NULL;
 }
 
-/* ---- answers ---- */
-
-/* The id has been read. A fresh matrix goes into hot memory before the id leaves the table, and both under the lock:
- * whoever hears of a change afterwards finds it either there or here. */
-static struct gather_wait *settle(
-    struct matrices *matrices, struct matrices_pending *pending, enum matrix_status status, const void *block)
-{
-    const struct store_id id = {pending->id, pending->id_len};
-    pthread_mutex_lock(&matrices->lock);
-    struct gather_wait *waits = pending->waits;
-    pending->waits = NULL;
-    if (status == MATRIX_HERE && !pending->stale)
-        hot_put(matrices->hot, &id, pending->hash, block, (enum hot_mode)pending->mode);
-    if (status == MATRIX_NOT_FOUND || status == MATRIX_CORRUPT) {
-        pending->status = (uint8_t)status;
-        pending->until_ms = clock_ms() + KNOWN_MS;
-        *matrices->known_last = pending;
-        matrices->known_last = &pending->next_known;
-        matrices->known++;
-    } else {
-        unlink_pending(matrices, pending);
-        free(pending);
-    }
-    pthread_mutex_unlock(&matrices->lock);
-    return waits;
-}
-
-static void take_answer(void *ctx, size_t index, enum matrix_status status, const void *block)
-{
-    const struct matrices_batch *batch = ctx;
-    struct matrices *matrices = batch->from;
-    struct gather_wait *wait = settle(matrices, batch->ids[index], status, block);
-    while (wait) {
-        struct gather_wait *next = wait->next; /* the gather may be gone when its last one has come */
-        struct gather *gather = wait->gather;
-        gather->status[wait->index] = (uint8_t)status;
-        if (status == MATRIX_HERE && wait->block) {
-            memcpy(wait->block, block, matrices->block_bytes);
-            gather->blocks[wait->index] = wait->block;
-        }
-        if (atomic_fetch_sub_explicit(&gather->waiting, 1, memory_order_acq_rel) == 1)
-            gather->done(gather);
-        wait = next;
-    }
-}
-
-static void run_batch(struct pool_task *task, struct worker *reader)
-{
-    struct matrices_batch *batch = (struct matrices_batch *)(void *)task;
-    struct matrices *matrices = batch->from;
-    struct store_id ids[MATRICES_BATCH];
-    for (size_t i = 0; i < batch->count; i++)
-        ids[i] = (struct store_id){batch->ids[i]->id, batch->ids[i]->id_len};
-    matrices_read(matrices, reader, ids, batch->count, take_answer, batch);
-    free(batch);
-    atomic_fetch_sub_explicit(&matrices->batches, 1, memory_order_release);
-}
-
 /* ---- changes ---- */
 
 /* What is being read may be old already, and what was not there may be there now. */
@@ -280,48 +229,59 @@ static void note_change(struct matrices *matrices, const struct store_id *id)
     const uint64_t hash = hot_hash(id->id, id->len);
     pthread_mutex_lock(&matrices->lock);
     struct matrices_pending *pending = *find(matrices, id, hash);
-    if (pending && pending->status == MATRIX_HERE) {
-        pending->stale = true;
-    } else if (pending) {
-        pending->stale = true; /* expire() finds it when its time has come, nobody else does */
-    }
+    if (pending)
+        pending->stale = true; /* one that was not there is found by expire() alone from now on */
     pthread_mutex_unlock(&matrices->lock);
 }
 
 struct rereading {
     struct matrices *matrices;
     const struct store_id *ids;
+    size_t count, taken;
     matrices_change_fn *fn;
     void *ctx;
     bool unavailable;
 };
 
-static void take_change(void *ctx, size_t index, enum matrix_status status, const void *block)
+static size_t next_changed(void *ctx, struct store_id *ids, size_t most)
+{
+    struct rereading *rereading = ctx;
+    size_t count = 0;
+    for (; count < most && rereading->taken < rereading->count; count++) {
+        ids[count] = rereading->ids[rereading->taken++];
+        note_change(rereading->matrices, &ids[count]);
+    }
+    return count;
+}
+
+static void take_changes(
+    void *ctx, enum matrix_status status, const size_t *index, const void *const *blocks, size_t count)
 {
     struct rereading *rereading = ctx;
     struct matrices *matrices = rereading->matrices;
-    const struct store_id *id = &rereading->ids[index];
-    const uint64_t hash = hot_hash(id->id, id->len);
-    const bool hot = hot_has(matrices->hot, id, hash);
-    if (status == MATRIX_HERE)
-        hot_put(matrices->hot, id, hash, block, hot ? HOT_REPLACE : HOT_FILL);
-    else if (hot)
-        hot_remove(matrices->hot, id, hash);
+    for (size_t i = 0; i < count; i++) {
+        const struct store_id *id = &rereading->ids[index[i]];
+        const uint64_t hash = hot_hash(id->id, id->len);
+        const bool hot = hot_has(matrices->hot, id, hash);
+        if (status == MATRIX_HERE)
+            hot_put(matrices->hot, id, hash, blocks[i], hot ? HOT_REPLACE : HOT_FILL);
+        else if (hot)
+            hot_remove(matrices->hot, id, hash);
+        if (rereading->fn)
+            rereading->fn(rereading->ctx, id, status);
+    }
     rereading->unavailable |= status == MATRIX_UNAVAILABLE;
-    if (rereading->fn)
-        rereading->fn(rereading->ctx, id, status);
 }
 
 int matrices_reread(struct matrices *matrices, struct worker *reader, const struct store_id *ids,
     size_t count, matrices_change_fn *fn, void *ctx)
 {
-    struct rereading rereading = {.matrices = matrices, .fn = fn, .ctx = ctx};
-    for (size_t first = 0; first < count; first += MATRICES_BATCH) {
-        const size_t left = count - first, some = left < MATRICES_BATCH ? left : MATRICES_BATCH;
-        for (size_t i = 0; i < some; i++)
-            note_change(matrices, &ids[first + i]);
-        rereading.ids = ids + first;
-        matrices_read(matrices, reader, ids + first, some, take_change, &rereading);
-    }
+    struct rereading rereading = {.matrices = matrices, .ids = ids, .count = count, .fn = fn, .ctx = ctx};
+    struct store_id id;
+    if (!matrices_read(matrices, reader, next_changed, take_changes, &rereading))
+        while (next_changed(&rereading, &id, 1)) {
+            const size_t index = rereading.taken - 1;
+            take_changes(&rereading, MATRIX_UNAVAILABLE, &index, NULL, 1);
+        }
     return rereading.unavailable ? -ERR_UNAVAILABLE : 0;
 }

@@ -28,6 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct gather;
 struct matrices;
 struct pool;
 struct worker;
@@ -52,17 +53,22 @@ size_t matrices_bytes(const struct matrices *matrices); /* of a block */
 
 enum matrix_status { MATRIX_HERE, MATRIX_NOT_FOUND, MATRIX_CORRUPT, MATRIX_UNAVAILABLE };
 
+/* Some of what was missed has come, blocks[i] of ids[index[i]]: a reader calls this, several perhaps at once. The blocks are
+ * good during the call, which is where they are in the cache; gather->blocks stay NULL. */
+typedef void gather_take_fn(struct gather *gather, struct worker *reader, const uint32_t *index,
+    const void *const *blocks, size_t count);
+
 struct gather {
     /* The caller's: what is asked for, and room for count answers. Ids stay until the end. */
     struct matrices *from;
     const struct store_id *ids;
     const uint64_t *hashes; /* of hot_hash */
     size_t count;
-    const void **blocks; /* NULL: not here */
-    uint8_t *status;     /* enum matrix_status */
-    uint32_t *missed;    /* those that were not hot: indices into ids */
-    enum hot_mode mode;  /* how what comes from the store goes into hot memory: HOT_FILL or HOT_KEEP */
-    bool warm;           /* only into hot memory: blocks stay NULL */
+    const void **blocks;  /* NULL: not here */
+    uint8_t *status;      /* enum matrix_status */
+    uint32_t *missed;     /* those that were not hot: indices into ids */
+    enum hot_mode mode;   /* how what comes from the store goes into hot memory: HOT_FILL or HOT_KEEP */
+    gather_take_fn *take; /* NULL: what comes is copied, and stays until gather_free */
     void (*done)(struct gather *gather);
 
     size_t missed_count;

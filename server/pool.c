@@ -120,6 +120,11 @@ size_t pool_waiting(struct pool *pool)
     return waiting;
 }
 
+size_t pool_threads(const struct pool *pool)
+{
+    return pool->started;
+}
+
 void pool_stop(struct pool *pool)
 {
     if (!pool)

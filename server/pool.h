@@ -32,6 +32,7 @@ int pool_start(
 
 void pool_put(struct pool *pool, struct pool_task *task); /* from any thread */
 size_t pool_waiting(struct pool *pool);                   /* tasks that nobody has begun */
+size_t pool_threads(const struct pool *pool);
 
 /* Run what has been put, then end the threads. Nothing may be put any more, but by those tasks. A thread of another pool
  * that has put the last task may still be inside pool_put: free a pool when those threads have ended, too. NULL is

@@ -142,23 +142,21 @@ static void end_lane(struct rank_lane *lane, struct worker *worker)
         rank_scored(job, worker);
 }
 
-/* What came from the store is scored, and the window is done. */
+/* What comes from the store is scored by the reader that brings it. */
+static void take_arrived(struct gather *gather, struct worker *reader, const uint32_t *index,
+    const void *const *blocks, size_t count)
+{
+    struct rank_lane *lane = (struct rank_lane *)(void *)gather;
+    struct found found = {.count = count};
+    memcpy(found.blocks, blocks, count * sizeof *blocks);
+    memcpy(found.index, index, count * sizeof *index);
+    score_found(lane, &found, reader);
+}
+
 static void finish_window(struct rank_lane *lane, struct worker *worker)
 {
-    struct gather *gather = &lane->gather;
-    if (gather->missed_count) {
-        struct found found = {.count = 0};
-        for (size_t i = 0; i < gather->missed_count; i++) {
-            const uint32_t index = gather->missed[i];
-            if (gather->status[index] != MATRIX_HERE)
-                continue;
-            found.blocks[found.count] = gather->blocks[index];
-            found.index[found.count++] = index;
-        }
-        score_found(lane, &found, worker);
-    }
     note_missing(lane, worker);
-    gather_free(gather);
+    gather_free(&lane->gather);
 }
 
 static void resume_lane(struct pool_task *task, struct worker *worker)
@@ -251,6 +249,7 @@ void rank_score(struct rank_job *job, struct worker *worker)
             break;
         /* A walk through the catalogue must not sweep out what the requests of the day have warmed. */
         lane->gather.mode = job->request.whole_catalogue ? HOT_FILL : HOT_KEEP;
+        lane->gather.take = take_arrived;
         lane->gather.done = lane_arrived;
         lane->job = job;
         lane->task.run = run_lane;

@@ -113,7 +113,7 @@ void service_done(struct service *service)
         arena_done(&worker->arena);
         buffer_done(&worker->matrices);
         buffer_done(&worker->gates);
-        buffer_done(&worker->block);
+        buffer_done(&worker->blocks);
         buffer_done(&worker->scores);
         buffer_done(&worker->best);
         rank_jobs_free(worker);

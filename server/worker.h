@@ -2,7 +2,8 @@
  *
  *     loops    read requests and send answers (server/http.h); answer at once what needs no store and little time
  *     workers  rank; they never wait for the store
- *     readers  each with a link to the store, from which they bring what is not in memory */
+ *     readers  each with a link to the store, from which they bring what is not in memory, and score it for those who
+ *              wait for it while it is in their cache */
 #ifndef EMBSUM_SERVER_WORKER_H
 #define EMBSUM_SERVER_WORKER_H
 
@@ -39,10 +40,11 @@ struct worker {
     struct store_link *link; /* of readers and the watcher */
     struct arena arena;      /* reset after each request that a handler answers */
     /* Of readers: blobs become blocks in these. */
-    struct buffer matrices, gates, block;
-    /* Of workers: finished jobs to be used again, and room for a window's scores and for scorer_best(). */
+    struct buffer matrices, gates, blocks;
+    /* Of workers: finished jobs to be used again. */
     struct rank_job *spare_jobs;
     size_t spare_job_count;
+    /* Of whoever scores: room for a window's scores, and for scorer_best(). */
     struct buffer scores, best;
     struct metrics metrics;
     struct log_limit blob_lines, store_lines;

@@ -202,15 +202,64 @@ int store_generations(struct store_link *link, struct store_generation **out, si
     return 0;
 }
 
+/* What stands between a caller and a backend: where store_get's ids come from, or the check of a stream's. */
+struct stream {
+    const struct store_id *ids;
+    size_t left;
+    enum store_kind kind;
+    store_next_fn *next;
+    store_value_fn *fn;
+    void *ctx;
+    struct err *err;
+    int rc;
+};
+
+static size_t next_listed(void *ctx, struct store_id *ids, size_t most)
+{
+    struct stream *stream = ctx;
+    const size_t count = stream->left < most ? stream->left : most;
+    if (count)
+        memcpy(ids, stream->ids, count * sizeof *ids);
+    stream->ids += count;
+    stream->left -= count;
+    return count;
+}
+
+static size_t next_checked(void *ctx, struct store_id *ids, size_t most)
+{
+    struct stream *stream = ctx;
+    const size_t count = stream->rc == 0 ? stream->next(stream->ctx, ids, most) : 0;
+    for (size_t i = 0; stream->rc == 0 && i < count; i++)
+        stream->rc = store_id_check(stream->kind, ids[i].id, ids[i].len, stream->err);
+    return stream->rc == 0 ? count : 0;
+}
+
+static int hand_on(void *ctx, size_t index, const void *data, size_t len)
+{
+    const struct stream *stream = ctx;
+    return stream->fn(stream->ctx, index, data, len);
+}
+
 int store_get(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err)
 {
+    struct stream stream = {.ids = ids, .left = count, .fn = fn, .ctx = ctx};
     int rc = check_generation(generation, err);
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = store_id_check(kind, ids[i].id, ids[i].len, err);
     if (rc < 0 || count == 0)
         return rc;
-    return link->store->backend->get(link, generation, kind, ids, count, fn, ctx, err);
+    return link->store->backend->stream(link, generation, kind, next_listed, hand_on, &stream, err);
+}
+
+int store_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
+    store_value_fn *fn, void *ctx, struct err *err)
+{
+    struct stream stream = {.kind = kind, .next = next, .fn = fn, .ctx = ctx, .err = err};
+    int rc = check_generation(generation, err);
+    if (rc == 0)
+        rc = link->store->backend->stream(link, generation, kind, next_checked, hand_on, &stream, err);
+    return stream.rc < 0 ? stream.rc : rc;
 }
 
 int store_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,

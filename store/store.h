@@ -121,6 +121,14 @@ typedef int store_value_fn(void *ctx, size_t index, const void *data, size_t len
 int store_get(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err);
 
+/* The same for a caller who decides bit by bit what to read: next writes at most `most` ids, which stay as they are until
+ * fn has had their values, and returns how many. It is asked before fn gets to work on what has come, so that more is on
+ * its way meanwhile. 0 is none for now; the call ends when nothing is left to come. fn is called in the order of the ids,
+ * which the index counts. An id that is none ends the call like a failure. */
+typedef size_t store_next_fn(void *ctx, struct store_id *ids, size_t most);
+int store_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
+    store_value_fn *fn, void *ctx, struct err *err);
+
 /* Each id of a kind (users, contents, summaries, categories) in a generation, once, in no particular order. An id that was
  * there during the whole call is not left out. A non-zero return of fn ends the call, which returns it. */
 typedef int store_id_fn(void *ctx, const char *id, size_t len);

@@ -81,8 +81,8 @@ struct store_backend {
     int (*ping)(struct store_link *link, struct err *err);
     int (*live)(struct store_link *link, char name[STORE_GENERATION_MAX], struct err *err);
     int (*generations)(struct store_link *link, struct store_rows *rows, struct err *err);
-    int (*get)(struct store_link *link, const char *generation, enum store_kind kind,
-        const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err);
+    int (*stream)(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
+        store_value_fn *fn, void *ctx, struct err *err);
     int (*scan)(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
         void *ctx, struct err *err);
     int (*put)(struct store_link *link, const char *generation, enum store_kind kind,

@@ -27,24 +27,38 @@ static int find(
     return 0;
 }
 
-int lmdb_get(struct store_link *link, const char *generation, enum store_kind kind,
-    const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err)
+/* Each share in a transaction of its own: what was asked for after a change is not read as it was before. */
+static int read_share(struct lmdb_link *self, const struct store_key *base, const struct store_id *ids,
+    size_t count, size_t first, store_value_fn *fn, void *ctx, struct err *err)
 {
-    struct lmdb_link *const self = (struct lmdb_link *)link;
-    struct store_key base;
     struct lmdb_key key;
-    store_key_kind(&base, link->store, generation, kind);
     int rc = lmdb_read_begin(self, err);
     if (rc < 0)
         return rc;
     for (size_t i = 0; rc == 0 && i < count; i++) {
         MDB_val data;
-        lmdb_key_make(&key, self->env, &base, &ids[i]);
-        const int error = find(&data, self, self->read, &key, base.len);
+        lmdb_key_make(&key, self->env, base, &ids[i]);
+        const int error = find(&data, self, self->read, &key, base->len);
         rc = error ? lmdb_err(err, self->env, error, "read the LMDB store")
-                   : fn(ctx, i, data.mv_data, data.mv_size);
+                   : fn(ctx, first + i, data.mv_data, data.mv_size);
     }
     lmdb_read_end(self);
+    return rc;
+}
+
+int lmdb_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
+    store_value_fn *fn, void *ctx, struct err *err)
+{
+    enum { SHARE = 64 };
+    struct store_id ids[SHARE];
+    struct store_key base;
+    size_t done = 0, count;
+    int rc = 0;
+    store_key_kind(&base, link->store, generation, kind);
+    while (rc == 0 && (count = next(ctx, ids, SHARE))) {
+        rc = read_share((struct lmdb_link *)link, &base, ids, count, done, fn, ctx, err);
+        done += count;
+    }
     return rc;
 }
 

@@ -96,7 +96,7 @@ static int redis_ping(struct store_link *link, struct err *err)
 
 #define COMMON                                                                                               \
     .close = redis_close, .connect = redis_link_new, .disconnect = redis_link_free, .ping = redis_ping,      \
-    .live = redis_live, .generations = redis_generations, .get = redis_get, .scan = redis_scan,              \
+    .live = redis_live, .generations = redis_generations, .stream = redis_stream, .scan = redis_scan,        \
     .put = redis_put, .lock = redis_lock, .renew = redis_renew, .unlock = redis_unlock,                      \
     .commit = redis_commit, .drop = redis_drop, .changes_append = redis_changes_append,                      \
     .changes_read = redis_changes_read

@@ -13,6 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Room that a reader keeps between replies: with hiredis's own 16 KiB it would be given back and taken anew for each. */
+#define READER_SPARE ((size_t)1 << 20)
+
 static int64_t now_ms(void)
 {
     struct timespec now;
@@ -215,9 +218,14 @@ static int reply_until(
         redis_disconnect(link); /* half a command may stand in the buffer */
         return err_set(err, ERR_NOMEM, "out of memory");
     }
+    /* A reply that is here already must not hold back what was asked for behind it. */
+    if (link->out_used && send_some(link, err) < 0)
+        return -ERR_UNAVAILABLE;
     for (;;) {
+        const int64_t before_ms = now_ms();
         if (redisReaderGetReply(link->reader, &reply) != REDIS_OK)
             return fail(link, err, link->reader->errstr);
+        deadline_ms += now_ms() - before_ms; /* a reader may work on what comes: not the server's time */
         if (reply)
             break;
         const int rc = exchange_some(link, deadline_ms, timeout_ms, err);
@@ -365,6 +373,7 @@ static int connect_link(struct redis_link *link, struct err *err)
         redis_disconnect(link);
         return err_set(err, ERR_NOMEM, "out of memory");
     }
+    link->reader->maxbuf = READER_SPARE;
     return greet(link, deadline_ms, err);
 }
 

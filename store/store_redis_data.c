@@ -32,87 +32,144 @@ static size_t *value_bytes(struct redis_link *link, enum store_kind kind)
 
 struct reading {
     struct redis_link *link;
-    const struct store_id *ids;
-    size_t count, sent, done;        /* ids */
+    size_t done;                     /* ids, of the chunks that have come as a whole */
     size_t chunks[CHUNKS_IN_FLIGHT]; /* ids of each chunk in flight, a ring */
     size_t first_chunk, chunks_in_flight;
     size_t *value_bytes;
+    store_next_fn *next;
     store_value_fn *fn;
     void *ctx;
     int stopped; /* what fn returned */
+    /* Of the chunk that is coming. */
+    size_t largest;
+    bool unexpected; /* it is no answer to its MGET */
+    const redisReplyObjectFunctions *usual;
 };
 
-static void send_chunk(struct reading *reading, const struct store_key *base)
+/* False: there is nothing to ask for now. */
+static bool send_chunk(struct reading *reading, const struct store_key *base)
 {
     const size_t expected = *reading->value_bytes ? *reading->value_bytes : VALUE_BYTES_FIRST;
-    size_t keys = expected < CHUNK_BYTES ? CHUNK_BYTES / expected : 1;
-    if (keys > CHUNK_KEYS)
-        keys = CHUNK_KEYS;
-    if (keys > reading->count - reading->sent)
-        keys = reading->count - reading->sent;
+    size_t most = expected < CHUNK_BYTES ? CHUNK_BYTES / expected : 1;
+    struct store_id ids[CHUNK_KEYS];
+    const size_t keys = reading->next(reading->ctx, ids, most < CHUNK_KEYS ? most : CHUNK_KEYS);
+    if (!keys)
+        return false;
     redis_command(reading->link, 1 + keys, "MGET");
     for (size_t i = 0; i < keys; i++) {
         struct store_key key;
-        const struct store_id *const id = &reading->ids[reading->sent++];
         key.len = 0;
         store_key_append(&key, base->text, base->len);
-        store_key_append(&key, id->id, id->len);
+        store_key_append(&key, ids[i].id, ids[i].len);
         redis_arg_key(reading->link, &key);
     }
     reading->chunks[(reading->first_chunk + reading->chunks_in_flight++) % CHUNKS_IN_FLIGHT] = keys;
+    return true;
+}
+
+/* ---- an MGET's answer: fn gets its values where hiredis has them, in place of a copy of each in a list of all ---- */
+
+static bool is_value(struct reading *reading, const redisReadTask *task)
+{
+    reading->unexpected |=
+        task->parent->parent || (task->type != REDIS_REPLY_STRING && task->type != REDIS_REPLY_NIL);
+    return !reading->unexpected && !reading->stopped;
+}
+
+/* What stands alone is an error, or no answer to MGET: the usual way. hiredis wants something that is not NULL. */
+static void *take_string(const redisReadTask *task, char *text, size_t len)
+{
+    struct reading *reading = task->privdata;
+    if (!task->parent)
+        return reading->usual->createString(task, text, len);
+    if (is_value(reading, task)) {
+        reading->stopped = reading->fn(reading->ctx, reading->done + (size_t)task->idx, text, len);
+        if (len > reading->largest)
+            reading->largest = len;
+    }
+    return reading;
+}
+
+static void *take_nil(const redisReadTask *task)
+{
+    struct reading *reading = task->privdata;
+    if (!task->parent)
+        return reading->usual->createNil(task);
+    if (is_value(reading, task))
+        reading->stopped = reading->fn(reading->ctx, reading->done + (size_t)task->idx, NULL, 0);
+    return reading;
+}
+
+static void *take_integer(const redisReadTask *task, long long value)
+{
+    struct reading *reading = task->privdata;
+    if (!task->parent)
+        return reading->usual->createInteger(task, value);
+    reading->unexpected = true;
+    return reading;
+}
+
+static void *take_array(const redisReadTask *task, int elements)
+{
+    struct reading *reading = task->privdata;
+    if (task->parent || (size_t)elements != reading->chunks[reading->first_chunk])
+        reading->unexpected = true;
+    return task->parent ? reading : reading->usual->createArray(task, 0);
 }
 
 /* One MGET's answer. After fn has stopped the call, what is still in flight is only taken in. */
 static int take_chunk(struct reading *reading, struct err *err)
 {
-    const size_t keys = reading->chunks[reading->first_chunk];
-    size_t largest = 0;
     redisReply *reply = NULL;
+    reading->largest = 0;
     const int rc = redis_reply(reading->link, &reply, err);
     if (rc < 0)
         return rc;
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != keys)
+    if (reply->type != REDIS_REPLY_ARRAY || reading->unexpected)
         return redis_unexpected(reading->link, reply, "MGET", err);
-    for (size_t i = 0; i < keys; i++)
-        if (reply->element[i]->type != REDIS_REPLY_STRING && reply->element[i]->type != REDIS_REPLY_NIL)
-            return redis_unexpected(reading->link, reply, "MGET", err);
-    for (size_t i = 0; i < keys && !reading->stopped; i++) {
-        const redisReply *const value = reply->element[i];
-        const bool there = value->type == REDIS_REPLY_STRING;
-        reading->stopped =
-            reading->fn(reading->ctx, reading->done + i, there ? value->str : NULL, there ? value->len : 0);
-        if (there && value->len > largest)
-            largest = value->len;
-    }
     freeReplyObject(reply);
-    if (largest)
-        *reading->value_bytes = largest;
-    reading->done += keys;
+    if (reading->largest)
+        *reading->value_bytes = reading->largest;
+    reading->done += reading->chunks[reading->first_chunk];
     reading->first_chunk = (reading->first_chunk + 1) % CHUNKS_IN_FLIGHT;
     reading->chunks_in_flight--;
     return 0;
 }
 
-int redis_get(struct store_link *link, const char *generation, enum store_kind kind,
-    const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err)
+static int read_chunks(struct reading *reading, const struct store_key *base, struct err *err)
+{
+    int rc = 0;
+    while (rc == 0) {
+        while (!reading->stopped && reading->chunks_in_flight < CHUNKS_IN_FLIGHT)
+            if (!send_chunk(reading, base))
+                break;
+        if (!reading->chunks_in_flight)
+            break;
+        rc = take_chunk(reading, err);
+    }
+    return rc;
+}
+
+int redis_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
+    store_value_fn *fn, void *ctx, struct err *err)
 {
     struct redis_link *const self = (struct redis_link *)link;
-    struct reading reading = {.link = self,
-        .ids = ids,
-        .count = count,
-        .value_bytes = value_bytes(self, kind),
-        .fn = fn,
-        .ctx = ctx};
+    struct reading reading = {
+        .link = self, .value_bytes = value_bytes(self, kind), .next = next, .fn = fn, .ctx = ctx};
     struct store_key base;
     store_key_kind(&base, link->store, generation, kind);
     int rc = redis_begin(self, err);
-    while (rc == 0) {
-        while (!reading.stopped && reading.sent < count && reading.chunks_in_flight < CHUNKS_IN_FLIGHT)
-            send_chunk(&reading, &base);
-        if (!reading.chunks_in_flight)
-            break;
-        rc = take_chunk(&reading, err);
-    }
+    if (rc < 0)
+        return rc;
+    redisReplyObjectFunctions *const usual = self->reader->fn;
+    redisReplyObjectFunctions functions = {
+        take_string, take_array, take_integer, take_nil, usual->freeObject};
+    reading.usual = usual;
+    self->reader->fn = &functions;
+    self->reader->privdata = &reading;
+    rc = read_chunks(&reading, &base, err);
+    if (self->reader)
+        self->reader->fn = usual;
     if (rc < 0)
         return rc;
     redis_succeed(self);

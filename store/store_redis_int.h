@@ -94,8 +94,8 @@ int redis_drop(struct store_link *link, uint64_t token, const char *generation, 
 int redis_scan_step(struct redis_link *link, const struct store_key *base, char cursor[REDIS_CURSOR_MAX],
     redisReply **out, struct err *err);
 
-int redis_get(struct store_link *link, const char *generation, enum store_kind kind,
-    const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err);
+int redis_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
+    store_value_fn *fn, void *ctx, struct err *err);
 int redis_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
     void *ctx, struct err *err);
 int redis_put(struct store_link *link, const char *generation, enum store_kind kind,

@@ -240,6 +240,65 @@ static void test_quantised(void **state)
     }
 }
 
+/* Any float32 that there is, special ones often: packing rounds them all as one. */
+static float any_float(struct rng *rng)
+{
+    static const uint32_t special[] = {0, 0x80000000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001,
+        0xFFFFFFFF, 0x7F7FFFFF, 0x7F7F8000, 0x00000001, 0x807FFFFF, 0x3F808000, 0x3F818000, 0x3F807FFF};
+    const uint64_t draw = rng_next(rng);
+    uint32_t bits = (uint32_t)draw;
+    if (draw >> 32 & 1)
+        bits = special[(draw >> 33) % (sizeof special / sizeof *special)];
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* What int8 may be asked to round: halves of its steps, where ties are, and numbers of all sizes. */
+static float any_finite(struct rng *rng, int kind)
+{
+    if (kind == 0)
+        return (float)(rng_next(rng) % 509) / 2 - 127;
+    const float x = any_float(rng);
+    return isfinite(x) && (kind == 1 || fabsf(x) < 1) ? x : 1;
+}
+
+/* A content is packed to the same bytes by every kernel. */
+static void test_pack_content(void **state)
+{
+    (void)state;
+    struct rng rng = rng_seed(49, 0);
+    for (int i = 0; i < 400; i++) {
+        const size_t n = size(&rng, 14), d = i % 2 ? size(&rng, 300) : 32 * size(&rng, 9);
+        float *b = malloc(n * d * sizeof *b), *gate = malloc(n * d * sizeof *gate);
+        for (enum scorer_dtype dtype = SCORER_F32; dtype <= SCORER_INT8; dtype++) {
+            for (size_t k = 0; k < n * d; k++) {
+                b[k] = dtype == SCORER_INT8 ? any_finite(&rng, i / 2 % 3) : any_float(&rng);
+                gate[k] = dtype == SCORER_INT8 ? any_finite(&rng, i / 2 % 3) : any_float(&rng);
+            }
+            struct scorer *plain = scorer_make(dtype, "plain", 1, n, d);
+            const size_t bytes = scorer_content_bytes(plain);
+            void *want = aligned(bytes), *got = aligned(bytes);
+            scorer_pack_content(plain, want, b, gate);
+            for (size_t k = 1; scorer_kernel_name(k); k++) {
+                if (!scorer_kernel_runs(k, dtype))
+                    continue;
+                struct scorer *scorer = scorer_make(dtype, scorer_kernel_name(k), 1, n, d);
+                memset(got, 0xFF, bytes);
+                scorer_pack_content(scorer, got, b, gate);
+                if (memcmp(got, want, bytes) != 0)
+                    fail_msg("%s %s n %zu d %zu", scorer_dtype_name(dtype), scorer_kernel_name(k), n, d);
+                scorer_free(scorer);
+            }
+            scorer_free(plain);
+            free(want);
+            free(got);
+        }
+        free(b);
+        free(gate);
+    }
+}
+
 /* Logits and similarities up to what float32 holds: no overflow, no NaN, the largest logit decides. */
 static void test_huge(void **state)
 {
@@ -476,7 +535,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_sizes),
         cmocka_unit_test(test_exponential), cmocka_unit_test(test_equal_integers),
-        cmocka_unit_test(test_quantised), cmocka_unit_test(test_huge),
+        cmocka_unit_test(test_quantised), cmocka_unit_test(test_pack_content), cmocka_unit_test(test_huge),
         cmocka_unit_test(test_orders_and_passes), cmocka_unit_test(test_error_of_dtypes),
         cmocka_unit_test(test_gelu), cmocka_unit_test(test_gates), cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests_name("scorer", tests, init, NULL);

@@ -177,6 +177,27 @@ static void test_shared_fetch(void **state)
     assert_int_equal(contents_of(bench).entries, 40);
 }
 
+/* A thousand candidates of which a few are there: those wait to be made ready together, while many come and go that are
+ * not there. */
+static void test_few_among_many(void **state)
+{
+    struct bench *bench = *state;
+    for (int round = 0; round < 3; round++) {
+        static char body[32768];
+        strcpy(body, "{\"user\":\"U1\",\"candidates\":[");
+        for (int i = 0; i < 1000; i++) {
+            const bool there = i % 100 < 3;
+            sprintf(body + strlen(body), "%s\"%s%d\"", i ? "," : "", there ? "N" : "absent",
+                there ? i / 100 * 3 + i % 100 : round * 1000 + i);
+        }
+        strcat(body, "]}");
+        json_t *answer = rank(bench, 200, body);
+        check_ranking(json_object_get(answer, "ranking"), &one, "U1", 30);
+        assert_int_equal(json_array_size(json_object_get(answer, "missing")), 970);
+        json_decref(answer);
+    }
+}
+
 /* What was not there is not asked for again for a moment: it may come without our noticing, but not for long. */
 static void test_absent(void **state)
 {
@@ -205,6 +226,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_changed, setup_preloaded, teardown),
         cmocka_unit_test_setup_teardown(test_came_and_went, setup_preloaded, teardown),
         cmocka_unit_test_setup_teardown(test_shared_fetch, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_few_among_many, setup, teardown),
         cmocka_unit_test_setup_teardown(test_absent, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

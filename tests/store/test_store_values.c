@@ -128,6 +128,71 @@ static void test_get_stopped(void **state)
     assert_value(f->link, "many", STORE_CONTENT, "N2", "N2");
 }
 
+/* ---- streams ---- */
+
+/* Who asks: shares of 1, 2, ... 9 ids; now and then none, as long as something is under way. */
+struct asking {
+    size_t count, asked, told, calls, stop_at, ahead;
+    char names[600][24];
+    struct store_id bad; /* in place of the last, if it is set */
+};
+
+static size_t ask_next(void *ctx, struct store_id *ids, size_t most)
+{
+    struct asking *const asking = ctx;
+    const size_t share = asking->calls++ % 10;
+    size_t count = 0;
+    if (share == 0 && asking->asked > asking->told)
+        return 0;
+    for (; count < most && count < share + 1 && asking->asked < asking->count; count++) {
+        const size_t i = asking->asked++;
+        snprintf(asking->names[i], sizeof *asking->names, "N%zu", i);
+        ids[count] = asking->bad.id && i == asking->count - 1 ? asking->bad : id_of(asking->names[i]);
+    }
+    return count;
+}
+
+static int take_told(void *ctx, size_t index, const void *data, size_t len)
+{
+    struct asking *const asking = ctx;
+    assert_int_equal(index, asking->told++); /* both backends keep the order */
+    assert_true(index < asking->asked);
+    if (asking->asked - index > asking->ahead)
+        asking->ahead = asking->asked - index;
+    if (index < 300) {
+        assert_int_equal(len, strlen(asking->names[index]));
+        assert_memory_equal(data, asking->names[index], len);
+    } else {
+        assert_null(data);
+    }
+    return asking->told == asking->stop_at ? 44 : 0;
+}
+
+static void test_stream(void **state)
+{
+    struct test_store *const f = *state;
+    static struct asking asking;
+    struct err err = ERR_INIT;
+    put_many(f->link, "many", 300);
+    asking = (struct asking){.count = 600};
+    assert_int_equal(store_stream(f->link, "many", STORE_CONTENT, ask_next, take_told, &asking, &err), 0);
+    assert_int_equal(asking.told, 600);
+    assert_true(asking.ahead < 200);
+    asking = (struct asking){.count = 0};
+    assert_int_equal(store_stream(f->link, "many", STORE_CONTENT, ask_next, take_told, &asking, &err), 0);
+    assert_int_equal(asking.told, 0);
+    asking = (struct asking){.count = 600, .stop_at = 200};
+    assert_int_equal(store_stream(f->link, "many", STORE_CONTENT, ask_next, take_told, &asking, &err), 44);
+    assert_int_equal(asking.told, 200);
+    asking = (struct asking){.count = 100, .bad = id_of("a b")};
+    assert_int_equal(
+        store_stream(f->link, "many", STORE_CONTENT, ask_next, take_told, &asking, &err), -ERR_INVALID);
+    assert_true(asking.told < 100); /* what was asked for before came, the share with the bad one did not */
+    assert_int_equal(
+        store_stream(f->link, "no:name", STORE_CONTENT, ask_next, take_told, &asking, &err), -ERR_INVALID);
+    assert_value(f->link, "many", STORE_CONTENT, "N2", "N2");
+}
+
 /* ---- ids ---- */
 
 static const char *const odd_ids[] = {"*", "?", "[a]", "a*", "\\", "\\*", "{x}", "a:b", "u:", ":", "%s%n",
@@ -254,6 +319,7 @@ static int run(const char *world_name)
         store_test(test_overwrite),
         store_test(test_big_values),
         store_test(test_get_stopped),
+        store_test(test_stream),
         store_test(test_odd_ids),
         store_test(test_long_ids),
         store_test(test_categories),
