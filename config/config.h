@@ -29,7 +29,8 @@ struct config {
         long workers;                   /* that rank; 0: one a core */
         long io_threads;                /* that read requests and send answers; 0: one a core */
         long connections_max, body_max_bytes, header_max_bytes;
-        long idle_timeout_ms, shutdown_timeout_ms;
+        long bodies_max_bytes; /* of all requests together */
+        long idle_timeout_ms, header_timeout_ms, body_timeout_ms, write_timeout_ms, shutdown_timeout_ms;
     } server;
     struct {
         long candidates_max, users_max; /* per request */

@@ -37,6 +37,8 @@ static struct writer trimmed(struct writer w)
 
 void exchange_give(struct exchange_pool *pool, struct exchange *exchange)
 {
+    if (exchange->charged)
+        atomic_fetch_sub_explicit(&exchange->bodies->used, exchange->charged, memory_order_relaxed);
     if (pool->count == KEEP_EXCHANGES) {
         exchange_free(exchange);
         return;
@@ -89,7 +91,6 @@ bool exchange_begin(struct exchange *exchange, const char *version, size_t heade
     const struct exchange_limits *limits, uint64_t *id_state)
 {
     exchange->begun = true;
-    exchange->since_ms = clock_ms();
     http_response_reset(&exchange->call.response);
     if (exchange->wanted_id && http_id_valid(exchange->wanted_id))
         memcpy(exchange->id, exchange->wanted_id, strlen(exchange->wanted_id) + 1);
@@ -112,16 +113,28 @@ bool exchange_begin(struct exchange *exchange, const char *version, size_t heade
     return true;
 }
 
+/* No number of clients makes bodies take more memory than the account has. */
+static bool charge(struct exchange *exchange, struct exchange_account *bodies, size_t len)
+{
+    if (atomic_fetch_add_explicit(&bodies->used, len, memory_order_relaxed) + len > bodies->max) {
+        atomic_fetch_sub_explicit(&bodies->used, len, memory_order_relaxed);
+        return false;
+    }
+    exchange->bodies = bodies;
+    exchange->charged += len;
+    return true;
+}
+
 bool exchange_receive(
     struct exchange *exchange, const char *data, size_t len, const struct exchange_limits *limits)
 {
     exchange->received += len;
-    if (clock_ms() - exchange->since_ms > limits->body_ms)
-        return refuse(exchange, 408, "the body took too long to arrive");
     if (exchange->received > limits->body_max) {
         refuse(exchange, 413, body_too_long);
         return exchange->received <= limits->body_max + EXCHANGE_DISCARD_MAX;
     }
+    if (!exchange->refusal && !charge(exchange, limits->bodies, len))
+        refuse(exchange, 503, "too many bodies are under way: server.bodies_max_bytes");
     if (!exchange->refusal)
         writer_raw(&exchange->body, data, len);
     return true;
