@@ -83,6 +83,8 @@ void exchange_field(
         exchange->content_type = value;
     if (!exchange->wanted_id && strcasecmp(name, "X-Request-Id") == 0)
         exchange->wanted_id = value;
+    if (!exchange->timeout && strcasecmp(name, "X-Timeout-Ms") == 0)
+        exchange->timeout = value;
 }
 
 static const char *const body_too_long = "the body is longer than server.body_max_bytes";
@@ -140,6 +142,13 @@ bool exchange_receive(
     return true;
 }
 
+/* Milliseconds; 0 for anything but a whole number from 1 to nine digits. */
+static uint64_t read_timeout(const char *text)
+{
+    const size_t digits = strspn(text, "0123456789");
+    return digits && digits <= 9 && !text[digits] ? strtoull(text, NULL, 10) : 0;
+}
+
 /* The path of a target in origin form (/rank?x) or absolute form (http://host/rank?x). */
 static char *find_path(char *target)
 {
@@ -160,6 +169,9 @@ bool exchange_finish(struct exchange *exchange, const char *method)
         return false;
     if (exchange->body.failed)
         return refuse(exchange, 500, "out of memory");
+    const uint64_t timeout_ms = exchange->timeout ? read_timeout(exchange->timeout) : 0;
+    if (exchange->timeout && !timeout_ms)
+        return refuse(exchange, 400, "X-Timeout-Ms: a whole number of milliseconds is expected, at least 1");
     char *path = find_path(exchange->target.data), *query = strchr(path, '?');
     if (query)
         *query++ = '\0';
@@ -173,6 +185,7 @@ bool exchange_finish(struct exchange *exchange, const char *method)
         .body = exchange->body.used ? exchange->body.data : "",
         .body_len = exchange->body.used,
         .id = exchange->id,
+        .timeout_ms = timeout_ms,
     };
     return true;
 }

@@ -57,8 +57,9 @@ bool http_conn_enter(struct http_conn *conn, enum http_phase phase)
             return false;
         if (phase == HTTP_PHASE_HEADER && phase_of(was) == HTTP_PHASE_HEADER)
             return true;
-    } while (!atomic_compare_exchange_weak_explicit(
-        &conn->state, &was, state_of(now, turn_of(was) + (phase == HTTP_PHASE_IDLE), phase), memory_order_acq_rel, memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&conn->state, &was,
+        state_of(now, turn_of(was) + (phase == HTTP_PHASE_IDLE), phase), memory_order_acq_rel,
+        memory_order_relaxed));
     return true;
 }
 

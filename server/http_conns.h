@@ -20,19 +20,27 @@
 #include <stdint.h>
 
 /* Only header, body and write have a time of their own: an idle connection is the library's, work is the pools'. */
-enum http_phase { HTTP_PHASE_IDLE, HTTP_PHASE_HEADER, HTTP_PHASE_BODY, HTTP_PHASE_WORK, HTTP_PHASE_WRITE, HTTP_PHASES };
+enum http_phase {
+    HTTP_PHASE_IDLE,
+    HTTP_PHASE_HEADER,
+    HTTP_PHASE_BODY,
+    HTTP_PHASE_WORK,
+    HTTP_PHASE_WRITE,
+    HTTP_PHASES
+};
 
 struct http_conn {
     struct http_conn *previous, *next;
     int fd;
-    bool spare;            /* beyond the limit: there to ask how the daemon is, and for nothing else */
+    bool spare;                 /* beyond the limit: there to ask how the daemon is, and for nothing else */
     atomic_uint_fast64_t state; /* since when, how often it has been idle, and the phase */
-    uint64_t turn, bytes;       /* the watching thread's: how many bytes had come when it first saw it idle for this time */
+    uint64_t turn,
+        bytes; /* the watching thread's: how many bytes had come when it first saw it idle for this time */
 };
 
 struct http_conns_options {
-    size_t max; /* connections; those beyond are spare */
-    uint64_t ms[HTTP_PHASES];     /* in total; 0: as long as it likes */
+    size_t max;               /* connections; those beyond are spare */
+    uint64_t ms[HTTP_PHASES]; /* in total; 0: as long as it likes */
 };
 
 struct http_conns;

@@ -22,8 +22,9 @@ struct http_request {
     bool framed;              /* a Content-Length or chunks told where the body ends */
     const char *body;
     size_t body_len;
-    const char *id; /* X-Request-Id, checked or made */
-    bool spare;     /* there are too many connections: only how the daemon is may be asked */
+    const char *id;      /* X-Request-Id, checked or made */
+    uint64_t timeout_ms; /* X-Timeout-Ms: the client waits no longer; 0: it did not say */
+    bool spare;          /* there are too many connections: only how the daemon is may be asked */
 };
 
 struct http_header {

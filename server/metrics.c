@@ -147,6 +147,10 @@ static void write_threads(struct writer *w, const struct service *service)
 
 static void write_ranking(struct writer *w, const struct service *service)
 {
+    static const char *const sheds[METRICS_SHEDS] = {"queue_full", "would_wait", "has_waited"};
+    head(w, "embsum_shed_total", "counter", "Requests refused with 503 because the daemon was too busy.");
+    for (size_t i = 0; i < METRICS_SHEDS; i++)
+        writer_printf(w, "embsum_shed_total{reason=\"%s\"} %" PRIu64 "\n", sheds[i], SUM(service, shed[i]));
     single(
         w, "embsum_scored_total", "counter", "Pairs of a user and a candidate scored.", SUM(service, scored));
     head(w, "embsum_missing_total", "counter", "Candidates that could not be scored, by reason.");
