@@ -8,7 +8,8 @@ uint64_t overload_deadline_ns(const struct config *config, const struct http_cal
     return call->since_ns + (asked && asked < usual ? asked : usual) * 1000000;
 }
 
-static bool refuse(struct worker *worker, struct http_call *call, enum metrics_shed reason, const char *message)
+static bool refuse(
+    struct worker *worker, struct http_call *call, enum metrics_shed reason, const char *message)
 {
     metrics_add(&worker->metrics.shed[reason], 1);
     http_fail(&call->response, &call->request, 503, message);
@@ -21,8 +22,10 @@ bool overload_before_queue(struct worker *loop, struct http_call *call)
     const struct pool_load load = pool_load(service->worker_pool);
     if (load.waiting >= (size_t)service->config->server.queue_max)
         return refuse(loop, call, METRICS_SHED_QUEUE, "too busy: the queue of requests is full");
-    if (load.waiting && clock_ns() + load.wait_ns > overload_deadline_ns(service->config, call))
-        return refuse(loop, call, METRICS_SHED_EARLY, "too busy: the request would wait longer than it may take");
+    /* Twice the wait, as that is a guess: who is let in and then refused has waited for nothing. */
+    if (load.waiting && clock_ns() + 2 * load.wait_ns > overload_deadline_ns(service->config, call))
+        return refuse(
+            loop, call, METRICS_SHED_EARLY, "too busy: the request would wait longer than it may take");
     return false;
 }
 
@@ -30,5 +33,6 @@ bool overload_after_queue(struct worker *worker, struct http_call *call)
 {
     if (clock_ns() <= overload_deadline_ns(worker->service->config, call))
         return false;
-    return refuse(worker, call, METRICS_SHED_LATE, "too busy: the request has waited longer than it may take");
+    return refuse(
+        worker, call, METRICS_SHED_LATE, "too busy: the request has waited longer than it may take");
 }
