@@ -65,35 +65,9 @@ bool http_conn_enter(struct http_conn *conn, enum http_phase phase)
 
 /* ---- watching ---- */
 
-/* Bytes that the kernel has received for the connection ever; 0 where it does not tell. */
-static uint64_t received(int fd)
-{
-    struct tcp_info info = {0};
-    socklen_t len = sizeof info;
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
-        len < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof info.tcpi_bytes_received)
-        return 0;
-    return info.tcpi_bytes_received;
-}
-
-/* The library does not tell when the first byte of a request comes, only when its first line is complete. What comes
- * on an idle connection begins a header. */
-static void notice_header(struct http_conn *conn, uint64_t state, uint64_t now)
-{
-    const uint64_t bytes = received(conn->fd);
-    if (turn_of(state) != conn->turn) { /* idle again since the last look */
-        conn->turn = turn_of(state);
-        conn->bytes = bytes;
-    } else if (bytes > conn->bytes) {
-        atomic_compare_exchange_strong(
-            &conn->state, &state, state_of(now, turn_of(state), HTTP_PHASE_HEADER));
-    }
-}
-
 /* Tell the client, if nothing else has been told it, and end the connection. */
-static void cut(struct http_conns *conns, struct http_conn *conn, uint64_t state)
+static void cut(struct http_conns *conns, struct http_conn *conn, uint64_t state, unsigned phase)
 {
-    const unsigned phase = phase_of(state);
     if (!atomic_compare_exchange_strong(&conn->state, &state, state_of(since_of(state), turn_of(state), CUT)))
         return; /* at the last moment */
     atomic_fetch_add_explicit(&conns->cut[phase], 1, memory_order_relaxed);
@@ -103,8 +77,32 @@ static void cut(struct http_conns *conns, struct http_conn *conn, uint64_t state
         const size_t len =
             http_refusal(answer, sizeof answer, 408, "the request took too long to arrive", id);
         (void)!send(conn->fd, answer, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } else { /* what waits for the reader goes with the connection */
+        const struct linger reset = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     }
     shutdown(conn->fd, SHUT_RDWR);
+}
+
+/* What the library does not tell the kernel does. On an idle connection the first byte of a request begins its header,
+ * which the library mentions when its first line is complete; and an answer that the library has handed to the kernel
+ * may still wait there for its reader. */
+static void look_at_idle(struct http_conns *conns, struct http_conn *conn, uint64_t state, uint64_t now)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof info;
+    if (getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+        return;
+    const uint64_t write_ms = conns->options.ms[HTTP_PHASE_WRITE];
+    if (turn_of(state) != conn->turn) { /* idle again since the last look */
+        conn->turn = turn_of(state);
+        conn->bytes = info.tcpi_bytes_received;
+    } else if (info.tcpi_bytes_received > conn->bytes) {
+        atomic_compare_exchange_strong(
+            &conn->state, &state, state_of(now, turn_of(state), HTTP_PHASE_HEADER));
+    } else if (info.tcpi_notsent_bytes && write_ms && since_of(state) + write_ms < now) {
+        cut(conns, conn, state, HTTP_PHASE_WRITE);
+    }
 }
 
 static void look(struct http_conns *conns)
@@ -114,9 +112,9 @@ static void look(struct http_conns *conns)
         const uint64_t state = atomic_load_explicit(&conn->state, memory_order_acquire);
         const unsigned phase = phase_of(state);
         if (phase == HTTP_PHASE_IDLE)
-            notice_header(conn, state, now);
+            look_at_idle(conns, conn, state, now);
         else if (phase != CUT && conns->options.ms[phase] && since_of(state) + conns->options.ms[phase] < now)
-            cut(conns, conn, state);
+            cut(conns, conn, state, phase);
     }
 }
 
