@@ -130,7 +130,7 @@ $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan bench bench-best bench-kernels bench-memory bench-request bench-train bench-books bench-study image fresh debug \
+.PHONY: check tests asan tsan bench bench-best bench-kernels bench-memory bench-request bench-train bench-books bench-study image fresh trust debug \
         lint format help clean
 tests: all $(TEST_BIN) $(BENCH_BIN) $(LOAD_BIN) $(PEER_BIN)
 
@@ -151,6 +151,9 @@ bench-best: $(BUILD)/tests/bench/best ## the exact best 10 of 1,000 beside the f
 
 bench: all $(LOAD_BIN) $(PEER_BIN) ## /rank beside nginx and the peers a team would pick instead (15 minutes; ROWS=..., ROUNDS=3)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/serve.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+trust: tests ## what is promised under hostile clients, with figures (minutes; SEED=..., NAMES='slow stop')
+	$(Q)BUILD=$(abspath $(BUILD)) tests/trust/trust.py $(if $(SEED),--seed $(SEED)) $(NAMES)
 
 bench-memory: $(BUILD)/tests/bench/memory ## look-ups in hot memory: ns an id, bytes a content (a minute)
 	$(Q)$<

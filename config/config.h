@@ -28,11 +28,14 @@ struct config {
         char listen[CONFIG_STRING_MAX]; /* ADDR:PORT, [IPv6]:PORT; port 0 lets the system choose */
         long workers;                   /* that rank; 0: one a core */
         long io_threads;                /* that read requests and send answers; 0: one a core */
+        long queue_max;                 /* requests that wait for a worker */
         long connections_max, body_max_bytes, header_max_bytes;
-        long idle_timeout_ms, shutdown_timeout_ms;
+        long bodies_max_bytes; /* of all requests together */
+        long idle_timeout_ms, header_timeout_ms, body_timeout_ms, write_timeout_ms, shutdown_timeout_ms;
     } server;
     struct {
         long candidates_max, users_max; /* per request */
+        long deadline_ms;               /* for an answer */
         bool default_user;              /* rank unknown users with the generation's default user, else 404 */
     } rank;
     struct {

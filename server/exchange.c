@@ -37,6 +37,8 @@ static struct writer trimmed(struct writer w)
 
 void exchange_give(struct exchange_pool *pool, struct exchange *exchange)
 {
+    if (exchange->charged)
+        atomic_fetch_sub_explicit(&exchange->bodies->used, exchange->charged, memory_order_relaxed);
     if (pool->count == KEEP_EXCHANGES) {
         exchange_free(exchange);
         return;
@@ -81,6 +83,8 @@ void exchange_field(
         exchange->content_type = value;
     if (!exchange->wanted_id && strcasecmp(name, "X-Request-Id") == 0)
         exchange->wanted_id = value;
+    if (!exchange->timeout && strcasecmp(name, "X-Timeout-Ms") == 0)
+        exchange->timeout = value;
 }
 
 static const char *const body_too_long = "the body is longer than server.body_max_bytes";
@@ -89,7 +93,6 @@ bool exchange_begin(struct exchange *exchange, const char *version, size_t heade
     const struct exchange_limits *limits, uint64_t *id_state)
 {
     exchange->begun = true;
-    exchange->since_ms = clock_ms();
     http_response_reset(&exchange->call.response);
     if (exchange->wanted_id && http_id_valid(exchange->wanted_id))
         memcpy(exchange->id, exchange->wanted_id, strlen(exchange->wanted_id) + 1);
@@ -112,19 +115,38 @@ bool exchange_begin(struct exchange *exchange, const char *version, size_t heade
     return true;
 }
 
+/* No number of clients makes bodies take more memory than the account has. */
+static bool charge(struct exchange *exchange, struct exchange_account *bodies, size_t len)
+{
+    if (atomic_fetch_add_explicit(&bodies->used, len, memory_order_relaxed) + len > bodies->max) {
+        atomic_fetch_sub_explicit(&bodies->used, len, memory_order_relaxed);
+        return false;
+    }
+    exchange->bodies = bodies;
+    exchange->charged += len;
+    return true;
+}
+
 bool exchange_receive(
     struct exchange *exchange, const char *data, size_t len, const struct exchange_limits *limits)
 {
     exchange->received += len;
-    if (clock_ms() - exchange->since_ms > limits->body_ms)
-        return refuse(exchange, 408, "the body took too long to arrive");
     if (exchange->received > limits->body_max) {
         refuse(exchange, 413, body_too_long);
         return exchange->received <= limits->body_max + EXCHANGE_DISCARD_MAX;
     }
+    if (!exchange->refusal && !charge(exchange, limits->bodies, len))
+        refuse(exchange, 503, "too many bodies are under way: server.bodies_max_bytes");
     if (!exchange->refusal)
         writer_raw(&exchange->body, data, len);
     return true;
+}
+
+/* Milliseconds; 0 for anything but a whole number from 1 to nine digits. */
+static uint64_t read_timeout(const char *text)
+{
+    const size_t digits = strspn(text, "0123456789");
+    return digits && digits <= 9 && !text[digits] ? strtoull(text, NULL, 10) : 0;
 }
 
 /* The path of a target in origin form (/rank?x) or absolute form (http://host/rank?x). */
@@ -147,6 +169,9 @@ bool exchange_finish(struct exchange *exchange, const char *method)
         return false;
     if (exchange->body.failed)
         return refuse(exchange, 500, "out of memory");
+    const uint64_t timeout_ms = exchange->timeout ? read_timeout(exchange->timeout) : 0;
+    if (exchange->timeout && !timeout_ms)
+        return refuse(exchange, 400, "X-Timeout-Ms: a whole number of milliseconds is expected, at least 1");
     char *path = find_path(exchange->target.data), *query = strchr(path, '?');
     if (query)
         *query++ = '\0';
@@ -160,6 +185,7 @@ bool exchange_finish(struct exchange *exchange, const char *method)
         .body = exchange->body.used ? exchange->body.data : "",
         .body_len = exchange->body.used,
         .id = exchange->id,
+        .timeout_ms = timeout_ms,
     };
     return true;
 }

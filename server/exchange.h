@@ -6,19 +6,28 @@
 #include "server/http_guard.h"
 #include "server/http_message.h"
 
+#include <stdatomic.h>
+
 /* What a client may send beyond the body limit and still read our 413: a socket closed with unread bytes
  * resets the connection, and the reset may overtake the answer. */
 #define EXCHANGE_DISCARD_MAX ((size_t)1 << 20)
 
+/* Bytes of bodies that are kept, of many exchanges together. */
+struct exchange_account {
+    atomic_size_t used;
+    size_t max;
+};
+
 struct exchange_limits {
     size_t body_max, header_max;
-    uint64_t body_ms; /* for a body to arrive in total */
+    struct exchange_account *bodies;
 };
 
 struct exchange {
     struct exchange *next; /* of the spare ones */
-    void *owner;           /* whoever takes it from the pool leaves two words of its own here */
+    void *owner;           /* whoever takes it from the pool leaves three words of its own here */
     void *connection;
+    struct http_conn *conn;
     bool begun;       /* the head is complete */
     unsigned refusal; /* a status, once it is known that the request is refused; 0 so far */
     const char *message;
@@ -27,9 +36,10 @@ struct exchange {
     /* The parts of the request. Values of header fields are the caller's, valid until the end. */
     struct writer target, body;
     struct http_guard guard;
-    const char *content_type, *wanted_id;
+    const char *content_type, *wanted_id, *timeout;
     size_t received; /* bytes of the body, kept or not */
-    uint64_t since_ms;
+    size_t charged;  /* of those to `bodies` */
+    struct exchange_account *bodies;
 
     struct http_call call;
     bool answered; /* the response is complete */

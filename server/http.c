@@ -3,6 +3,7 @@
 #include "server/acceptor.h"
 #include "server/clock.h"
 #include "server/exchange.h"
+#include "server/http_conns.h"
 
 #include <microhttpd.h>
 #include <stdatomic.h>
@@ -13,6 +14,9 @@
 
 /* How long nothing must happen before the last idle connections are closed at a stop. */
 enum { QUIET_MS = 200 };
+
+/* Connections beyond the limit, so that a full daemon can still be asked how it is. */
+enum { SPARE_CONNECTIONS = 16 };
 
 struct http_loop {
     struct http *http;
@@ -28,6 +32,9 @@ struct http {
     struct http_options options;
     struct exchange_limits limits;
     struct acceptor *acceptor;
+    struct http_conns *conns;
+    struct exchange_account bodies;
+    atomic_uint_fast64_t refused; /* requests on spare connections */
     struct http_loop *loops;
     size_t turn; /* where the search for the idlest loop starts; the acceptor's thread alone uses it */
     atomic_bool draining;
@@ -35,14 +42,23 @@ struct http {
 
 /* ---- one request, step by step ---- */
 
+static struct http_conn *conn_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info ? info->socket_context : NULL;
+}
+
 /* Called by the library with the request line's target, before it takes it apart in place. */
 static void *on_target(void *cls, const char *target, struct MHD_Connection *connection)
 {
-    (void)connection;
     struct http_loop *loop = cls;
-    struct exchange *exchange = exchange_take(&loop->pool);
+    struct http_conn *conn = conn_of(connection);
+    struct exchange *exchange =
+        conn && http_conn_enter(conn, HTTP_PHASE_HEADER) ? exchange_take(&loop->pool) : NULL;
     if (!exchange)
         return NULL;
+    exchange->conn = conn;
     atomic_fetch_add_explicit(&loop->started, 1, memory_order_relaxed);
     exchange->owner = loop;
     exchange_target(exchange, target);
@@ -86,8 +102,9 @@ static enum MHD_Result answer(struct exchange *exchange, struct MHD_Connection *
                     MHD_add_response_header(to, "X-Request-Id", exchange->id) == MHD_YES;
     for (size_t i = 0; i < from->header_count; i++)
         complete &= MHD_add_response_header(to, from->headers[i].name, from->headers[i].value) == MHD_YES;
-    if (atomic_load_explicit(&loop->http->draining, memory_order_relaxed))
+    if (from->close || atomic_load_explicit(&loop->http->draining, memory_order_relaxed))
         complete &= MHD_add_response_header(to, "Connection", "close") == MHD_YES;
+    complete &= http_conn_enter(exchange->conn, HTTP_PHASE_WRITE);
     const enum MHD_Result queued = complete ? MHD_queue_response(connection, from->status, to) : MHD_NO;
     MHD_destroy_response(to);
     return queued;
@@ -122,6 +139,8 @@ static enum MHD_Result begin(
     struct exchange *exchange, struct MHD_Connection *connection, const char *version)
 {
     struct http_loop *loop = exchange->owner;
+    if (!http_conn_enter(exchange->conn, HTTP_PHASE_BODY))
+        return MHD_NO;
     const union MHD_ConnectionInfo *head =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
     MHD_get_connection_values_n(connection, MHD_HEADER_KIND, on_field, exchange);
@@ -163,7 +182,12 @@ static enum MHD_Result finish(
     if (!exchange->answered) {
         if (!exchange_finish(exchange, method))
             return refuse(exchange, connection);
+        if (!http_conn_enter(exchange->conn, HTTP_PHASE_WORK))
+            return MHD_NO;
         exchange->connection = connection;
+        exchange->call.request.spare = exchange->conn->spare;
+        if (exchange->conn->spare)
+            atomic_fetch_add_explicit(&loop->http->refused, 1, memory_order_relaxed);
         exchange->call.defer = defer;
         exchange->call.answer = answer_deferred;
         if (!loop->http->options.handle(loop->ctx, &exchange->call))
@@ -197,8 +221,10 @@ static void on_completed(
     (void)connection;
     (void)code;
     struct http_loop *loop = cls;
-    if (!*state)
+    struct exchange *exchange = *state;
+    if (!exchange)
         return;
+    http_conn_enter(exchange->conn, HTTP_PHASE_IDLE);
     exchange_give(&loop->pool, *state);
     *state = NULL;
     atomic_fetch_add_explicit(&loop->finished, 1, memory_order_release);
@@ -209,11 +235,15 @@ static void on_completed(
 static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
     enum MHD_ConnectionNotificationCode code)
 {
-    (void)connection;
-    (void)socket_context;
     struct http_loop *loop = cls;
-    if (code == MHD_CONNECTION_NOTIFY_CLOSED)
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+        http_conns_remove(loop->http->conns, *socket_context);
         atomic_fetch_sub_explicit(&loop->connections, 1, memory_order_relaxed);
+        return;
+    }
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    *socket_context = info ? http_conns_add(loop->http->conns, info->connect_fd) : NULL;
 }
 
 /* The loop with the fewest connections gets the new one; among equals they take turns. */
@@ -232,7 +262,7 @@ static int take_connection(void *ctx, int fd, const struct sockaddr *address, so
             idlest = loop;
         }
     }
-    if (total >= http->options.connections_max)
+    if (total >= http->options.connections_max + SPARE_CONNECTIONS)
         return -ERR_BUSY;
     http->turn++;
     atomic_fetch_add_explicit(&idlest->connections, 1, memory_order_relaxed);
@@ -255,13 +285,13 @@ static int loop_open(struct http_loop *loop, struct http *http, void *ctx, struc
      * Room for twice the largest header we accept, so that one too long is refused by us, in our words. */
     const size_t memory = 2 * options->header_max + 16 * 1024;
     const unsigned timeout = (unsigned)((options->idle_timeout_ms + 999) / 1000);
-    loop->daemon =
-        MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET,
-            0, NULL, NULL, on_request, loop, MHD_OPTION_URI_LOG_CALLBACK, on_target, loop,
-            MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, loop,
-            MHD_OPTION_NOTIFY_CONNECTION, on_connection, loop, MHD_OPTION_STRICT_FOR_CLIENT, 0,
-            MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory, MHD_OPTION_CONNECTION_LIMIT,
-            (unsigned)options->connections_max + 1, MHD_OPTION_CONNECTION_TIMEOUT, timeout, MHD_OPTION_END);
+    loop->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL,
+        on_request, loop, MHD_OPTION_URI_LOG_CALLBACK, on_target, loop, MHD_OPTION_UNESCAPE_CALLBACK,
+        keep_encoded, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, loop, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, loop, MHD_OPTION_STRICT_FOR_CLIENT, 0, MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)options->connections_max + SPARE_CONNECTIONS + 1,
+        MHD_OPTION_CONNECTION_TIMEOUT, timeout, MHD_OPTION_END);
     return loop->daemon ? 0 : err_set(err, ERR_IO, "start an HTTP loop: the library refused");
 }
 
@@ -275,9 +305,18 @@ int http_open(struct http **out, const struct http_options *options, struct err 
     http->limits = (struct exchange_limits){
         .body_max = options->body_max,
         .header_max = options->header_max,
-        .body_ms = (uint64_t)options->idle_timeout_ms,
+        .bodies = &http->bodies,
+    };
+    http->bodies.max = options->bodies_max;
+    const struct http_conns_options conns = {
+        .max = options->connections_max,
+        .ms = {[HTTP_PHASE_HEADER] = (uint64_t)options->header_timeout_ms,
+            [HTTP_PHASE_BODY] = (uint64_t)options->body_timeout_ms,
+            [HTTP_PHASE_WRITE] = (uint64_t)options->write_timeout_ms},
     };
     int code = acceptor_open(&http->acceptor, options->listen, err);
+    if (code == 0)
+        code = http_conns_new(&http->conns, &conns, err);
     http->loops = calloc(options->loop_count, sizeof *http->loops);
     if (code == 0 && !http->loops)
         code = err_set(err, ERR_NOMEM, "no memory for the HTTP loops");
@@ -377,6 +416,7 @@ void http_free(struct http *http)
         exchange_pool_done(&loop->pool);
     }
     acceptor_free(http->acceptor);
+    http_conns_free(http->conns);
     free(http->loops);
     free(http);
 }
@@ -386,6 +426,10 @@ void http_stats(const struct http *http, struct http_stats *out)
     *out = (struct http_stats){
         .loops = http->options.loop_count,
         .connections = progress_now(http).connections,
-        .refused = acceptor_refused(http->acceptor),
+        .refused =
+            acceptor_refused(http->acceptor) + atomic_load_explicit(&http->refused, memory_order_relaxed),
+        .cut = {http_conns_cut(http->conns, HTTP_PHASE_HEADER), http_conns_cut(http->conns, HTTP_PHASE_BODY),
+            http_conns_cut(http->conns, HTTP_PHASE_WRITE)},
+        .body_bytes = atomic_load_explicit(&http->bodies.used, memory_order_relaxed),
     };
 }

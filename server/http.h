@@ -30,8 +30,11 @@ struct http_options {
     size_t loop_count;
     http_handle_fn *handle;
     http_refused_fn *refused;
+    /* A few connections beyond connections_max are taken, too, for requests marked `spare`. */
     size_t connections_max, body_max, header_max;
-    long idle_timeout_ms; /* without a byte, or for a body in total */
+    size_t bodies_max;                                         /* bytes of all requests' bodies together */
+    long idle_timeout_ms;                                      /* without a byte */
+    long header_timeout_ms, body_timeout_ms, write_timeout_ms; /* in total */
 };
 
 int http_open(struct http **out, const struct http_options *options, struct err *err);
@@ -48,6 +51,8 @@ struct http_stats {
     size_t loops;
     size_t connections; /* open now */
     uint64_t refused;   /* connections answered with 503 so far */
+    uint64_t cut[3];    /* for want of speed, in the header, in the body, in reading the answer */
+    size_t body_bytes;  /* of the requests in flight */
 };
 void http_stats(const struct http *http, struct http_stats *out);
 

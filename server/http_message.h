@@ -22,7 +22,9 @@ struct http_request {
     bool framed;              /* a Content-Length or chunks told where the body ends */
     const char *body;
     size_t body_len;
-    const char *id; /* X-Request-Id, checked or made */
+    const char *id;      /* X-Request-Id, checked or made */
+    uint64_t timeout_ms; /* X-Timeout-Ms: the client waits no longer; 0: it did not say */
+    bool spare;          /* there are too many connections: only how the daemon is may be asked */
 };
 
 struct http_header {
@@ -36,6 +38,7 @@ struct http_response {
     struct writer body;
     struct http_header headers[HTTP_HEADERS_MAX];
     size_t header_count;
+    bool close; /* the connection, behind the answer */
 };
 
 /* A request on its way through the daemon, with its answer: from the front, which has read it, over whichever threads

@@ -92,7 +92,11 @@ static int open_http(struct http **out, struct service *service, struct err *err
         .connections_max = (size_t)config->server.connections_max,
         .body_max = (size_t)config->server.body_max_bytes,
         .header_max = (size_t)config->server.header_max_bytes,
+        .bodies_max = (size_t)config->server.bodies_max_bytes,
         .idle_timeout_ms = config->server.idle_timeout_ms,
+        .header_timeout_ms = config->server.header_timeout_ms,
+        .body_timeout_ms = config->server.body_timeout_ms,
+        .write_timeout_ms = config->server.write_timeout_ms,
     };
     const int code = http_open(out, &options, err);
     free(loops);

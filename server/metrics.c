@@ -147,6 +147,10 @@ static void write_threads(struct writer *w, const struct service *service)
 
 static void write_ranking(struct writer *w, const struct service *service)
 {
+    static const char *const sheds[METRICS_SHEDS] = {"queue_full", "would_wait", "has_waited"};
+    head(w, "embsum_shed_total", "counter", "Requests refused with 503 because the daemon was too busy.");
+    for (size_t i = 0; i < METRICS_SHEDS; i++)
+        writer_printf(w, "embsum_shed_total{reason=\"%s\"} %" PRIu64 "\n", sheds[i], SUM(service, shed[i]));
     single(
         w, "embsum_scored_total", "counter", "Pairs of a user and a candidate scored.", SUM(service, scored));
     head(w, "embsum_missing_total", "counter", "Candidates that could not be scored, by reason.");
@@ -230,6 +234,14 @@ static void write_connections(struct writer *w, const struct http *http)
     single(w, "embsum_http_connections", "gauge", "Connections open.", stats.connections);
     single(w, "embsum_http_connections_refused_total", "counter",
         "Connections answered with 503 at the limit.", stats.refused);
+    static const char *const phases[] = {"header", "body", "write"};
+    head(w, "embsum_http_connections_cut_total", "counter",
+        "Connections closed because a header or a body came, or an answer was taken, too slowly.");
+    for (size_t i = 0; i < sizeof phases / sizeof *phases; i++)
+        writer_printf(
+            w, "embsum_http_connections_cut_total{phase=\"%s\"} %" PRIu64 "\n", phases[i], stats.cut[i]);
+    single(
+        w, "embsum_http_body_bytes", "gauge", "Bodies of the requests under way together.", stats.body_bytes);
 }
 
 void metrics_handle(struct worker *worker, const struct http_request *request, struct http_response *response)

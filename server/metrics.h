@@ -23,6 +23,9 @@ enum metrics_route {
 
 enum metrics_missing { METRICS_NOT_FOUND, METRICS_CORRUPT, METRICS_UNAVAILABLE, METRICS_MISSING };
 
+/* Requests that were refused for want of room in the queue, because they would have waited too long, or had. */
+enum metrics_shed { METRICS_SHED_QUEUE, METRICS_SHED_EARLY, METRICS_SHED_LATE, METRICS_SHEDS };
+
 #define METRICS_STATUSES 13 /* rows of metrics.c's table */
 #define METRICS_BUCKETS 14
 
@@ -35,6 +38,7 @@ struct metrics {
     metrics_counter scored; /* pairs of a user and a candidate */
     metrics_counter missing[METRICS_MISSING];
     metrics_counter blobs[BLOB_REASONS]; /* blobs that were refused, by reason */
+    metrics_counter shed[METRICS_SHEDS];
     metrics_counter store_errors;
 };
 

@@ -1,5 +1,7 @@
 #include "server/pool.h"
 
+#include "server/clock.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -21,6 +23,7 @@ struct pool {
     struct pool_task *first, **last;
     struct pool_thread *idle_first, **idle_last;
     size_t waiting;
+    uint64_t task_ns; /* a moving mean of what a task takes */
     bool stopping;
     size_t started;
     struct pool_thread threads[];
@@ -36,11 +39,15 @@ static struct pool_task *take_first(struct pool *pool)
     return task;
 }
 
-static struct pool_task *take(struct pool_thread *self)
+enum { MEAN_OF = 64 }; /* tasks, about */
+
+/* The next task; the one before it has taken this long, 0 if there was none. */
+static struct pool_task *take(struct pool_thread *self, uint64_t spent_ns)
 {
     struct pool *pool = self->pool;
     struct pool_task *task = NULL;
     pthread_mutex_lock(&pool->lock);
+    pool->task_ns += spent_ns / MEAN_OF - pool->task_ns / MEAN_OF;
     if (pool->first) {
         task = take_first(pool);
     } else if (!pool->stopping) {
@@ -60,8 +67,12 @@ static void *run(void *ctx)
 {
     struct pool_thread *self = ctx;
     struct pool_task *task;
-    while ((task = take(self)))
+    uint64_t spent_ns = 0;
+    while ((task = take(self, spent_ns))) {
+        const uint64_t start = clock_ns();
         task->run(task, self->worker);
+        spent_ns = clock_ns() - start;
+    }
     return NULL;
 }
 
@@ -110,6 +121,14 @@ void pool_put(struct pool *pool, struct pool_task *task)
     pthread_mutex_unlock(&pool->lock);
     if (idle)
         pthread_cond_signal(&idle->wake);
+}
+
+struct pool_load pool_load(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    const struct pool_load load = {pool->waiting, pool->waiting * pool->task_ns / pool->started};
+    pthread_mutex_unlock(&pool->lock);
+    return load;
 }
 
 size_t pool_waiting(struct pool *pool)

@@ -12,6 +12,7 @@
 #include "core/err.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 struct worker;
 
@@ -33,6 +34,13 @@ int pool_start(
 void pool_put(struct pool *pool, struct pool_task *task); /* from any thread */
 size_t pool_waiting(struct pool *pool);                   /* tasks that nobody has begun */
 size_t pool_threads(const struct pool *pool);
+
+/* How long a task that is put now will wait: as long as those before it take, if they take as long as tasks lately did. */
+struct pool_load {
+    size_t waiting;
+    uint64_t wait_ns;
+};
+struct pool_load pool_load(struct pool *pool);
 
 /* Run what has been put, then end the threads. Nothing may be put any more, but by those tasks. A thread of another pool
  * that has put the last task may still be inside pool_put: free a pool when those threads have ended, too. NULL is

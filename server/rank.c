@@ -1,6 +1,7 @@
 #include "server/rank.h"
 
 #include "server/clock.h"
+#include "server/overload.h"
 #include "server/rank_answer.h"
 #include "server/rank_job.h"
 #include "server/router.h"
@@ -411,6 +412,7 @@ static void begin(struct rank_job *job, struct http_call *call, struct service *
 {
     job->service = service;
     job->call = call;
+    job->deadline_ns = overload_deadline_ns(service->config, call);
     job->generation = NULL;
     job->catalogue = NULL;
     job->result = (struct rank_result){0};
@@ -426,6 +428,10 @@ static void run_call(struct pool_task *task, struct worker *worker);
 
 static void hand_over(struct http_call *call, struct worker *loop)
 {
+    if (overload_before_queue(loop, call)) {
+        router_answer(loop, call);
+        return;
+    }
     router_defer(loop, call);
     call->task.run = run_call;
     pool_put(loop->service->worker_pool, &call->task);
@@ -436,6 +442,10 @@ static void run_call(struct pool_task *task, struct worker *worker)
     struct http_call *call = POOL_OWNER(task, struct http_call, task);
     struct err err = ERR_INIT;
     const char *message = "out of memory";
+    if (!worker_is_loop(worker) && overload_after_queue(worker, call)) {
+        router_answer(worker, call);
+        return;
+    }
     const unsigned status = refuse(&call->request, &message);
     struct rank_job *job = status ? NULL : take_job(worker);
     if (!job) {

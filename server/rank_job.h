@@ -24,6 +24,7 @@ struct rank_job {
     struct rank_job *next; /* of the spare ones */
     struct service *service;
     struct http_call *call;
+    uint64_t deadline_ns;
     struct live_generation *generation;
     struct catalogue *catalogue; /* held where all of it is ranked: the whole one, or a category's */
     struct arena arena;

@@ -223,6 +223,12 @@ static void run_lane(struct pool_task *task, struct worker *worker)
             rank_fail(job, &err);
             break;
         }
+        if (lane->first && clock_ns() > job->deadline_ns) { /* a single window is never given up */
+            struct err err = ERR_INIT;
+            err_set(&err, ERR_UNAVAILABLE, "ranking takes longer than the request may take");
+            rank_fail(job, &err);
+            break;
+        }
         if (!run_window(lane, worker))
             return;
         /* Others first; there is no need to ask whether more is left, the next turn finds out. */

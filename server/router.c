@@ -105,7 +105,10 @@ bool router_handle(struct worker *loop, struct http_call *call)
     const struct http_request *request = &call->request;
     const struct route *route = find_route(request->path);
     call->route = route;
-    if (!route) {
+    if (request->spare && (!route || route->place != LOOP)) {
+        http_fail(&call->response, request, 503, "too many connections");
+        call->response.close = true;
+    } else if (!route) {
         http_fail(&call->response, request, 404, "there is nothing at this path");
     } else if (!is_allowed(route, request->method)) {
         refuse_method(route, request, &call->response);

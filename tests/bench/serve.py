@@ -25,6 +25,7 @@ ROWS = {
     "latency": rows_serve.row_latency,
     "small": rows_serve.row_small,
     "balance": rows_serve.row_balance,
+    "overload": rows_serve.row_overload,
     "candidates": rows_memory.row_candidates,
     "cold": rows_memory.row_cold,
     "exact": rows_memory.row_exact,

@@ -155,10 +155,10 @@ static void test_file_unknown(void **state)
     REFUSED("{\"\": {}}", "\"\" is no section");
     REFUSED("{\"serve\": {}}", "\"serve\" is no section");
     REFUSED("{\"server\": {\"worker\": 1}}", "\"worker\" in server is no key",
-        "listen, workers, io_threads, connections_max");
+        "listen, workers, io_threads, queue_max");
     REFUSED("{\"server\": {\"\": 1}}", "\"\" in server is no key");
     REFUSED("{\"rank\": {\"workers\": 1}}", "\"workers\" in rank is no key",
-        "candidates_max, users_max, default_user");
+        "candidates_max, users_max, deadline_ms, default_user");
     REFUSED("{\"memory\": {\"new\\nline\": 1}}",
         "\"new\\x0aline\" in memory is no key; known: limit_bytes, preload");
     REFUSED("{\"server\": 5}", "server is 5", "an object");

@@ -34,7 +34,7 @@ struct run {
     struct connection **idle;
     size_t idle_count, in_flight;
     struct backlog backlog;
-    struct histogram from_due, from_send;
+    struct histogram from_due, from_send, refusal;
     int epoll;
     uint64_t random, scheduled, asked, answered, refused, failed, dropped;
     int64_t start, record_from, stop, next_due;
@@ -115,9 +115,10 @@ static void finish(struct run *run, struct connection *c)
 {
     const int64_t now = now_ns();
     run->in_flight--;
-    if (c->status != 200)
+    if (c->status != 200) {
         run->refused++;
-    else if (c->scheduled >= run->record_from) {
+        histogram_add(&run->refusal, (uint64_t)(now - c->sent));
+    } else if (c->scheduled >= run->record_from) {
         histogram_add(&run->from_due, (uint64_t)(now - c->scheduled));
         histogram_add(&run->from_send, (uint64_t)(now - c->sent));
     }
@@ -336,6 +337,7 @@ static void print_run(const struct run *run)
         (unsigned long long)(run->in_flight + run->backlog.count + run->dropped));
     print_times("from_due_us", &run->from_due);
     print_times("from_send_us", &run->from_send);
+    print_times("not_200_from_send_us", &run->refusal);
     puts("}");
 }
 

@@ -9,6 +9,7 @@ import os
 import queue
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -373,7 +374,7 @@ class Answers(Case):
 
 
 class Limits(Case):
-    settings = ("server.connections_max=8", "server.idle_timeout_ms=1000", "server.workers=2")
+    settings = ("server.connections_max=8", "server.idle_timeout_ms=1000", "server.body_timeout_ms=1000", "server.workers=2")
 
     def test_connection_limit(self):
         held = [Raw(self.daemon) for _ in range(8)]
@@ -397,6 +398,18 @@ class Limits(Case):
         for raw in held:
             raw.close()
 
+    def test_full_daemon_tells_how_it_is(self):
+        held = [Raw(self.daemon) for _ in range(8)]
+        for raw in held:
+            raw.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertEqual(raw.receive()[0], 200)
+        for path in ("/livez", "/readyz", "/metrics"):
+            with self.subTest(path=path):
+                self.assertEqual(self.daemon.ask("GET", path)[0], 200)
+        self.assertEqual(self.daemon.ask("POST", "/rank", GOOD, {"Content-Type": "application/json"})[0], 503)
+        for raw in held:
+            raw.close()
+
     def test_slow_body_is_cut(self):
         with Raw(self.daemon) as raw:
             start = time.monotonic()
@@ -410,13 +423,66 @@ class Limits(Case):
             if answer:
                 self.check_error(answer, 408, "timeout")
             self.assertTrue(raw.is_closed())
-        self.assertGreaterEqual(self.daemon.metric('embsum_http_requests_total{route="refused",code="408"}'), 1)
+        self.assertGreaterEqual(self.daemon.metric('embsum_http_connections_cut_total{phase="body"}'), 1)
 
     def test_idle_is_cut(self):
         with Raw(self.daemon) as raw:
             start = time.monotonic()
             self.assertTrue(raw.is_closed())
             self.assertLess(time.monotonic() - start, 5)
+
+
+class SlowClients(Case):
+    """Each phase has a time in total, however often a byte comes; who is quick is not touched by it."""
+    settings = ("server.header_timeout_ms=600", "server.body_timeout_ms=600", "server.write_timeout_ms=600",
+                "server.idle_timeout_ms=5000", "rank.candidates_max=100000", "server.body_max_bytes=16000000")
+
+    def cut_after(self, raw, pieces):
+        """Seconds until the connection is closed while it sends these, one a tenth of a second."""
+        start = time.monotonic()
+        for piece in pieces:
+            try:
+                raw.send(piece)
+            except OSError:
+                break
+            if select.select([raw.socket], [], [], 0.1)[0]:
+                break
+        return time.monotonic() - start
+
+    def test_header(self):
+        request = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+        for name, start, pieces in (("first line", b"", request), ("fields", request, b"X-A: bcdefghijklmnopqrstuvwxyz"),
+                                    ("silence", b"GET /li", [b""] * 30)):
+            with self.subTest(name), Raw(self.daemon) as raw:
+                raw.send(start)
+                seconds = self.cut_after(raw, [bytes([c]) if isinstance(c, int) else c for c in pieces])
+                self.assertGreater(seconds, 0.5)
+                self.assertLess(seconds, 0.6 + 1 * SLOW)
+                answer = raw.receive()
+                if answer:
+                    self.check_error(answer, 408, "timeout")
+                self.assertTrue(raw.is_closed())
+
+    def test_idle_is_not_a_header(self):
+        """A connection that has been answered may be silent for longer than a header may take."""
+        with Raw(self.daemon) as raw:
+            for pause in (0, 0.05, 1.2, 0.3):
+                time.sleep(pause)
+                raw.send(post(GOOD))
+                self.assertEqual(raw.receive()[0], 200)
+
+    def test_reader(self):
+        """An answer of megabytes that nobody reads does not keep its connection."""
+        before = self.daemon.metric('embsum_http_connections_cut_total{phase="write"}')
+        body = json.dumps({"user": "U1", "candidates": [f"{'x' * 100}{i}" for i in range(90000)]}).encode()
+        with Raw(self.daemon) as raw:
+            raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.send(post(body))
+            deadline = time.monotonic() + 10 * SLOW
+            while self.daemon.metric('embsum_http_connections_cut_total{phase="write"}') == before:
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.1)
+        self.assertEqual(self.daemon.rank(json.loads(GOOD))[0], 200)
 
 
 class Balance(Case):

@@ -50,6 +50,81 @@ static void test_top_k_and_duplicates(void **state)
     json_decref(answer);
 }
 
+/* A task that keeps its worker busy until it is told to end. */
+struct blocker {
+    struct pool_task task;
+    sem_t begun, end;
+};
+
+static void block(struct pool_task *task, struct worker *worker)
+{
+    struct blocker *blocker = POOL_OWNER(task, struct blocker, task);
+    (void)worker;
+    sem_post(&blocker->begun);
+    while (sem_wait(&blocker->end) < 0)
+        ;
+}
+
+static void block_workers(struct bench *bench, struct blocker *blockers)
+{
+    for (size_t i = 0; i < bench->service.worker_count; i++) {
+        sem_init(&blockers[i].begun, 0, 0);
+        sem_init(&blockers[i].end, 0, 0);
+        blockers[i].task.run = block;
+        pool_put(bench->service.worker_pool, &blockers[i].task);
+        while (sem_wait(&blockers[i].begun) < 0)
+            ;
+    }
+}
+
+/* A request that is begun too late is refused, as is one that finds the queue full, at once. */
+static void test_too_busy(void **state)
+{
+    struct bench *bench = *state;
+    static const char body[] =
+        "{\"user\":\"U1\",\"candidates\":[\"N1\"],\"explain\":true}"; /* not for a loop */
+    struct blocker blockers[64];
+    struct bench late = *bench; /* an asker of its own */
+    struct http_request request = rank_post(body);
+    assert_in_range(bench->service.worker_count, 1, 64);
+    sem_init(&late.answered, 0, 0);
+    block_workers(bench, blockers);
+
+    request.timeout_ms = 20;
+    http_response_reset(&late.call.response);
+    late.call.request = request;
+    late.call.since_ns = clock_ns();
+    late.call.defer = deferred;
+    late.call.answer = answered;
+    late.call.response.body = (struct writer){0};
+    assert_false(router_handle(bench->service.loops, &late.call));
+
+    bench->config.server.queue_max = 1;
+    request.timeout_ms = 0;
+    send_request(bench, &request);
+    assert_true(bench->at_once);
+    assert_int_equal(bench->call.response.status, 503);
+    bench->config.server.queue_max = 1024;
+
+    nanosleep(&(struct timespec){.tv_nsec = 30 * 1000 * 1000}, NULL);
+    for (size_t i = 0; i < bench->service.worker_count; i++)
+        sem_post(&blockers[i].end);
+    while (sem_wait(&late.answered) < 0)
+        ;
+    assert_int_equal(late.call.response.status, 503);
+    writer_done(&late.call.response.body);
+    sem_destroy(&late.answered);
+
+    send_request(bench, &request);
+    assert_int_equal(bench->call.response.status, 200);
+    const metrics_counter *shed = bench->service.loops->metrics.shed;
+    assert_int_equal(shed[METRICS_SHED_QUEUE], 1);
+    for (size_t i = 0; i < bench->service.worker_count; i++) {
+        sem_destroy(&blockers[i].begun);
+        sem_destroy(&blockers[i].end);
+    }
+}
+
 /* The same matrix under several ids: the order asked decides. */
 static void test_ties(void **state)
 {
@@ -343,6 +418,7 @@ int main(void)
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_order_and_scores),
+        TEST(test_too_busy),
         TEST(test_top_k_and_duplicates),
         TEST(test_ties),
         TEST(test_damaged_contents),

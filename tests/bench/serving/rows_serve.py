@@ -147,6 +147,29 @@ def row_small(world):
     world.results["small"] = seen
 
 
+def row_overload(world):
+    """More than it can do: answers in time, by open loop at twice and ten times the capacity, and how soon others are refused."""
+    world.prepare()
+    data = world.data
+    bodies = write_bodies(world.folder / "bodies-1000", data.content_ids, data.user_ids, 1000, 256, seed=3)
+    rows, world.results["overload"] = [], {}
+    for dtype in dtypes(world):
+        system = world.start_one(Ours(world, dtype, name="overload", settings=["rank.deadline_ms=200"]))
+        try:
+            peak = closed_loop(system, None, world.args.seconds, 32, **parameters(world, 1000))["requests_per_second"]
+            for times in (1, 2, 10):
+                run = open_loop(world.openloop, system.address, bodies, times * peak, world.args.seconds, "--connections", 900)
+                good = (run["answered"] - run["not_200"]) / run["seconds"]
+                refused = run["not_200_from_send_us"]
+                rows.append([f"{system.label} x {times}", f"{good:,.0f}", f"{good / peak:.0%}", micro(run["from_send_us"]["p99"]),
+                             micro(refused["p50"]), micro(refused["p99"])])
+                world.results["overload"][f"{dtype} x {times}"] = {"peak": peak, "goodput": good, "run": run}
+        finally:
+            system.stop()
+    table("Overload: open loop at so many times the capacity, 900 connections, rank.deadline_ms 200",
+          ["", "good answers/s", "of the peak", "p99 of these", "refused within: p50", "p99"], rows)
+
+
 def row_balance(world):
     """32 connections: how evenly the threads are used, those that rank and those that answer short requests at once."""
     world.prepare()

@@ -1,0 +1,267 @@
+#!/usr/bin/python3
+"""make trust: what the daemon promises under hostile or unlucky clients, each with a figure; minutes.
+
+    tests/trust/trust.py [--seed N] [NAME...]      slow, worst, stop; all of them unless named
+
+Talks to daemons of its own on 127.0.0.1, and ends them. Exit code 1 if a promise is not kept.
+"""
+import argparse
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import resource
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+BUILD = pathlib.Path(os.environ.get("BUILD") or ROOT / "build")
+os.environ.setdefault("EMBSUMD", str(BUILD / "embsumd"))
+os.environ.setdefault("TEST_API", str(BUILD / "tests/server/test_api"))
+sys.path.insert(0, str(ROOT / "tests/server"))
+import api  # noqa: E402  (tests/server/api.py: daemons, connections)
+
+failures = []
+
+
+def check(holds, text):
+    print(f"  {'ok  ' if holds else 'FAIL'} {text}", flush=True)
+    if not holds:
+        failures.append(text)
+
+
+class Place:
+    """A store in a temporary folder, and daemons on it."""
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="embsum-trust-")
+        self.url = f"lmdb:{self.folder}/store"
+        api.publish(self.url, 1)
+        return self
+
+    def __exit__(self, *_):
+        api.tearDownModule()
+        shutil.rmtree(self.folder)
+
+
+def quantile(values, q):
+    return sorted(values)[min(len(values) - 1, int(q * len(values)))]
+
+
+class Steady:
+    """Well-behaved clients, each asking some times a second; latencies of their answers. A process of its own: threads
+    of this one would wait for each other."""
+
+    def __init__(self, daemon, clients=8, pause=0.02):
+        self.latencies, self.failed = [], 0
+        self.parent, child = multiprocessing.Pipe()
+        self.process = multiprocessing.Process(target=self.work, args=(daemon, clients, pause, child))
+        self.process.start()
+
+    def work(self, daemon, clients, pause, pipe):
+        stopping = threading.Event()
+        threads = [threading.Thread(target=self.run, args=(daemon, pause, stopping)) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
+        pipe.recv()
+        stopping.set()
+        for thread in threads:
+            thread.join()
+        pipe.send((self.latencies, self.failed))
+
+    def run(self, daemon, pause, stopping):
+        with api.Raw(daemon) as raw:
+            while not stopping.is_set():
+                start = time.monotonic()
+                raw.send(api.post(api.GOOD))
+                answer = raw.receive()
+                self.latencies.append(time.monotonic() - start)
+                if not answer or answer[0] != 200:
+                    self.failed += 1
+                    return
+                time.sleep(pause)
+
+    def end(self):
+        self.parent.send(None)
+        self.latencies, self.failed = self.parent.recv()
+        self.process.join()
+        return self.latencies
+
+
+# ---- slow clients ----
+
+LONG_ASK = api.post(json.dumps({"user": "U1", "candidates": [f"{'x' * 100}{i}" for i in range(2000)]}).encode())
+STARTS = {"first line": b"", "fields": b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: ", "silence": b"GET /livez HTTP/1.1\r\n",
+          "body": api.HEAD + b"Content-Length: 200000\r\n\r\n{", "read": LONG_ASK}
+
+
+class Slow:
+    """A client that sends or reads one byte now and then; when it began, and when it was cut off."""
+
+    def __init__(self, daemon, kind, start):
+        self.socket = socket.socket()
+        if kind == "read":
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.connect(daemon.address)
+        self.socket.setblocking(False)
+        self.kind, self.ended, self.pieces = kind, None, memoryview(STARTS[kind])
+        self.next = self.start = start
+
+    def turn(self):
+        """Something small happens; False when the connection is at its end."""
+        try:
+            if self.kind == "read":
+                if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    return False  # bytes that came before can still be read
+                if self.pieces:
+                    self.pieces = self.pieces[self.socket.send(self.pieces):]
+                return self.socket.recv(1) != b""
+            if self.pieces:
+                self.pieces = self.pieces[self.socket.send(self.pieces):]
+            elif self.kind != "silence":
+                self.socket.send(b"a")
+            return self.socket.recv(4096) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+
+def slow(rng):
+    """1,000 slow clients of five kinds beside well-behaved ones."""
+    kinds, count, deadline = ("first line", "fields", "body", "read", "silence"), 1000, 3.0
+    settings = [f"server.{phase}_timeout_ms={int(deadline * 1000)}" for phase in ("header", "body", "write")]
+    with Place() as place:
+        daemon = api.Daemon(place.url, "server.connections_max=1500", "server.body_max_bytes=1000000", "server.bodies_max_bytes=1000000000", *settings)
+        steady = Steady(daemon)
+        time.sleep(5)
+        alone = steady.end()
+        steady = Steady(daemon)
+        start = time.monotonic() + 0.5
+        clients = [Slow(daemon, kinds[i % len(kinds)], start + 5 * rng.random()) for i in range(count)]
+        end = start + 5 + 4 * deadline
+        while time.monotonic() < end and any(c.ended is None for c in clients):
+            now = time.monotonic()
+            for client in clients:
+                if client.ended is None and client.next <= now:
+                    client.next = now + 0.25
+                    if not client.turn():
+                        client.ended = time.monotonic()
+            time.sleep(0.01)
+        beside = steady.end()
+        late = [c for c in clients if c.ended is None or c.ended - c.start > deadline + 2]
+        for kind in kinds:
+            seconds = [c.ended - c.start for c in clients if c.kind == kind and c.ended]
+            print(f"  {kind}: {len(seconds)} of {sum(c.kind == kind for c in clients)} cut after "
+                  f"{min(seconds, default=0):.1f} to {max(seconds, default=0):.1f} s, deadline {deadline:.0f} s")
+        check(not late, f"{len(late)} of {count} slow clients are still there 2 s after the deadline")
+        check(steady.failed == 0, f"{len(beside)} well-behaved requests, {steady.failed} without an answer")
+        p99 = quantile(beside, 0.99), quantile(alone, 0.99)
+        check(p99[0] <= 2 * p99[1], f"p99 {p99[0] * 1e3:.1f} ms beside {p99[1] * 1e3:.1f} ms without slow clients")
+        for client in clients:
+            client.socket.close()
+        check(daemon.stop()[0] == 0, "the daemon ends with 0")
+
+
+# ---- hostile bodies ----
+
+def resident(daemon):
+    with open(f"/proc/{daemon.process.pid}/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS"))
+
+
+def worst_bodies(size):
+    """As large as is allowed, each costly in its own way."""
+    def fill(head, piece, tail):
+        return head + piece * ((size - len(head) - len(tail)) // len(piece)) + tail
+    start = b'{"user":"U1","candidates":['
+    numbered = b",".join(b'"%x"' % i for i in range(size // 9))
+    return [fill(b"", b"[", b""), fill(b"", b'{"a":', b""), fill(start, b'"",', b'""]}'), fill(start, b'"a",', b'"a"]}'),
+            start + numbered + b"]}", fill(start + b'"', b"\\u0041", b'"]}'), fill(start + b'"', b"\\ud83d\\ude00", b'"]}'),
+            fill(b"", b" ", b"{}"), fill(b'{"top_k":1', b"0", b"}"), fill(b'{"', b"k", b'":1}'),
+            fill(b'{"user":"', "\u00e9".encode(), b'"}'), fill(b"", b"\x00", b""), fill(b'{"users":[', b'"U1",', b'"U2"]}'),
+            fill(b'{"explain":true,"user":"U1","candidates":["N1"', b' ', b']}')]
+
+
+def worst(rng):
+    """64 of the worst bodies at once, again and again."""
+    size = 262144
+    with Place() as place:
+        daemon = api.Daemon(place.url)
+        daemon.rank(json.loads(api.GOOD))
+        before, most, answers, lost = resident(daemon), 0, {}, []
+        bodies = worst_bodies(size)
+
+        def ask(number):
+            order = random.Random(number).sample(bodies, len(bodies))
+            for body in order * 2:
+                with api.Raw(daemon) as raw:
+                    raw.send(api.post(body))
+                    answer = raw.receive()
+                    if answer is None:
+                        lost.append(body[:20])
+                    else:
+                        answers[answer[0]] = answers.get(answer[0], 0) + 1
+
+        threads = [threading.Thread(target=ask, args=(rng.random(),)) for _ in range(64)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            most = max(most, resident(daemon))
+            time.sleep(0.02)
+        grown = (most - before) / 2**20
+        check(not lost, f"{sum(answers.values())} answers ({', '.join(f'{n} x {s}' for s, n in sorted(answers.items()))}), "
+              f"{len(lost)} without")
+        check(grown <= 128, f"memory grew by {grown:.0f} MiB at most")
+        check(daemon.rank(json.loads(api.GOOD))[0] == 200, "it still ranks")
+        check(daemon.stop()[0] == 0, "the daemon ends with 0")
+
+
+# ---- SIGTERM ----
+
+def stop(rng):
+    """SIGTERM under load, 50 times."""
+    answered, lost, slowest, codes = 0, 0, 0, set()
+    with Place() as place:
+        for _ in range(50):
+            daemon = api.Daemon(place.url)
+            load = api.Load(daemon, 8, lambda number, answer: None if answer[0] in (200, 503) else answer)
+            time.sleep(0.1 + 0.3 * rng.random())
+            code, seconds = daemon.stop()
+            load.stopping.set()
+            load.join()
+            answered, lost = answered + load.answered, lost + len(load.lost) + len(load.wrong)
+            slowest = max(slowest, seconds)
+            codes.add(code)
+    check(lost == 0 and answered >= 10000, f"{lost} of {answered} accepted requests lost")
+    check(codes == {0} and slowest <= 5, f"exit codes {sorted(codes)}, at most {slowest:.2f} s")
+
+
+PROMISES = {"slow": slow, "worst": worst, "stop": stop}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    args = parser.parse_args()
+    unknown = [name for name in args.names if name not in PROMISES]
+    if unknown:
+        parser.error(f"no promise {', '.join(unknown)}; there are {', '.join(PROMISES)}")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    print(f"seed {args.seed}")
+    for name in args.names or PROMISES:
+        print(f"{name}: {PROMISES[name].__doc__}", flush=True)
+        PROMISES[name](random.Random(args.seed))
+    print(f"{len(failures)} promises broken")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
