@@ -11,44 +11,74 @@ static size_t lines(size_t bytes)
     return (bytes + SCORER_LINE - 1) / SCORER_LINE * SCORER_LINE;
 }
 
-static size_t stages_at(const struct scorer *scorer)
+static size_t lanes(const struct scorer *scorer)
 {
-    return 2 * lines(scorer->rough->user_bytes);
+    return scorer->rough->panels * SCORER_LANES;
+}
+
+/* Of a pass; rows: with units as [lane][step]. */
+static size_t packed_at(const struct scorer *scorer, size_t pass, bool rows)
+{
+    return (pass + (rows ? SCORER_PASSES : 0)) * lines(scorer->rough->user_bytes);
+}
+
+static size_t known_at(const struct scorer *scorer)
+{
+    return packed_at(scorer, SCORER_PASSES, true);
+}
+
+static size_t sums_at(const struct scorer *scorer)
+{
+    return known_at(scorer) + lines(SCORER_PASSES * sizeof(struct scorer_known));
 }
 
 static size_t user_at(const struct scorer *scorer)
 {
-    return stages_at(scorer) + lines(SCORER_STAGES * sizeof(struct scorer_stage));
+    return sums_at(scorer) + lines(SCORER_PASSES * 2 * lanes(scorer) * sizeof(float));
 }
 
-static size_t norms_at(const struct scorer *scorer)
+static size_t bounds_at(const struct scorer *scorer)
 {
     return lines(scorer->rough->content_bytes);
 }
 
+static size_t second_at(const struct scorer *scorer)
+{
+    return bounds_at(scorer) + lines(scorer_bound_floats(scorer->n) * sizeof(float));
+}
+
 static size_t content_at(const struct scorer *scorer)
 {
-    return norms_at(scorer) + lines(4 * scorer_norms(scorer->n) * sizeof(float));
+    return second_at(scorer) + lines(scorer->rough->content_bytes);
 }
 
-const void *scorer_both_rest(const struct scorer *scorer, const void *user)
+struct scorer_bound_user scorer_both_bound_user(const struct scorer *scorer, const void *user)
 {
-    return (const char *)user + lines(scorer->rough->user_bytes);
+    const char *at = user;
+    const struct scorer_known *known = (const struct scorer_known *)(const void *)(at + known_at(scorer));
+    const float *sums = (const float *)(const void *)(at + sums_at(scorer));
+    struct scorer_bound_user parts;
+    for (size_t pass = 0; pass < SCORER_PASSES; pass++) {
+        parts.passes[pass] = (struct scorer_bound_pass){at + packed_at(scorer, pass, false),
+            sums + 2 * pass * lanes(scorer), sums + (2 * pass + 1) * lanes(scorer), known + pass};
+        parts.rows[pass] = at + packed_at(scorer, pass, true);
+    }
+    return parts;
 }
 
-const struct scorer_stage *scorer_both_stages(const struct scorer *scorer, const void *user)
+struct scorer_bound_content scorer_both_bound_content(const struct scorer *scorer, const void *content)
 {
-    return (const struct scorer_stage *)((const char *)user + stages_at(scorer));
+    const char *at = content;
+    const float *bounds = (const float *)(const void *)(at + bounds_at(scorer));
+    const size_t padded = scorer_norms(scorer->n);
+    const float *norms = bounds + 2 * 2 * padded;
+    return (struct scorer_bound_content){content, at + second_at(scorer), bounds, bounds + 2 * padded,
+        {norms, norms + 2 * padded + SCORER_TOPS}};
 }
 
 const void *scorer_both_user(const struct scorer *scorer, const void *user)
 {
     return (const char *)user + user_at(scorer);
-}
-
-const float *scorer_both_norms(const struct scorer *scorer, const void *content)
-{
-    return (const float *)((const char *)content + norms_at(scorer));
 }
 
 const void *scorer_both_content(const struct scorer *scorer, const void *content)
@@ -96,22 +126,28 @@ void scorer_both_done(struct scorer *scorer)
     scorer_free(scorer->exact);
 }
 
+/* Until the float32 layout is written, its place holds what int8 leaves. */
 void scorer_both_pack_user(const struct scorer *scorer, void *user, const float *a)
 {
     char *at = user;
-    void *exact = at + user_at(scorer);
-    /* Until the float32 layout is written, its place holds what int8 leaves of A. */
-    scorer_bound_user(scorer->rough, (struct scorer_stage *)(void *)(at + stages_at(scorer)), user,
-        at + lines(scorer->rough->user_bytes), exact, a);
-    scorer_pack_user(scorer->exact, exact, a);
+    float *left = (float *)(void *)(at + user_at(scorer));
+    void *packed[SCORER_PASSES], *rows[SCORER_PASSES];
+    for (size_t pass = 0; pass < SCORER_PASSES; pass++) {
+        packed[pass] = at + packed_at(scorer, pass, false);
+        rows[pass] = at + packed_at(scorer, pass, true);
+    }
+    scorer_bound_pack_user(scorer->rough, (struct scorer_known *)(void *)(at + known_at(scorer)),
+        (float *)(void *)(at + sums_at(scorer)), packed, rows, left, a);
+    scorer_pack_user(scorer->exact, left, a);
 }
 
 void scorer_both_pack_content(const struct scorer *scorer, void *content, const float *b, const float *gate)
 {
     char *at = content;
-    scorer_pack_content(scorer->rough, content, b, gate);
-    scorer_bound_content(scorer->rough, (float *)(void *)(at + norms_at(scorer)), content, b, gate);
-    scorer_pack_content(scorer->exact, at + content_at(scorer), b, gate);
+    float *left = (float *)(void *)(at + content_at(scorer));
+    scorer_bound_pack_content(scorer->rough, (float *)(void *)(at + bounds_at(scorer)), content,
+        at + second_at(scorer), left, b, gate);
+    scorer_pack_content(scorer->exact, left, b, gate);
 }
 
 void scorer_both_run(const struct scorer *scorer, float *scores, const void *const *users, size_t user_count,

@@ -1,10 +1,12 @@
 /* Float32 and int8 of the same matrices in one block, SCORER_F32_INT8. For core/scorer*.c alone.
  *
- *     user      int8 layout of A | int8 layout of what that leaves of A | struct scorer_stage[2] | float32 layout
- *     content   int8 layout | norms of its rows (core/scorer_bound.h) | float32 layout
+ *     user      int8 layout of A | of what that leaves of A | rows of both | struct scorer_known of both passes | sums of
+ *               rows | float32 layout
+ *     content   int8 layout | shifts, means and norms of its rows (core/scorer_bound.h) | int8 layout of what the first
+ *               leaves | float32 layout
  *
- * Every part is aligned to 64 bytes. Who looks for the best reads the parts before the float32 layout of all contents
- * and the float32 layout of a few. */
+ * Every part is aligned to 64 bytes. Who looks for the best reads the first int8 layout of all contents, the second of
+ * some and the float32 layout of a few. */
 #ifndef EMBSUM_CORE_SCORER_BOTH_H
 #define EMBSUM_CORE_SCORER_BOTH_H
 
@@ -18,11 +20,10 @@ void scorer_both_pack_content(const struct scorer *scorer, void *content, const 
 void scorer_both_run(const struct scorer *scorer, float *scores, const void *const *users, size_t user_count,
     const void *const *contents, size_t count);
 
-/* The parts of a packed user or content; its int8 layout is where it begins. */
-const void *scorer_both_rest(const struct scorer *scorer, const void *user);
-const struct scorer_stage *scorer_both_stages(const struct scorer *scorer, const void *user);
+/* The parts of a packed user or content. */
+struct scorer_bound_user scorer_both_bound_user(const struct scorer *scorer, const void *user);
+struct scorer_bound_content scorer_both_bound_content(const struct scorer *scorer, const void *content);
 const void *scorer_both_user(const struct scorer *scorer, const void *user);
-const float *scorer_both_norms(const struct scorer *scorer, const void *content);
 const void *scorer_both_content(const struct scorer *scorer, const void *content);
 size_t scorer_both_first_bytes(const struct scorer *scorer); /* before a content's float32 layout */
 

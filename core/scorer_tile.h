@@ -28,7 +28,8 @@ struct tile_source {
     const uint32_t *lanes; /* [step][SCORER_LANES] */
     const uint32_t *rows;  /* [step][stride], the tile's rows `apart` from each other */
     size_t steps, stride, apart;
-    const char *next, *later; /* to prefetch line by line, into the L1 and into the L2 cache, unless NULL */
+    const char *next, *later,
+        *other; /* to prefetch line by line, the first into the L1 cache, else L2, unless NULL */
 };
 
 /* sums[row][vec] += the products of all steps, two at a time: two of a full block are one line of the cache. */
@@ -36,7 +37,7 @@ TILE_INLINE void tile_products(
     vec sums[2 * TILE_PAIRS][TILE_VECS], const struct tile_source *source, int rows, int vecs, tile_mac *mac)
 {
     const uint32_t *lanes = source->lanes, *units = source->rows;
-    const char *next = source->next, *later = source->later;
+    const char *next = source->next, *later = source->later, *other = source->other;
     const size_t stride = source->stride, apart = source->apart;
     for (size_t step = 0; step < source->steps; step += 2) {
         if (next) {
@@ -46,6 +47,10 @@ TILE_INLINE void tile_products(
         if (later) {
             __builtin_prefetch(later, 0, TILE_L2);
             later += 8 * stride;
+        }
+        if (other) {
+            __builtin_prefetch(other, 0, TILE_L2);
+            other += 8 * stride;
         }
         TILE_UNROLL
         for (int half = 0; half < 2; half++) {
@@ -162,7 +167,7 @@ TILE_INLINE void tile_any(struct tile_state *state, const struct tile_source *so
 #if TILE_PAIRS >= 4
     if (pairs == 4) {
         const struct tile_source full = {
-            source->lanes, source->rows, source->steps, 8, 1, source->next, source->later};
+            source->lanes, source->rows, source->steps, 8, 1, source->next, source->later, source->other};
         tile_fixed(state, &full, 4, vecs, constants, lane, scales, mac);
     } else if (pairs == 3)
         tile_fixed(state, source, 3, vecs, constants, lane, scales, mac);
@@ -194,7 +199,7 @@ TILE_INLINE float tile_content(const struct scorer *scorer, const uint32_t *user
             const struct tile_source source = {user + panel * SCORER_LANES * steps + lane,
                 content + block * block_units + 2 * from, steps, 2 * width, 1,
                 next && i == 0 ? next + 4 * block * block_units : NULL,
-                later && i == 0 ? later + 4 * block * block_units : NULL};
+                later && i == 0 ? later + 4 * block * block_units : NULL, NULL};
             const float *row_scales = scaled ? scales + 2 * j : NULL;
             struct tile_state tile;
             if (TILE_VECS == 1 || scorer->m - i > (TILE_VECS - 1) * VEC_LANES)
@@ -251,7 +256,7 @@ TILE_INLINE vec_unaligned *gate_vec(float *sums, size_t stride, int r, int v)
 TILE_INLINE void gate_products(float *out, size_t stride, const uint32_t *lanes, const uint32_t *rows,
     size_t steps, bool first, tile_mac *mac)
 {
-    const struct tile_source source = {lanes, rows, steps, 1, GATE_STRIDE, NULL, NULL};
+    const struct tile_source source = {lanes, rows, steps, 1, GATE_STRIDE, NULL, NULL, NULL};
     vec sums[GATE_TILE][TILE_VECS];
     TILE_UNROLL for (int r = 0; r < GATE_TILE; r++)
     {

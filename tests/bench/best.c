@@ -39,18 +39,39 @@ static void fill(struct rng *rng, float *numbers, size_t count, double deviation
         numbers[i] = (float)(rng_normal(rng) * deviation);
 }
 
+/* Contents as `make bench` has them: G = gelu(B W_s), logits deviate by 2. */
+static void fill_gated(struct bench *bench, const void *proj, float *numbers)
+{
+    fill(&bench->rng, numbers, N * D, pow(D, -0.25));
+    scorer_gate(bench->scorers[FLOAT32], numbers + N * D, proj, numbers, N);
+}
+
+static void *make_proj(struct bench *bench)
+{
+    static float numbers[D * D];
+    void *proj = pages(scorer_proj_bytes(bench->scorers[FLOAT32]));
+    fill(&bench->rng, numbers, D * D, 4 * pow(D, -0.5));
+    scorer_pack_proj(bench->scorers[FLOAT32], proj, numbers);
+    return proj;
+}
+
+/* deviation: of the elements; 0 for the matrices of `make bench`. */
 static void bench_make(struct bench *bench, double deviation)
 {
     static float numbers[2 * N * D > M * D ? 2 * N * D : M * D];
     bench->rng = rng_seed(1, 0);
+    const void *proj = deviation > 0 ? NULL : make_proj(bench);
     for (size_t i = 0; i < POOL; i++) {
-        fill(&bench->rng, numbers, 2 * N * D, deviation);
+        if (proj)
+            fill_gated(bench, proj, numbers);
+        else
+            fill(&bench->rng, numbers, 2 * N * D, deviation);
         for (int s = 0; s < SERIES; s++)
             scorer_pack_content(bench->scorers[s],
                 bench->pools[s] + i * scorer_content_bytes(bench->scorers[s]), numbers, numbers + N * D);
     }
     for (size_t u = 0; u < USERS; u++) {
-        fill(&bench->rng, numbers, M * D, deviation);
+        fill(&bench->rng, numbers, M * D, deviation > 0 ? deviation : pow(D, -0.25));
         for (int s = 0; s < SERIES; s++)
             scorer_pack_user(bench->scorers[s], bench->users[s][u], numbers);
     }
@@ -83,7 +104,7 @@ static void run(struct bench *bench, int round)
 int main(int argc, char **argv)
 {
     static const enum scorer_dtype dtypes[SERIES] = {SCORER_F32, SCORER_INT8, SCORER_F32_INT8};
-    static const double deviations[] = {0.1, 0.2, 0.25, 0.3};
+    static const double deviations[] = {0, 0.1, 0.2, 0.25, 0.3};
     static struct bench bench;
     const int wanted = argc > 1 ? atoi(argv[1]) : 100;
     const int rounds = wanted < 1 ? 1 : wanted < ROUNDS_MAX ? wanted : ROUNDS_MAX;
@@ -107,7 +128,10 @@ int main(int argc, char **argv)
         double us[SERIES];
         for (int s = 0; s < SERIES; s++)
             us[s] = median(bench.us[s], rounds);
-        snprintf(name, sizeof name, "gaussian, deviation %g", deviations[i]);
+        if (deviations[i] > 0)
+            snprintf(name, sizeof name, "gaussian, deviation %g", deviations[i]);
+        else
+            snprintf(name, sizeof name, "as in make bench");
         printf("%-30s %10.0f %10.0f %12.0f %7.2fx %8.1f%%\n", name, us[FLOAT32], us[INT8], us[BOTH],
             us[FLOAT32] / us[BOTH], 100 * median(bench.share, rounds));
     }

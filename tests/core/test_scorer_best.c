@@ -19,6 +19,8 @@ enum kind {
     FLAT,     /* all pairs weigh the same */
     TINY,     /* numbers of 1e-12 to 0.1 */
     LARGE,    /* contents of 1e3 to 1e20, users small or large */
+    GATED,    /* gates on one side of zero, few pairs have most of the weight: as in make bench */
+    ONE_HOT,  /* a single number in a row */
     ALIKE,    /* the rows of a user are nearly the same */
     CLOSE,    /* contents are nearly the same */
     EQUAL,    /* contents are the same, or one of two */
@@ -27,8 +29,8 @@ enum kind {
     BROKEN,   /* here and there an infinity, a NaN, a row of zeros */
     KINDS
 };
-static const char *const kind_names[] = {
-    "gaussian", "sharp", "flat", "tiny", "large", "alike", "close", "equal", "grid", "hostile", "broken"};
+static const char *const kind_names[] = {"gaussian", "sharp", "flat", "tiny", "large", "gated", "one-hot",
+    "alike", "close", "equal", "grid", "hostile", "broken"};
 
 static bool is_long(void)
 {
@@ -100,7 +102,8 @@ static void make_hostile(
     for (size_t k = 0; k < d; k++) {
         float x = roundf(base[k] / step);
         x = x > 126 ? 126 : x < -126 ? -126 : x;
-        row[k] = k ? step * (x + (a[k] > 0 ? side : -side)) : 127 * step;
+        /* The ends, which set int8's steps and leave the row's middle at zero. */
+        row[k] = k < 2 ? (k ? -127 : 127) * step : step * (x + (a[k] > 0 ? side : -side));
     }
 }
 
@@ -123,6 +126,15 @@ static void make_content(struct rng *rng, float *rows, const float *base, const 
     if (kind == HOSTILE)
         for (size_t r = 0; r < 2 * n; r++)
             make_hostile(rng, rows + r * d, base + r * d, a, deviation, d);
+    if (kind == GATED)
+        for (size_t i = n * d; i < size; i++)
+            rows[i] = rows[i] > 0 ? 4 * rows[i] : -0.1F * rows[i];
+    if (kind == ONE_HOT)
+        for (size_t r = 0; r < 2 * n; r++) {
+            const float x = rows[r * d];
+            memset(rows + r * d, 0, d * sizeof *rows);
+            rows[r * d + pick(rng, 0, d - 1)] = 4 * x;
+        }
     if (kind == BROKEN && rng_uniform(rng) < 0.1)
         rows[pick(rng, 0, size - 1)] = rng_uniform(rng) < 0.5 ? NAN : -INFINITY;
     if (kind == BROKEN && rng_uniform(rng) < 0.1)
@@ -239,30 +251,66 @@ static size_t wrong(struct pool *p, size_t sorted, size_t k, float floor, size_t
     return faults + (scored != kept);
 }
 
-/* The bound itself beside what float32 says, both stages of every content: how many are too small. *nearest: the largest
- * error as a share of its bound. */
-static size_t below(struct pool *p, double *nearest)
+enum way { FIRST, SOME_ROWS, ALL_ROWS, SECOND, WAYS };
+
+/* Products, reaches and loose lanes, from those of the way before. */
+static bool prepare(struct pool *p, struct rng *rng, enum way way, const struct scorer_bound_content *content,
+    float *products, float *loose)
 {
     const struct scorer *rough = p->scorer->rough;
     const struct scorer_bounder *bounder = rough->kernel->bounder;
-    const size_t floats = rough->panels * SCORER_LANES * p->n;
-    float *products = aligned(2 * floats * sizeof(float)), *weights = aligned(floats * sizeof(float)),
+    const struct scorer_bound_user user = scorer_both_bound_user(p->scorer, p->user);
+    const size_t lanes = rough->panels * SCORER_LANES;
+    if (way == FIRST || way == SECOND) {
+        bounder->products(rough, products, false, &user.passes[0], content, (const char *[3]){NULL});
+        for (size_t i = 0; i < lanes; i++)
+            loose[i] = 1;
+        if (way == SECOND)
+            bounder->products(rough, products, true, &user.passes[1], content, (const char *[3]){NULL});
+        return true;
+    }
+    for (uint32_t i = 0; i < p->m && p->n % SCORER_PAIRS == 0; i++) {
+        if (loose[i] == 0 || (way == SOME_ROWS && rng_uniform(rng) < 0.7))
+            continue;
+        const uint32_t refined[SCORER_REFINED] = {i};
+        for (size_t r = 0; r < 2 * p->n; r++)
+            products[r * lanes + i] -= user.passes[0].left_sums[i] * content->means[r];
+        bounder->refine(rough, products, user.rows[1], content->first, refined, 1);
+        bounder->refine(rough, products, user.rows[0], content->second, refined, 1);
+        loose[i] = 0;
+    }
+    return p->n % SCORER_PAIRS == 0;
+}
+
+/* The bound itself beside what float32 says, after the first and the second pass and with some and all rows of the user
+ * refined: how many are too small. *nearest: the largest error as a share of its bound. */
+static size_t below(struct pool *p, struct rng *rng, size_t faults[WAYS], double *nearest)
+{
+    const struct scorer *rough = p->scorer->rough;
+    const struct scorer_bounder *bounder = rough->kernel->bounder;
+    const struct scorer_bound_user user = scorer_both_bound_user(p->scorer, p->user);
+    const size_t lanes = rough->panels * SCORER_LANES;
+    float *products = aligned(2 * p->n * lanes * sizeof(float)),
+          *weights = aligned((p->n + 1) * lanes * sizeof(float)), *loose = aligned(lanes * sizeof(float)),
           *y = aligned(scorer_norms(p->n) * sizeof(float)), *z = aligned(scorer_norms(p->n) * sizeof(float));
-    size_t faults = 0;
+    size_t sum = 0;
     for (size_t c = 0; c < p->count; c++) {
-        for (size_t s = 0; s < SCORER_STAGES; s++) {
-            const struct scorer_stage *stage = scorer_both_stages(p->scorer, p->user) + s;
-            const void *user = s ? scorer_both_rest(p->scorer, p->user) : p->user;
+        const struct scorer_bound_content content = scorer_both_bound_content(p->scorer, p->contents[c]);
+        for (enum way way = 0; way < WAYS; way++) {
+            const struct scorer_known *known = user.passes[way == SECOND].known;
             struct scorer_reach reach;
             struct scorer_moments moments;
-            bounder->products(rough, products, s > 0, user, p->contents[c], NULL);
-            scorer_bound_reach(&reach, y, z, stage, scorer_both_norms(p->scorer, p->contents[c]), p->n);
-            bounder->weigh(rough, &moments, weights, products, user);
-            bounder->moments(rough, &moments, weights, products, y, z);
-            const float upper = scorer_bound_upper(stage, &reach, &moments, p->m * p->n);
+            if (!prepare(p, rng, way, &content, products, loose))
+                continue;
+            scorer_bound_reach(&reach, y, z, known, content.norms, p->n);
+            bounder->weigh(rough, &moments, weights, products, user.passes[0].packed);
+            bounder->moments(rough, &moments, weights, products, loose, y, z);
+            const float upper = scorer_bound_upper(known, &reach, &moments, p->m * p->n, way != FIRST);
             if (!(upper < INFINITY))
                 continue;
-            faults += !(p->expected[c] <= upper);
+            const bool fault = !(p->expected[c] <= upper);
+            faults[way] += fault;
+            sum += fault;
             const double share =
                 ((double)p->expected[c] - (double)moments.score) / ((double)upper - (double)moments.score);
             *nearest = share > *nearest ? share : *nearest;
@@ -270,9 +318,10 @@ static size_t below(struct pool *p, double *nearest)
     }
     free(products);
     free(weights);
+    free(loose);
     free(y);
     free(z);
-    return faults;
+    return sum;
 }
 
 /* Some k and floors for a user. Returns the wrong decisions. */
@@ -281,7 +330,7 @@ static size_t wrong_of_user(
 {
     const size_t sorted = expect(p);
     const size_t ks[] = {1, pick(rng, 2, 10), pick(rng, 1, p->count), p->count / 3};
-    size_t faults = below(p, nearest);
+    size_t ways[WAYS] = {0}, faults = below(p, rng, ways, nearest);
     for (size_t i = 0; i < sizeof ks / sizeof *ks; i++) {
         const float floor =
             sorted && rng_uniform(rng) < 0.3 ? p->sorted[pick(rng, 0, sorted - 1)] : -INFINITY;
@@ -319,7 +368,8 @@ static void test_answers(void **state)
         for (size_t i = 0; i < pools; i++) {
             const bool usual = i % 8 == 0;
             struct pool p = pool_make(&rng, kind, kernel_of(i), usual ? 32 : pick(&rng, 1, i % 5 ? 40 : 80),
-                usual ? 4 : pick(&rng, 1, 9), i % 16 == 0 ? 512 : pick(&rng, 1, 130), pick(&rng, 20, 200));
+                usual || i % 3 == 0 ? 4 : pick(&rng, 1, 9), i % 16 == 0 ? 512 : pick(&rng, 1, 130),
+                pick(&rng, 20, 200));
             for (size_t u = 0; u < users; u++) {
                 const size_t faults = wrong_of_user(&p, &rng, &decisions, &rescored, &nearest);
                 if (faults)
@@ -342,12 +392,13 @@ static void test_answers(void **state)
 /* The same check with a bound that is too small: the constants that are packed with the user are shrunk. */
 static void shrink(struct pool *p, float factor)
 {
-    const struct scorer_stage *packed = scorer_both_stages(p->scorer, p->user);
-    struct scorer_stage *stages = (struct scorer_stage *)(uintptr_t)packed;
-    for (size_t s = 0; s < SCORER_STAGES; s++) {
-        stages[s].alpha *= factor;
-        stages[s].phi *= factor;
-        stages[s].crude *= factor;
+    struct scorer_known *known =
+        (struct scorer_known *)(uintptr_t)scorer_both_bound_user(p->scorer, p->user).passes[0].known;
+    for (size_t pass = 0; pass < SCORER_PASSES; pass++) {
+        known[pass].alpha *= factor;
+        known[pass].phi *= factor;
+        known[pass].left *= factor;
+        known[pass].last *= factor;
     }
 }
 
@@ -374,6 +425,25 @@ static void test_small_bounds_are_noticed(void **state)
     assert_true(wrong_when_shrunk(HOSTILE, 0.5F) > 0);
     assert_int_equal(wrong_when_shrunk(CLOSE, 1), 0);
     assert_true(wrong_when_shrunk(CLOSE, 1.0F / 64) > 0);
+}
+
+/* All ways to the bound, on numbers that do not conspire: their errors are a small part of what they might be. */
+static void test_small_bounds_are_noticed_in_every_way(void **state)
+{
+    (void)state;
+    struct rng rng = rng_seed(9, 0);
+    struct pool p = pool_make(&rng, GATED, NULL, 32, 4, 128, 200);
+    size_t ways[WAYS] = {0};
+    double nearest = 0;
+    expect(&p);
+    assert_int_equal(below(&p, &rng, ways, &nearest), 0);
+    shrink(&p, 1.0F / 128);
+    below(&p, &rng, ways, &nearest);
+    /* Where all rows are refined, what is left is less than the rounding of a softmax. */
+    assert_true(ways[FIRST] > 0);
+    assert_true(ways[SOME_ROWS] > 0);
+    assert_true(ways[SECOND] > 0);
+    pool_done(&p);
 }
 
 /* More contents than are looked at together: later blocks profit from earlier ones. */
@@ -446,6 +516,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers),
         cmocka_unit_test(test_small_bounds_are_noticed),
+        cmocka_unit_test(test_small_bounds_are_noticed_in_every_way),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_without_bound),
         cmocka_unit_test(test_float32),
