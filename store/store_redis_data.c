@@ -315,7 +315,8 @@ static int read_some(struct redis_link *link, const struct store_key *stream, ch
     }
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 1 ||
         reply->element[0]->type != REDIS_REPLY_ARRAY || reply->element[0]->elements != 2 ||
-        reply->element[0]->element[1]->type != REDIS_REPLY_ARRAY)
+        reply->element[0]->element[1]->type != REDIS_REPLY_ARRAY ||
+        reply->element[0]->element[1]->elements > count)
         return redis_unexpected(link, reply, "XREAD", err);
     const redisReply *const entries = reply->element[0]->element[1];
     for (size_t i = 0; rc == 0 && i < entries->elements; i++) {
