@@ -3,7 +3,7 @@
 #   make                 build/embsumd and build/embsum
 #   make check           every test
 #   V=1                  show the commands       BUILD=dir   build elsewhere
-#   MODE=release|debug|asan|tsan                 debug, asan and tsan turn warnings into errors
+#   MODE=release|debug|asan|tsan                 debug, asan and tsan turn warnings into errors; fuzz is make fuzz's
 #   WITH_MPI=0           training on one machine only, although Open MPI is there
 
 MODE ?= release
@@ -30,10 +30,19 @@ OPT_release := -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
 OPT_debug := -Og -Werror -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 OPT_asan := -O1 -Werror -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 OPT_tsan := -O1 -Werror -fno-omit-frame-pointer -fsanitize=thread
+OPT_fuzz := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 LD_asan := -fsanitize=address,undefined
 LD_tsan := -fsanitize=thread
+LD_fuzz := -fsanitize=fuzzer,address,undefined
 ifeq ($(OPT_$(MODE)),)
-$(error MODE=$(MODE): use release, debug, asan or tsan)
+$(error MODE=$(MODE): use release, debug, asan, tsan or fuzz)
+endif
+ifeq ($(MODE),fuzz) # by clang, which does not know all of gcc's flags
+CC := clang
+CXX := clang++
+WARN := -Wall -Wextra -Wno-format-zero-length
+WARN_C :=
+HARDEN := -fPIE
 endif
 
 CPPFLAGS += -I. -D_GNU_SOURCE -DEMBSUM_VERSION='"$(VERSION)"' -MMD -MP \
@@ -58,13 +67,17 @@ LIBS_batch := -lnettle $(shell $(PKG_CONFIG) --libs libcurl)
 
 DIRS := core store config server batch
 $(foreach d,$(DIRS),$(eval SRC_$(d) := $(filter-out %/main.c,$(wildcard $(d)/*.c $(d)/*.cc))))
+ifeq ($(MODE),fuzz) # the kernels are written in gcc's C, and read nothing from outside
+SRC_core := $(filter-out core/scorer%,$(SRC_core))
+endif
 $(foreach d,$(DIRS),$(eval OBJ_$(d) := $(patsubst %,$(BUILD)/obj/%.o,$(basename $(SRC_$(d))))))
 LIB_ALL := $(foreach d,$(DIRS),$(BUILD)/lib/$(d).a)
 A_server := $(foreach d,server store config core,$(BUILD)/lib/$(d).a)
 A_batch := $(foreach d,batch store config core,$(BUILD)/lib/$(d).a)
 
 TEST_SRC := $(wildcard tests/core/test_*.c tests/store/test_*.c tests/config/test_*.c tests/server/test_*.c tests/batch/test_*.c)
-TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%)
+FUZZ_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%) $(FUZZ_BIN)
 TEST_SH := $(filter-out tests/image/%,$(wildcard tests/*/test_*.sh))
 LOAD_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/load/*.c))
 PEER_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/peers/*.c))
@@ -118,6 +131,10 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TOOL_OBJ) $(LIB_ALL)
 
 $(BUILD)/tests/bench/kernels: $(BUILD)/obj/tests/bench/probes.o
 
+ifneq ($(MODE),fuzz) # libFuzzer brings its own main
+$(FUZZ_BIN): $(BUILD)/obj/tests/fuzz/replay.o
+endif
+
 # Load generators stand alone; a peer is what a team would write with stock libraries, and none of this code.
 $(BUILD)/tests/load/%: $(BUILD)/obj/tests/load/%.o $(BUILD)/obj/core/err.o
 	$(call say,LINK,$@)
@@ -130,8 +147,8 @@ $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan bench bench-best bench-kernels bench-memory bench-request bench-train bench-books bench-study image fresh trust debug \
-        lint format help clean
+.PHONY: check tests asan tsan fuzz fuzzers bench bench-best bench-kernels bench-memory bench-request bench-train bench-books bench-study \
+        image fresh trust debug lint format help clean
 tests: all $(TEST_BIN) $(BENCH_BIN) $(LOAD_BIN) $(PEER_BIN)
 
 check: tests ## every test, under 10 minutes
@@ -142,6 +159,12 @@ asan: ## every test under AddressSanitizer and UBSan
 
 tsan: ## every test under ThreadSanitizer
 	$(Q)$(MAKE) MODE=tsan BUILD=$(BUILD)/tsan check
+
+fuzz: ## each fuzz target under libFuzzer, ASan and UBSan, by clang (SECONDS=60 each)
+	$(Q)$(MAKE) MODE=fuzz BUILD=$(BUILD)/fuzz fuzzers
+	$(Q)BUILD=$(abspath $(BUILD))/fuzz sh tests/fuzz/fuzz $(or $(SECONDS),60)
+
+fuzzers: $(FUZZ_BIN)
 
 bench-kernels: $(BUILD)/tests/bench/kernels ## the scoring kernels beside this processor's limits (ROUNDS=40)
 	$(Q)$< $(ROUNDS)

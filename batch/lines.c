@@ -10,7 +10,7 @@ int lines_read(const char *path, size_t bytes, lines_fn *fn, void *ctx, struct e
         return err_errno(err, "open %s", path);
     char *line = NULL;
     size_t size = 0, number = 0;
-    ssize_t got;
+    ssize_t got = 0;
     int result = 0;
     while (result == 0 && bytes && (got = getline(&line, &size, stream)) >= 0) {
         number++;
@@ -19,7 +19,7 @@ int lines_read(const char *path, size_t bytes, lines_fn *fn, void *ctx, struct e
         if (result < 0)
             err_place(err, "%s:%zu: ", path, number);
     }
-    if (result == 0 && ferror(stream))
+    if (got < 0 && !feof(stream)) /* a line too long for the memory is no end, either */
         result = err_errno(err, "read %s", path);
     free(line);
     fclose(stream);

@@ -13,7 +13,7 @@ static const size_t news_column[TEXT_COLUMNS] = {
 
 static int news_reserve(struct news *news, size_t bytes)
 {
-    if (news->bytes_size - news->bytes_used < bytes) {
+    if (!news->bytes || news->bytes_size - news->bytes_used < bytes) { /* even for texts that are all empty */
         const size_t size = 2 * news->bytes_size + bytes + 65536;
         char *more = realloc(news->bytes, size);
         if (!more)

@@ -2,7 +2,6 @@
 
 #include "core/id.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,7 +81,6 @@ static const char *split(
 int tsv_next(struct tsv *tsv, struct tsv_field *fields, struct err *err)
 {
     ssize_t got;
-    errno = 0;
     while ((got = getline(&tsv->line, &tsv->size, tsv->stream)) >= 0) {
         char *line = tsv->line;
         size_t len = (size_t)got, found;
@@ -110,7 +108,7 @@ int tsv_next(struct tsv *tsv, struct tsv_field *fields, struct err *err)
         else
             tsv_bad(tsv, "the line %s", wrong);
     }
-    if (errno)
+    if (!feof(tsv->stream)) /* errno alone may be from a message that could not be told */
         return err_errno(err, "read %s", tsv->path);
     return tsv_end(tsv, err);
 }

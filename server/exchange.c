@@ -149,17 +149,18 @@ static uint64_t read_timeout(const char *text)
     return digits && digits <= 9 && !text[digits] ? strtoull(text, NULL, 10) : 0;
 }
 
-/* The path of a target in origin form (/rank?x) or absolute form (http://host/rank?x). */
+/* The path of a target in origin form (/rank?x) or absolute form (http://host/rank?x). A host ends at the first / or ?
+ * (RFC 3986, section 3.2), so that one without a path cannot borrow one from its query. */
 static char *find_path(char *target)
 {
-    char *scheme = strstr(target, "://"), *path = strchr(target, '/');
-    if (!scheme || path != scheme + 1)
+    static const char scheme[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.";
+    const size_t len = strspn(target, scheme);
+    if (len == 0 || strncmp(target + len, "://", 3) != 0)
         return target;
-    path = strchr(scheme + 3, '/');
-    if (!path) {
-        memcpy(target, "/", 2);
-        path = target;
-    }
+    char *path = target + len + 3;
+    path += strcspn(path, "/?");
+    if (*path != '/')
+        *--path = '/'; /* in place of the host's last byte */
     return path;
 }
 

@@ -15,6 +15,7 @@
 
 /* Room that a reader keeps between replies: with hiredis's own 16 KiB it would be given back and taken anew for each. */
 #define READER_SPARE ((size_t)1 << 20)
+#define ARRAY_MAX 1000000
 
 static int64_t now_ms(void)
 {
@@ -354,6 +355,29 @@ static int greet(struct redis_link *link, int64_t deadline_ms, struct err *err)
     return 0;
 }
 
+/* hiredis's own functions, the same for all readers. */
+static redisReplyObjectFunctions *_Atomic plain;
+
+/* hiredis makes room for an array as soon as its length has come: "*2147483647" would cost 16 GiB. The largest array that
+ * is ever asked for has some thousands of elements. */
+static void *create_array(const redisReadTask *task, int elements)
+{
+    return elements <= ARRAY_MAX ? plain->createArray(task, elements) : NULL;
+}
+
+bool redis_reader_open(struct redis_link *link)
+{
+    redisReader *const reader = redisReaderCreate();
+    if (!reader)
+        return false;
+    plain = reader->fn;
+    link->functions = *reader->fn;
+    link->functions.createArray = create_array;
+    reader->fn = &link->functions;
+    link->reader = reader;
+    return true;
+}
+
 static int connect_link(struct redis_link *link, struct err *err)
 {
     const int timeout_ms = link->store->connect_timeout_ms;
@@ -368,8 +392,7 @@ static int connect_link(struct redis_link *link, struct err *err)
     if (fd < 0)
         return fail_errno(link, err, "connect", -fd);
     link->fd = fd;
-    link->reader = redisReaderCreate();
-    if (!link->reader) {
+    if (!redis_reader_open(link)) {
         redis_disconnect(link);
         return err_set(err, ERR_NOMEM, "out of memory");
     }

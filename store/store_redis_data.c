@@ -114,7 +114,10 @@ static void *take_array(const redisReadTask *task, int elements)
     struct reading *reading = task->privdata;
     if (task->parent || (size_t)elements != reading->chunks[reading->first_chunk])
         reading->unexpected = true;
-    return task->parent ? reading : reading->usual->createArray(task, 0);
+    if (task->parent)
+        return reading;
+    return elements <= CHUNK_KEYS ? reading->usual->createArray(task, 0)
+                                  : NULL; /* nobody waits for all that */
 }
 
 /* One MGET's answer. After fn has stopped the call, what is still in flight is only taken in. */
@@ -372,7 +375,8 @@ static int read_some(struct redis_link *link, const struct store_key *stream, ch
     }
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 1 ||
         reply->element[0]->type != REDIS_REPLY_ARRAY || reply->element[0]->elements != 2 ||
-        reply->element[0]->element[1]->type != REDIS_REPLY_ARRAY)
+        reply->element[0]->element[1]->type != REDIS_REPLY_ARRAY ||
+        reply->element[0]->element[1]->elements > count)
         return redis_unexpected(link, reply, "XREAD", err);
     const redisReply *const entries = reply->element[0]->element[1];
     for (size_t i = 0; rc == 0 && i < entries->elements; i++) {

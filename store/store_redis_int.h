@@ -35,7 +35,8 @@ struct redis_link {
     const struct redis_store *store;
     int fd; /* -1: not connected */
     redisReader *reader;
-    char *out; /* commands not yet sent: out[out_sent..out_used) */
+    redisReplyObjectFunctions functions; /* the reader's */
+    char *out;                           /* commands not yet sent: out[out_sent..out_used) */
     size_t out_sent, out_used, out_size;
     bool out_failed; /* memory was short while a command was written */
     char in[65536];  /* what one recv brought; here, because a stack's buffer would be zeroed each time */
@@ -72,6 +73,9 @@ int redis_unexpected(struct redis_link *link, redisReply *reply, const char *com
 
 /* All replies of a call have come: the link is healthy, back-off begins anew. */
 void redis_succeed(struct redis_link *link);
+
+/* A connection's reader of replies. False: no memory. */
+bool redis_reader_open(struct redis_link *link);
 
 void redis_disconnect(struct redis_link *link);
 

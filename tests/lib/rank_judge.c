@@ -1,6 +1,7 @@
 #include "tests/lib/rank_judge.h"
 
 #include "core/id.h"
+#include "server/hot.h"
 #include "tests/lib/scratch.h"
 
 #include <string.h>
@@ -109,4 +110,28 @@ int rank_judge_parse(struct rank_request *out, json_t **tree, struct arena *aren
         return -ERR_INVALID;
     *out = request;
     return 0;
+}
+
+static bool same_ids(
+    const struct store_id *a, const uint64_t *hashes, size_t count, const struct store_id *b, size_t b_count)
+{
+    if (!a != !b || count != b_count)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (a[i].len != b[i].len || memcmp(a[i].id, b[i].id, a[i].len) != 0 ||
+            hashes[i] != hot_hash(b[i].id, b[i].len))
+            return false;
+    return true;
+}
+
+bool rank_judge_same(const struct rank_request *a, const struct rank_request *b)
+{
+    return same_ids(a->users, a->user_hashes, a->user_count, b->users, b->user_count) &&
+           same_ids(a->candidates, a->hashes, a->candidate_count, b->candidates, b->candidate_count) &&
+           same_ids(a->exclude, a->exclude_hashes, a->exclude_count, b->exclude, b->exclude_count) &&
+           a->category.len == b->category.len &&
+           memcmp(a->category.len ? a->category.id : "", b->category.len ? b->category.id : "",
+               a->category.len) == 0 &&
+           a->several == b->several && a->whole_catalogue == b->whole_catalogue && a->top_k == b->top_k &&
+           a->explain == b->explain;
 }

@@ -12,4 +12,7 @@
 int rank_judge_parse(struct rank_request *out, json_t **tree, struct arena *arena,
     const struct rank_limits *limits, const char *body, size_t len);
 
+/* Does the parser's request mean the same as b? Its hashes are held to be those of b's ids. */
+bool rank_judge_same(const struct rank_request *a, const struct rank_request *b);
+
 #endif

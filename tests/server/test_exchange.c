@@ -40,6 +40,10 @@ static void test_paths(void **state)
         {"/users/http://x/y", "/users/http://x/y", NULL},
         {"http://host/rank?a", "/rank", "a"},
         {"http://host:80", "/", NULL},
+        {"http://host?a=/rank", "/", "a=/rank"},
+        {"http://", "/", NULL},
+        {"rank?a=http://x/y", "rank", "a=http://x/y"},
+        {"://x/y", "://x/y", NULL},
         {"*", "*", NULL},
         {"/?http://x/y", "/", "http://x/y"},
     };

@@ -1,6 +1,5 @@
 /* A million bodies, good ones and damaged ones, to the parser and to a judge that has jansson read them: the verdict is
  * the same, and so is the meaning. EMBSUM_LONG=1 makes it twenty million. */
-#include "server/hot.h"
 #include "server/rank_request.h"
 #include "tests/lib/rank_judge.h"
 #include "tests/lib/scratch.h"
@@ -210,30 +209,6 @@ static void damage(struct draw *draw)
 
 /* ---- comparing ---- */
 
-static bool same_ids(
-    const struct store_id *a, const uint64_t *hashes, size_t count, const struct store_id *b, size_t b_count)
-{
-    if (!a != !b || count != b_count)
-        return false;
-    for (size_t i = 0; i < count; i++)
-        if (a[i].len != b[i].len || memcmp(a[i].id, b[i].id, a[i].len) != 0 ||
-            hashes[i] != hot_hash(b[i].id, b[i].len))
-            return false;
-    return true;
-}
-
-static bool same_meaning(const struct rank_request *a, const struct rank_request *b)
-{
-    return same_ids(a->users, a->user_hashes, a->user_count, b->users, b->user_count) &&
-           same_ids(a->candidates, a->hashes, a->candidate_count, b->candidates, b->candidate_count) &&
-           same_ids(a->exclude, a->exclude_hashes, a->exclude_count, b->exclude, b->exclude_count) &&
-           a->category.len == b->category.len &&
-           memcmp(a->category.len ? a->category.id : "", b->category.len ? b->category.id : "",
-               a->category.len) == 0 &&
-           a->several == b->several && a->whole_catalogue == b->whole_catalogue && a->top_k == b->top_k &&
-           a->explain == b->explain;
-}
-
 static void show(const char *what, const char *body, size_t len)
 {
     printf("%s:\n", what);
@@ -280,7 +255,7 @@ static void compare(struct sides *sides, const char *text, size_t len)
         verdict = -ERR_INVALID;
     if (code != verdict)
         show(code == 0 ? "accepted" : err.message, body, len);
-    if (code == 0 && !same_meaning(&request, &right))
+    if (code == 0 && !rank_judge_same(&request, &right))
         show("understood otherwise", body, len);
     if (code < 0 && (!*err.message || memcmp(&request, &untouched, sizeof request) != 0))
         show("refused without a word, or written to", body, len);
@@ -353,7 +328,7 @@ static void test_many(void **state)
     assert_int_equal(rank_request_parse_json(&request, &arena, &wide, body, len, &err), 0);
     assert_int_equal(rank_judge_parse(&right, &tree, &judge_arena, &wide, body, len), 0);
     assert_int_equal(request.candidate_count, 6007);
-    assert_true(same_meaning(&request, &right));
+    assert_true(rank_judge_same(&request, &right));
     json_decref(tree);
     free(body);
     arena_done(&arena);

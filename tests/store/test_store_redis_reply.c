@@ -161,6 +161,7 @@ static void test_nonsense(void **state)
         {"HTTP/1.1 400 Bad Request\r\n\r\n", 0, false, "Protocol error"},
         {"*1\r\n$99999999999999999999\r\n", 0, false, ""},
         {"*99999999999\r\n", 0, false, ""},
+        {"*399999999\r\n", 0, false, "Out of memory"}, /* refused before it is made room for */
         {"*1\r\n$5\r\nab", 0, true, "closed the connection"},
         {"", 0, true, "closed the connection"},
         {"*1\r\n$5\r\nab", 0, false, "no answer within"},

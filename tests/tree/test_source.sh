@@ -17,8 +17,8 @@ refuse() {
 
 parts=$(find core store config server batch \( -name '*.[ch]' -o -name '*.cc' \) | sort)
 code=$(files \( -name '*.[ch]' -o -name '*.cc' \))
-scripts=$(files \( -name '*.sh' -o -name '*.py' -o -name run -o -name quickstart -o -name fresh -o -name Dockerfile \
-    -o -name install-packages \))
+scripts=$(files \( -name '*.sh' -o -name '*.py' -o -name run -o -name quickstart -o -name fresh -o -name fuzz \
+    -o -name Dockerfile -o -name install-packages \))
 texts=$(files \( -name '*.md' -o -name '*.json' -o -name Makefile -o -name '*.yml' -o -name '*.yaml' \) ! -path './tests/*')
 [ "$(echo "$code" | wc -l)" -gt 10 ] || refuse "too few files found, the search is broken" "$code"
 

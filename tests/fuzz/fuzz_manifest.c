@@ -1,0 +1,49 @@
+/* Manifests: one that is read, written and read again is the same, to the letter; its numbers keep their bounds. */
+#include "store/manifest.h"
+#include "store/store_int.h"
+#include "tests/lib/fuzz.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool same(const struct manifest *a, const struct manifest *b)
+{
+    return a->m == b->m && a->n == b->n && a->d == b->d && a->dtype == b->dtype && a->users == b->users &&
+           a->contents == b->contents && strcmp(a->model_sha256, b->model_sha256) == 0 &&
+           a->created == b->created && strcmp(a->previous, b->previous) == 0;
+}
+
+/* What the readers of a manifest rely on when they make room for matrices. */
+static void check_bounds(const struct manifest *manifest)
+{
+    must(manifest->m >= 1 && manifest->n >= 1 && manifest->d >= 1);
+    must(manifest->dtype <= BLOB_F16);
+    must(blob_size(BLOB_F32, manifest->m, manifest->d) && blob_size(BLOB_F32, manifest->n, manifest->d) &&
+         blob_size(BLOB_F32, manifest->d, manifest->d));
+    must(manifest->users <= (size_t)1 << 53 && manifest->contents <= (size_t)1 << 53);
+    must(strlen(manifest->model_sha256) == 64 || !*manifest->model_sha256);
+    must(!*manifest->previous || store_name_valid(manifest->previous, strlen(manifest->previous)));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct manifest manifest, untouched, again;
+    struct err err = ERR_INIT;
+    memset(&manifest, 0x5A, sizeof manifest);
+    untouched = manifest;
+    const int code = manifest_parse(&manifest, (const char *)data, size, &err);
+    if (code < 0) {
+        fuzz_must_tell(code, &err);
+        must(memcmp(&manifest, &untouched, sizeof manifest) == 0);
+        return 0;
+    }
+    check_bounds(&manifest);
+    char *const text = manifest_dump(&manifest);
+    must(text);
+    must(manifest_parse(&again, text, strlen(text), &err) == 0 && same(&manifest, &again));
+    char *const text_again = manifest_dump(&again);
+    must(text_again && strcmp(text, text_again) == 0);
+    free(text_again);
+    free(text);
+    return 0;
+}
