@@ -177,7 +177,7 @@ def row_balance(world):
     system = world.start_one(Ours(world, dtypes(world)[0], name="balance", settings=settings))
     rows, world.results["balance"] = [], {}
     try:
-        for metric, candidates in (("embsum_worker_requests_total", 1000), ("embsum_loop_requests_total", 100)):
+        for metric, candidates in (("embsum_worker_requests_total", 1000), ("embsum_loop_requests_total", 50)):
             before = system.metrics()
             closed_loop(system, None, world.args.seconds, 32, **parameters(world, candidates))
             after = system.metrics()
