@@ -30,6 +30,9 @@ struct config {
         long io_threads;                /* that read requests and send answers; 0: one a core */
         long connections_max, body_max_bytes, header_max_bytes;
         long idle_timeout_ms, shutdown_timeout_ms;
+        char token_file[CONFIG_STRING_MAX]; /* empty: everybody who can connect may ask */
+        bool allow_anonymous;               /* that, where others than this machine can connect */
+        bool sandbox;
     } server;
     struct {
         long candidates_max, users_max; /* per request */
@@ -52,6 +55,10 @@ struct config {
     struct {
         char level[CONFIG_STRING_MAX]; /* debug, info, warn, error */
     } log;
+    struct {
+        char listen[CONFIG_STRING_MAX]; /* empty: nowhere */
+        char token_file[CONFIG_STRING_MAX];
+    } admin;
 };
 
 enum config_type { CONFIG_LONG, CONFIG_BOOL, CONFIG_STRING };

@@ -27,7 +27,7 @@ struct exchange {
     /* The parts of the request. Values of header fields are the caller's, valid until the end. */
     struct writer target, body;
     struct http_guard guard;
-    const char *content_type, *wanted_id;
+    const char *content_type, *authorization, *wanted_id;
     size_t received; /* bytes of the body, kept or not */
     uint64_t since_ms;
 

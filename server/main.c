@@ -57,17 +57,30 @@ static bool handle(void *loop, struct http_call *call)
     return router_handle(loop, call);
 }
 
+static bool handle_admin(void *loop, struct http_call *call)
+{
+    return router_handle_admin(loop, call);
+}
+
 static void refused(void *loop, unsigned status)
 {
     struct worker *own = loop;
     metrics_request(&own->metrics, METRICS_REFUSED, status, 0);
 }
 
-static void log_listening(const struct service *service, const struct http *http)
+/* The two listeners; an operator's is NULL where none is wanted. */
+struct fronts {
+    struct http *http, *admin;
+};
+
+static void log_listening(const struct service *service, const struct fronts *fronts)
 {
     struct log_line line;
     log_begin(&line, service->log, LOG_INFO, "listening");
-    log_text(&line, "address", http_address(http));
+    log_text(&line, "address", http_address(fronts->http));
+    if (fronts->admin)
+        log_text(&line, "admin", http_address(fronts->admin));
+    log_text(&line, "tokens", service->auth ? "wanted" : "not wanted");
     log_int(&line, "workers", (int64_t)service->worker_count);
     log_text(&line, "dtype", service->config->scoring.dtype);
     log_text(&line, "store", service->config->store.url); /* store_open refuses a password in it */
@@ -75,50 +88,72 @@ static void log_listening(const struct service *service, const struct http *http
     log_end(&line);
 }
 
-static int open_http(struct http **out, struct service *service, struct err *err)
+/* But for the address and who answers. */
+static struct http_options front_options(const struct config *config)
 {
-    const struct config *config = service->config;
-    void **loops = calloc(service->loop_count, sizeof *loops);
-    if (!loops)
-        return err_set(err, ERR_NOMEM, "no memory for the loops");
-    for (size_t i = 0; i < service->loop_count; i++)
-        loops[i] = &service->loops[i];
-    const struct http_options options = {
-        .listen = config->server.listen,
-        .loops = loops,
-        .loop_count = service->loop_count,
-        .handle = handle,
+    return (struct http_options){
         .refused = refused,
         .connections_max = (size_t)config->server.connections_max,
         .body_max = (size_t)config->server.body_max_bytes,
         .header_max = (size_t)config->server.header_max_bytes,
         .idle_timeout_ms = config->server.idle_timeout_ms,
     };
+}
+
+static int open_http(struct http **out, struct service *service, struct err *err)
+{
+    void **loops = calloc(service->loop_count, sizeof *loops);
+    if (!loops)
+        return err_set(err, ERR_NOMEM, "no memory for the loops");
+    for (size_t i = 0; i < service->loop_count; i++)
+        loops[i] = &service->loops[i];
+    struct http_options options = front_options(service->config);
+    options.listen = service->config->server.listen;
+    options.loops = loops;
+    options.loop_count = service->loop_count;
+    options.handle = handle;
     const int code = http_open(out, &options, err);
     free(loops);
     return code;
 }
 
+static int open_fronts(struct fronts *fronts, struct service *service, struct err *err)
+{
+    const int code = open_http(&fronts->http, service, err);
+    if (code < 0 || !service->config->admin.listen[0])
+        return code;
+    void *loops[] = {service->admin};
+    struct http_options options = front_options(service->config);
+    options.listen = service->config->admin.listen;
+    options.loops = loops;
+    options.loop_count = 1;
+    options.handle = handle_admin;
+    return http_open(&fronts->admin, &options, err);
+}
+
 /* Answer requests until a signal asks to stop. */
-static int serve(struct service *service, struct http *http, const sigset_t *signals, struct err *err)
+static int serve(
+    struct service *service, const struct fronts *fronts, const sigset_t *signals, struct err *err)
 {
     /* The first look is taken before anybody may connect, so that a daemon whose store is there is ready when
      * it says that it listens. A store that is away is the watcher's affair. */
     live_poll(service->live, NULL);
     int code = live_start(service->live, err);
-    service->http = http;
+    service->http = fronts->http;
     if (code == 0)
-        code = http_start(http, err);
+        code = http_start(fronts->http, err);
+    if (code == 0 && fronts->admin)
+        code = http_start(fronts->admin, err);
     if (code < 0)
         return code;
-    log_listening(service, http);
+    log_listening(service, fronts);
     wait_for_signal(signals);
     struct log_line line;
     log_begin(&line, service->log, LOG_INFO, "stopping");
     log_end(&line);
-    http_drain(http, service->config->server.shutdown_timeout_ms);
+    http_drain(fronts->http, service->config->server.shutdown_timeout_ms);
     atomic_store(&service->stopping, true);
-    const size_t lost = http_stop(http);
+    const size_t lost = http_stop(fronts->http);
     log_begin(&line, service->log, lost ? LOG_WARN : LOG_INFO, "stopped");
     log_int(&line, "requests_unanswered", (int64_t)lost);
     log_end(&line);
@@ -140,13 +175,14 @@ static int run(const struct config *config, const struct log *log, struct err *e
     json_object_seed(0);
     keep_large_blocks();
     struct service service = {0};
-    struct http *http = NULL;
+    struct fronts fronts = {0};
     int code = service_init(&service, config, log, err);
     if (code == 0)
-        code = open_http(&http, &service, err);
+        code = open_fronts(&fronts, &service, err);
     if (code == 0)
-        code = serve(&service, http, &signals, err);
-    http_free(http);
+        code = serve(&service, &fronts, &signals, err);
+    http_free(fronts.admin);
+    http_free(fronts.http);
     service_done(&service);
     return code;
 }

@@ -13,6 +13,7 @@ static const char *const route_names[METRICS_ROUTES] = {
     [METRICS_READYZ] = "/readyz",
     [METRICS_METRICS] = "/metrics",
     [METRICS_VERSION] = "/version",
+    [METRICS_ADMIN] = "admin",
     [METRICS_OTHER] = "other",
     [METRICS_REFUSED] = "refused",
 };
@@ -66,8 +67,7 @@ void metrics_request(struct metrics *metrics, enum metrics_route route, unsigned
 static uint64_t sum(const struct service *service, size_t offset)
 {
     uint64_t total = 0;
-    const size_t count = service->loop_count + service->worker_count + service->reader_count + 1;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < service->thread_count; i++) {
         const char *base = (const char *)&service->threads[i].metrics;
         total += atomic_load_explicit(
             (const metrics_counter *)(const void *)(base + offset), memory_order_relaxed);
