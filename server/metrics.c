@@ -1,6 +1,7 @@
 #include "server/metrics.h"
 
 #include "server/http.h"
+#include "server/sandbox.h"
 #include "server/worker.h"
 
 #include <inttypes.h>
@@ -244,6 +245,9 @@ void metrics_handle(struct worker *worker, const struct http_request *request, s
     write_ranking(w, service);
     write_threads(w, service);
     write_generation(w, service);
+    int last;
+    single(w, "embsum_sandbox_refused_total", "counter", "System calls that the sandbox refused.",
+        sandbox_refused(&last));
     if (service->http)
         write_connections(w, service->http);
 }

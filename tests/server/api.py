@@ -90,6 +90,9 @@ class Daemon:
         self.process.stderr.close()
         if code != 0:
             print("".join(self.lines[-40:]))
+        refused = [line for line in self.lines if "system call was refused" in line]
+        if refused:  # whatever a test does, the sandbox leaves the daemon what it needs
+            raise AssertionError("".join(refused))
         return code, time.monotonic() - start
 
     def connect(self, timeout=15):
@@ -527,6 +530,30 @@ class Load:
 
 def is_200(_, answer):
     return None if answer[0] == 200 else answer
+
+
+class Sandbox(Case):
+    def limits(self, daemon):
+        """What the kernel says of each thread: no new privileges, a filter of system calls."""
+        found = set()
+        for task in os.listdir(f"/proc/{daemon.process.pid}/task"):
+            with open(f"/proc/{daemon.process.pid}/task/{task}/status") as file:
+                status = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
+            found.add((status["NoNewPrivs"], status["Seccomp"]))
+        return found
+
+    def test_on_and_off(self):
+        self.assertEqual(self.daemon.ask("GET", "/livez")[0], 200)
+        line = next(json.loads(line) for line in self.daemon.lines if '"msg":"sandbox"' in line)
+        if line["calls"] != "seccomp":
+            self.skipTest(line["calls"])
+        self.assertEqual(self.limits(self.daemon), {("1", "2")})
+        self.assertEqual(self.daemon.metric("embsum_sandbox_refused_total"), 0)
+        daemon = Daemon(self.url, "server.sandbox=false")
+        self.assertEqual(self.limits(daemon), {("0", "0")})
+        line = next(json.loads(line) for line in daemon.lines if '"msg":"sandbox"' in line)
+        self.assertEqual((line["level"], line["files"], line["calls"]), ("info", "off", "off"))
+        self.assertEqual(daemon.stop()[0], 0)
 
 
 class Stop(unittest.TestCase):
@@ -1008,6 +1035,48 @@ class Redis(Case):
         type(self).start_redis()
         self.wait_until(lambda: self.daemon.rank(unknown)[0] == 200)
         self.assertGreater(self.daemon.metric("embsum_store_errors_total"), 0)
+
+
+class RedisByName(unittest.TestCase):
+    def test_connecting_again(self):
+        """A name is looked up, and a connection made, when the sandbox is closed."""
+        folder = tempfile.mkdtemp(prefix="embsum-test-api-")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+
+        def start():
+            redis = subprocess.Popen(["/usr/bin/redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", folder,
+                                      "--save", "", "--appendonly", "yes"], stdout=subprocess.DEVNULL)
+            deadline = time.monotonic() + 10 * SLOW
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    return redis
+                except OSError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.02)
+        redis = start()
+        try:
+            url = f"redis://localhost:{port}/0"
+            publish(url, 1)
+            daemon = Daemon(url, "store.poll_ms=50", "memory.preload=false")
+            self.assertEqual(daemon.rank(json.loads(GOOD))[0], 200)
+            redis.kill()
+            redis.wait(10)
+            unknown = {"user": "somebody-else", "candidates": ["N1"]}
+            self.assertEqual(daemon.rank(unknown)[0], 503)
+            redis = start()
+            deadline = time.monotonic() + 10 * SLOW
+            while daemon.rank(unknown)[0] != 200:
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.02)
+            self.assertEqual(daemon.stop()[0], 0)
+        finally:
+            redis.kill()
+            redis.wait(10)
+            shutil.rmtree(folder)
 
 
 class CommandLine(unittest.TestCase):
