@@ -20,7 +20,7 @@ struct live {
     pthread_cond_t wake;
     bool stopping, hurried;
     struct live_generation *current;
-    char refused[STORE_GENERATION_MAX], reason[256];
+    char refused[STORE_GENERATION_MAX], reason[512];
     uint64_t refused_ms;
 
     /* The watcher's alone. */

@@ -28,7 +28,7 @@ void live_hurry(struct live *live);
 struct live_stats {
     uint64_t loads, refusals, store_errors, changes;
     char refused[STORE_GENERATION_MAX]; /* the live one in the store that is damaged; empty: none */
-    char reason[256];
+    char reason[512];
 };
 void live_stats(struct live *live, struct live_stats *out);
 
