@@ -25,7 +25,8 @@ int sandbox_calls(const char *store_url, void (*noticed)(void), struct err *err)
 /* How many calls were refused so far; *last receives the number of the last one. */
 uint64_t sandbox_refused(int *last);
 
-/* gcc's sanitizers look into other threads, and start some of their own. */
+/* gcc's sanitizers read maps, start threads and trace the others (the leak check waits for ever where it may not): a build
+ * with them has no sandbox. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANDBOX_SANITIZED 1
 #else

@@ -20,13 +20,16 @@
 #ifndef SYS_SECCOMP /* glibc names it from 2.38 on */
 #define SYS_SECCOMP 1
 #endif
-#if defined(__x86_64__)
+#if SANDBOX_SANITIZED
+#elif defined(__x86_64__)
 #define ARCH AUDIT_ARCH_X86_64
 #define RESULT(context) ((context)->uc_mcontext.gregs[REG_RAX])
 #elif defined(__aarch64__)
 #define ARCH AUDIT_ARCH_AARCH64
 #define RESULT(context) ((context)->uc_mcontext.regs[0])
 #endif
+
+#ifdef ARCH
 
 /* ---- what is needed ---- */
 
@@ -107,24 +110,6 @@ static const int always[] = {
     /* threads that have not quite begun when the filter is set; no other can be started */
     SYS_rseq,
     SYS_set_robust_list,
-#if SANDBOX_SANITIZED
-    SYS_clone,
-    SYS_ptrace,
-    SYS_wait4,
-    SYS_prctl,
-    SYS_kill,
-    SYS_sigaltstack,
-    SYS_getdents64,
-    SYS_readlinkat,
-    SYS_getppid,
-    SYS_process_vm_readv,
-    SYS_prlimit64,
-    SYS_dup,
-    SYS_pipe2,
-#ifdef SYS_readlink
-    SYS_readlink,
-#endif
-#endif
 };
 
 /* ---- the filter ---- */
@@ -184,7 +169,6 @@ static void allow_store(struct program *program, const char *url)
 #endif
 }
 
-#ifdef ARCH
 static void write_program(struct program *program, const char *store_url)
 {
     load(program, offsetof(struct seccomp_data, arch));
@@ -249,7 +233,7 @@ int sandbox_calls(const char *store_url, void (*noticed)(void), struct err *err)
     return code == 0 ? 1 : err_set(err, ERR_IO, "server.sandbox: thread %ld has a filter of its own", code);
 }
 
-#else /* no table for this processor */
+#else /* no table for this processor, or a build that would not bear one */
 
 uint64_t sandbox_refused(int *last)
 {

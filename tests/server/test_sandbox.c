@@ -260,7 +260,7 @@ static int remove_folder(void **state)
 int main(void)
 {
     if (SANDBOX_SANITIZED) {
-        puts("skipped: sanitizers need what the sandbox takes; api.py has the daemon in it all the same");
+        puts("skipped: sanitizers need what the sandbox takes: this build has none");
         return SKIPPED;
     }
     const struct CMUnitTest tests[] = {
