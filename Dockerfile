@@ -20,7 +20,8 @@ COPY --chmod=755 deploy/healthcheck /usr/local/bin/embsum-healthcheck
 COPY config/embsum.json /etc/embsum/embsum.json
 COPY config/prompts/ /etc/embsum/prompts/
 
-# Inside a container the loopback address would be seen by nobody.
+# Inside a container the loopback address would be seen by nobody. Beyond it the daemon wants to know who may ask:
+# EMBSUM_SERVER_TOKEN_FILE names a mounted file, or EMBSUM_SERVER_ALLOW_ANONYMOUS=true leaves it to the network.
 ENV EMBSUM_SERVER_LISTEN=0.0.0.0:8080
 USER 10001:10001
 WORKDIR /var/lib/embsum

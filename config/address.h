@@ -17,4 +17,8 @@ struct address {
  * and may be NULL. */
 bool address_parse(struct address *out, const char *text);
 
+/* Does whoever listens there hear this machine alone? Of names only localhost is one (RFC 6761, section 6.3): another
+ * may resolve to anything. */
+bool address_is_loopback(const struct address *address);
+
 #endif

@@ -7,6 +7,7 @@
  */
 #include "config/config.h"
 
+#include "config/address.h"
 #include "config/config_int.h"
 
 #include <errno.h>
@@ -155,6 +156,12 @@ int config_env(struct config *config, char *const *environ, struct err *err)
 
 /* ---- the whole --------------------------------------------------------------------------------------- */
 
+static bool is_loopback(const char *listen)
+{
+    struct address address;
+    return address_parse(&address, listen) && address_is_loopback(&address);
+}
+
 int config_check(const struct config *config, struct err *err)
 {
     if (config->store.retry_min_ms > config->store.retry_max_ms)
@@ -165,6 +172,21 @@ int config_check(const struct config *config, struct err *err)
         return err_set(err, ERR_INVALID,
             "server.workers is %ld; allowed: at most server.connections_max, %ld", config->server.workers,
             config->server.connections_max);
+    char shown[CONFIG_SHOWN_MAX];
+    if (!is_loopback(config->server.listen) && !config->server.token_file[0] &&
+        !config->server.allow_anonymous) {
+        config_show(shown, config->server.listen);
+        return err_set(err, ERR_INVALID,
+            "server.listen is %s, where others can connect: name their tokens in server.token_file, or say "
+            "server.allow_anonymous",
+            shown);
+    }
+    if (config->admin.listen[0] && !is_loopback(config->admin.listen) && !config->admin.token_file[0]) {
+        config_show(shown, config->admin.listen);
+        return err_set(err, ERR_INVALID,
+            "admin.listen is %s, where others can connect: name the operators' tokens in admin.token_file",
+            shown);
+    }
     return 0;
 }
 

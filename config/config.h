@@ -32,6 +32,9 @@ struct config {
         long connections_max, body_max_bytes, header_max_bytes;
         long bodies_max_bytes; /* of all requests together */
         long idle_timeout_ms, header_timeout_ms, body_timeout_ms, write_timeout_ms, shutdown_timeout_ms;
+        char token_file[CONFIG_STRING_MAX]; /* empty: everybody who can connect may ask */
+        bool allow_anonymous;               /* that, where others than this machine can connect */
+        bool sandbox;
     } server;
     struct {
         long candidates_max, users_max; /* per request */
@@ -55,6 +58,10 @@ struct config {
     struct {
         char level[CONFIG_STRING_MAX]; /* debug, info, warn, error */
     } log;
+    struct {
+        char listen[CONFIG_STRING_MAX]; /* empty: nowhere */
+        char token_file[CONFIG_STRING_MAX];
+    } admin;
 };
 
 enum config_type { CONFIG_LONG, CONFIG_BOOL, CONFIG_STRING };

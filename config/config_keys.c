@@ -8,6 +8,7 @@
 #include <string.h>
 
 static bool is_listen(const char *text);
+static bool is_listen_or_none(const char *text);
 static bool is_prefix(const char *text);
 
 #define KEY(section, key) #section "." #key
@@ -58,6 +59,12 @@ const struct config_key config_keys[] = {
         "An answer must be taken within so long; the connection is closed otherwise."),
     LONG(server, shutdown_timeout_ms, 0, 600000, "5000",
         "After SIGTERM, requests in flight have so long to finish."),
+    STRING(server, token_file, 0, TEXT_MAX, "",
+        "A file of one or two bearer tokens, a line each: /rank and /users/ want one of them. Empty asks nobody for one, which only a loopback address may."),
+    BOOL(server, allow_anonymous, "false",
+        "Listen beyond the loopback address without tokens: whoever can connect may rank, and read users' summaries."),
+    BOOL(server, sandbox, "true",
+        "Give up, for good, what a daemon that has started needs no more: most system calls (seccomp), and all files but the store's and the tokens' (Landlock). What the kernel lacks is left out, and the log says so."),
     LONG(rank, candidates_max, 1, 1000000, "10000",
         "Most candidates in one request."),
     LONG(rank, users_max, 1, 10000, "64",
@@ -98,6 +105,11 @@ const struct config_key config_keys[] = {
     STRING(log, level, 1, TEXT_MAX, "info",
         "The least important messages that are logged.",
         .choices = "debug|info|warn|error"),
+    STRING(admin, listen, 0, TEXT_MAX, "",
+        "Where the daemon answers its operators: GET /generations, POST /generations/reload. Empty is nowhere.",
+        .valid = is_listen_or_none, .shape = "nothing, or an address as in server.listen"),
+    STRING(admin, token_file, 0, TEXT_MAX, "",
+        "The operators' tokens, as in server.token_file; beyond the loopback address there is no way without them."),
 };
 /* clang-format on */
 const size_t config_key_count = sizeof config_keys / sizeof *config_keys;
@@ -107,6 +119,11 @@ _Static_assert(sizeof(long) == 8, "sizes of memory are kept in a long");
 static bool is_listen(const char *text)
 {
     return address_parse(NULL, text);
+}
+
+static bool is_listen_or_none(const char *text)
+{
+    return !text[0] || is_listen(text);
 }
 
 /* No braces: Redis takes what stands between them as the hash slot's name. No colon: the keys of one prefix must not

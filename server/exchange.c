@@ -81,6 +81,8 @@ void exchange_field(
     http_guard_field(&exchange->guard, name, name_len, value, value_len);
     if (!exchange->content_type && strcasecmp(name, "Content-Type") == 0)
         exchange->content_type = value;
+    if (!exchange->authorization && strcasecmp(name, "Authorization") == 0)
+        exchange->authorization = value;
     if (!exchange->wanted_id && strcasecmp(name, "X-Request-Id") == 0)
         exchange->wanted_id = value;
     if (!exchange->timeout && strcasecmp(name, "X-Timeout-Ms") == 0)
@@ -182,6 +184,7 @@ bool exchange_finish(struct exchange *exchange, const char *method)
         .path = path,
         .query = query,
         .content_type = exchange->content_type,
+        .authorization = exchange->authorization,
         .framed = exchange->guard.lengths || exchange->guard.encodings,
         .body = exchange->body.used ? exchange->body.data : "",
         .body_len = exchange->body.used,

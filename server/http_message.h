@@ -16,10 +16,11 @@
 
 struct http_request {
     const char *method;
-    const char *path;         /* as it came, still percent-encoded, without the query; NUL-terminated */
-    const char *query;        /* behind the '?', still percent-encoded; NULL if there is none */
-    const char *content_type; /* NULL if there is none */
-    bool framed;              /* a Content-Length or chunks told where the body ends */
+    const char *path;          /* as it came, still percent-encoded, without the query; NUL-terminated */
+    const char *query;         /* behind the '?', still percent-encoded; NULL if there is none */
+    const char *content_type;  /* NULL if there is none */
+    const char *authorization; /* likewise; holds a secret */
+    bool framed;               /* a Content-Length or chunks told where the body ends */
     const char *body;
     size_t body_len;
     const char *id;      /* X-Request-Id, checked or made */

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,16 +16,16 @@ struct live {
     struct service *service;
     pthread_t thread;
     bool started;
-    pthread_mutex_t lock; /* over current, stopping */
+    pthread_mutex_t lock; /* over what follows */
     pthread_cond_t wake;
-    bool stopping;
+    bool stopping, hurried;
     struct live_generation *current;
+    char refused[STORE_GENERATION_MAX], reason[512];
+    uint64_t refused_ms;
 
     /* The watcher's alone. */
     struct live_generation *retired; /* swapped out, perhaps still read by requests */
-    char refused[STORE_GENERATION_MAX];
-    uint64_t refused_ms;
-    int last_error; /* of the store, so that an outage is one line in the log */
+    int last_error;                  /* of the store, so that an outage is one line in the log */
 
     atomic_uint_fast64_t loads, refusals, store_errors, changes;
 };
@@ -54,6 +55,7 @@ static void swap(struct live *live, struct live_generation *fresh)
     pthread_mutex_lock(&live->lock);
     struct live_generation *old = live->current;
     live->current = fresh;
+    live->refused[0] = '\0';
     pthread_mutex_unlock(&live->lock);
     if (old) {
         old->next = live->retired;
@@ -83,8 +85,19 @@ static void refuse(struct live *live, const char *name, const struct err *why)
         log_text(&line, "detail", why->message);
         log_end(&line);
     }
+    pthread_mutex_lock(&live->lock);
     memcpy(live->refused, name, strlen(name) + 1);
+    snprintf(live->reason, sizeof live->reason, "%s", why->message);
     live->refused_ms = clock_ms();
+    pthread_mutex_unlock(&live->lock);
+}
+
+static bool is_refused(struct live *live, const char *name)
+{
+    pthread_mutex_lock(&live->lock);
+    const bool refused = strcmp(live->refused, name) == 0 && clock_ms() - live->refused_ms < RETRY_MS;
+    pthread_mutex_unlock(&live->lock);
+    return refused;
 }
 
 /* An outage is logged when it begins and when it ends. */
@@ -126,7 +139,7 @@ int live_poll(struct live *live, struct err *err)
     if (code == 0 && live->current && strcmp(live->current->name, name) == 0) {
         code = follow(live, &why);
     } else if (code == 0) {
-        if (strcmp(live->refused, name) == 0 && clock_ms() - live->refused_ms < RETRY_MS)
+        if (is_refused(live, name))
             return err_set(err, ERR_CORRUPT, "generation %s was refused", name);
         code = live_generation_load(&fresh, live->service, name, &why);
         if (code == -ERR_CORRUPT)
@@ -135,10 +148,8 @@ int live_poll(struct live *live, struct err *err)
     note_store(live, code == -ERR_CORRUPT ? 0 : code, &why);
     if (code < 0)
         return err_set(err, (enum err_code) - code, "%s", why.message);
-    if (fresh) {
-        live->refused[0] = '\0';
+    if (fresh)
         swap(live, fresh);
-    }
     return 0;
 }
 
@@ -158,8 +169,10 @@ static void *watch(void *ctx)
         next.tv_sec += poll_ms / 1000 + next.tv_nsec / 1000000000;
         next.tv_nsec %= 1000000000;
         pthread_mutex_lock(&live->lock);
-        while (!live->stopping && pthread_cond_timedwait(&live->wake, &live->lock, &next) == 0)
+        while (
+            !live->stopping && !live->hurried && pthread_cond_timedwait(&live->wake, &live->lock, &next) == 0)
             ;
+        live->hurried = false;
     }
     pthread_mutex_unlock(&live->lock);
     return NULL;
@@ -188,6 +201,15 @@ int live_start(struct live *live, struct err *err)
         return err_errno(err, "start the thread that watches the live pointer");
     live->started = true;
     return 0;
+}
+
+void live_hurry(struct live *live)
+{
+    pthread_mutex_lock(&live->lock);
+    live->hurried = true;
+    live->refused_ms = 0;
+    pthread_cond_signal(&live->wake);
+    pthread_mutex_unlock(&live->lock);
 }
 
 void live_stop(struct live *live)
@@ -241,4 +263,8 @@ void live_stats(struct live *live, struct live_stats *out)
         .store_errors = atomic_load_explicit(&live->store_errors, memory_order_relaxed),
         .changes = atomic_load_explicit(&live->changes, memory_order_relaxed),
     };
+    pthread_mutex_lock(&live->lock);
+    memcpy(out->refused, live->refused, sizeof out->refused);
+    memcpy(out->reason, live->reason, sizeof out->reason);
+    pthread_mutex_unlock(&live->lock);
 }

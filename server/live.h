@@ -22,8 +22,13 @@ void live_release(struct live_generation *generation); /* NULL is allowed */
  * to know when. */
 int live_poll(struct live *live, struct err *err);
 
+/* Let the watcher look now, at a generation that was refused, too. Returns at once. */
+void live_hurry(struct live *live);
+
 struct live_stats {
     uint64_t loads, refusals, store_errors, changes;
+    char refused[STORE_GENERATION_MAX]; /* the live one in the store that is damaged; empty: none */
+    char reason[512];
 };
 void live_stats(struct live *live, struct live_stats *out);
 

@@ -2,6 +2,7 @@
 #include "server/http.h"
 #include "server/options.h"
 #include "server/router.h"
+#include "server/sandbox.h"
 #include "server/worker.h"
 
 #include <errno.h>
@@ -18,21 +19,29 @@ enum { EXIT_USAGE = 2 };
 /* A signal handler has nothing but static memory to reach. sigwait was tried and rejected: OpenBLAS starts a
  * thread when it is loaded, before main can block anything, and a SIGTERM that the kernel gives to that thread
  * would end the process on the spot. */
-static sem_t stop;
+static sem_t wake;
+static atomic_bool stop;
 
 static void on_signal(int number)
 {
     (void)number;
     const int saved = errno;
-    sem_post(&stop);
+    atomic_store(&stop, true);
+    sem_post(&wake);
     errno = saved;
+}
+
+/* A system call was refused, by any thread. */
+static void on_refused(void)
+{
+    sem_post(&wake);
 }
 
 /* From now on SIGTERM and SIGINT are kept until wait_for_signal. They are blocked for the threads to come, so
  * that no system call of theirs is interrupted. */
 static void catch_signals(sigset_t *signals)
 {
-    sem_init(&stop, 0, 0);
+    sem_init(&wake, 0, 0);
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
     sigaction(SIGTERM, &action, NULL);
@@ -44,11 +53,31 @@ static void catch_signals(sigset_t *signals)
     pthread_sigmask(SIG_BLOCK, signals, NULL);
 }
 
-static void wait_for_signal(const sigset_t *signals)
+/* Nobody provokes a refused call by a request: it is a mistake of ours, or somebody has taken over. */
+static void log_refused(const struct log *log, uint64_t *known)
 {
+    int last;
+    const uint64_t refused = sandbox_refused(&last);
+    if (refused == *known)
+        return;
+    struct log_line line;
+    log_begin(&line, log, LOG_ERROR, "sandbox: a system call was refused");
+    log_int(&line, "call", last);
+    log_int(&line, "calls", (int64_t)(refused - *known));
+    log_end(&line);
+    *known = refused;
+}
+
+static void wait_for_signal(const sigset_t *signals, const struct log *log)
+{
+    static struct log_limit limit;
+    uint64_t known = 0, dropped;
     pthread_sigmask(SIG_UNBLOCK, signals, NULL);
-    while (sem_wait(&stop) < 0 && errno == EINTR)
-        ;
+    while (!atomic_load(&stop)) {
+        if (sem_wait(&wake) == 0 && log_allow(&limit, &dropped))
+            log_refused(log, &known);
+    }
+    log_refused(log, &known);
     pthread_sigmask(SIG_BLOCK, signals, NULL);
 }
 
@@ -57,17 +86,30 @@ static bool handle(void *loop, struct http_call *call)
     return router_handle(loop, call);
 }
 
+static bool handle_admin(void *loop, struct http_call *call)
+{
+    return router_handle_admin(loop, call);
+}
+
 static void refused(void *loop, unsigned status)
 {
     struct worker *own = loop;
     metrics_request(&own->metrics, METRICS_REFUSED, status, 0);
 }
 
-static void log_listening(const struct service *service, const struct http *http)
+/* The two listeners; an operator's is NULL where none is wanted. */
+struct fronts {
+    struct http *http, *admin;
+};
+
+static void log_listening(const struct service *service, const struct fronts *fronts)
 {
     struct log_line line;
     log_begin(&line, service->log, LOG_INFO, "listening");
-    log_text(&line, "address", http_address(http));
+    log_text(&line, "address", http_address(fronts->http));
+    if (fronts->admin)
+        log_text(&line, "admin", http_address(fronts->admin));
+    log_text(&line, "tokens", service->auth ? "wanted" : "not wanted");
     log_int(&line, "workers", (int64_t)service->worker_count);
     log_text(&line, "dtype", service->config->scoring.dtype);
     log_text(&line, "store", service->config->store.url); /* store_open refuses a password in it */
@@ -75,19 +117,26 @@ static void log_listening(const struct service *service, const struct http *http
     log_end(&line);
 }
 
-static int open_http(struct http **out, struct service *service, struct err *err)
+static void log_sandbox(const struct service *service, bool files, bool calls)
 {
-    const struct config *config = service->config;
-    void **loops = calloc(service->loop_count, sizeof *loops);
-    if (!loops)
-        return err_set(err, ERR_NOMEM, "no memory for the loops");
-    for (size_t i = 0; i < service->loop_count; i++)
-        loops[i] = &service->loops[i];
-    const struct http_options options = {
-        .listen = config->server.listen,
-        .loops = loops,
-        .loop_count = service->loop_count,
-        .handle = handle,
+    struct log_line line;
+    const bool wanted = service->config->server.sandbox;
+    log_begin(&line, service->log, wanted && !(files && calls) ? LOG_WARN : LOG_INFO, "sandbox");
+    log_text(&line, "files",
+        files    ? "Landlock"
+        : wanted ? "open: the kernel or this build has no Landlock"
+                 : "off");
+    log_text(&line, "calls",
+        calls    ? "seccomp"
+        : wanted ? "open: the kernel or this build has no seccomp"
+                 : "off");
+    log_end(&line);
+}
+
+/* But for the address and who answers. */
+static struct http_options front_options(const struct config *config)
+{
+    return (struct http_options){
         .refused = refused,
         .connections_max = (size_t)config->server.connections_max,
         .body_max = (size_t)config->server.body_max_bytes,
@@ -98,31 +147,65 @@ static int open_http(struct http **out, struct service *service, struct err *err
         .body_timeout_ms = config->server.body_timeout_ms,
         .write_timeout_ms = config->server.write_timeout_ms,
     };
+}
+
+static int open_http(struct http **out, struct service *service, struct err *err)
+{
+    void **loops = calloc(service->loop_count, sizeof *loops);
+    if (!loops)
+        return err_set(err, ERR_NOMEM, "no memory for the loops");
+    for (size_t i = 0; i < service->loop_count; i++)
+        loops[i] = &service->loops[i];
+    struct http_options options = front_options(service->config);
+    options.listen = service->config->server.listen;
+    options.loops = loops;
+    options.loop_count = service->loop_count;
+    options.handle = handle;
     const int code = http_open(out, &options, err);
     free(loops);
     return code;
 }
 
+static int open_fronts(struct fronts *fronts, struct service *service, struct err *err)
+{
+    const int code = open_http(&fronts->http, service, err);
+    if (code < 0 || !service->config->admin.listen[0])
+        return code;
+    void *loops[] = {service->admin};
+    struct http_options options = front_options(service->config);
+    options.listen = service->config->admin.listen;
+    options.loops = loops;
+    options.loop_count = 1;
+    options.handle = handle_admin;
+    return http_open(&fronts->admin, &options, err);
+}
+
 /* Answer requests until a signal asks to stop. */
-static int serve(struct service *service, struct http *http, const sigset_t *signals, struct err *err)
+static int serve(struct service *service, const struct fronts *fronts, bool files_closed,
+    const sigset_t *signals, struct err *err)
 {
     /* The first look is taken before anybody may connect, so that a daemon whose store is there is ready when
      * it says that it listens. A store that is away is the watcher's affair. */
     live_poll(service->live, NULL);
     int code = live_start(service->live, err);
-    service->http = http;
+    service->http = fronts->http;
     if (code == 0)
-        code = http_start(http, err);
+        code = http_start(fronts->http, err);
+    if (code == 0 && fronts->admin)
+        code = http_start(fronts->admin, err);
+    if (code == 0 && service->config->server.sandbox)
+        code = sandbox_calls(service->config->store.url, on_refused, err);
     if (code < 0)
         return code;
-    log_listening(service, http);
-    wait_for_signal(signals);
+    log_sandbox(service, files_closed, code > 0);
+    log_listening(service, fronts);
+    wait_for_signal(signals, service->log);
     struct log_line line;
     log_begin(&line, service->log, LOG_INFO, "stopping");
     log_end(&line);
-    http_drain(http, service->config->server.shutdown_timeout_ms);
+    http_drain(fronts->http, service->config->server.shutdown_timeout_ms);
     atomic_store(&service->stopping, true);
-    const size_t lost = http_stop(http);
+    const size_t lost = http_stop(fronts->http);
     log_begin(&line, service->log, lost ? LOG_WARN : LOG_INFO, "stopped");
     log_int(&line, "requests_unanswered", (int64_t)lost);
     log_end(&line);
@@ -144,13 +227,17 @@ static int run(const struct config *config, const struct log *log, struct err *e
     json_object_seed(0);
     keep_large_blocks();
     struct service service = {0};
-    struct http *http = NULL;
-    int code = service_init(&service, config, log, err);
+    struct fronts fronts = {0};
+    int code = config->server.sandbox ? sandbox_files(config, err) : 0;
+    const bool files_closed = code > 0;
+    if (code >= 0)
+        code = service_init(&service, config, log, err);
     if (code == 0)
-        code = open_http(&http, &service, err);
+        code = open_fronts(&fronts, &service, err);
     if (code == 0)
-        code = serve(&service, http, &signals, err);
-    http_free(http);
+        code = serve(&service, &fronts, files_closed, &signals, err);
+    http_free(fronts.admin);
+    http_free(fronts.http);
     service_done(&service);
     return code;
 }

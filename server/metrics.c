@@ -1,6 +1,7 @@
 #include "server/metrics.h"
 
 #include "server/http.h"
+#include "server/sandbox.h"
 #include "server/worker.h"
 
 #include <inttypes.h>
@@ -13,6 +14,7 @@ static const char *const route_names[METRICS_ROUTES] = {
     [METRICS_READYZ] = "/readyz",
     [METRICS_METRICS] = "/metrics",
     [METRICS_VERSION] = "/version",
+    [METRICS_ADMIN] = "admin",
     [METRICS_OTHER] = "other",
     [METRICS_REFUSED] = "refused",
 };
@@ -66,8 +68,7 @@ void metrics_request(struct metrics *metrics, enum metrics_route route, unsigned
 static uint64_t sum(const struct service *service, size_t offset)
 {
     uint64_t total = 0;
-    const size_t count = service->loop_count + service->worker_count + service->reader_count + 1;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < service->thread_count; i++) {
         const char *base = (const char *)&service->threads[i].metrics;
         total += atomic_load_explicit(
             (const metrics_counter *)(const void *)(base + offset), memory_order_relaxed);
@@ -256,6 +257,9 @@ void metrics_handle(struct worker *worker, const struct http_request *request, s
     write_ranking(w, service);
     write_threads(w, service);
     write_generation(w, service);
+    int last;
+    single(w, "embsum_sandbox_refused_total", "counter", "System calls that the sandbox refused.",
+        sandbox_refused(&last));
     if (service->http)
         write_connections(w, service->http);
 }

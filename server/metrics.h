@@ -16,6 +16,7 @@ enum metrics_route {
     METRICS_READYZ,
     METRICS_METRICS,
     METRICS_VERSION,
+    METRICS_ADMIN,   /* whatever the operators' listener knows */
     METRICS_OTHER,   /* no such path */
     METRICS_REFUSED, /* refused before its path was looked at */
     METRICS_ROUTES

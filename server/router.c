@@ -1,5 +1,6 @@
 #include "server/router.h"
 
+#include "server/admin.h"
 #include "server/clock.h"
 #include "server/rank.h"
 #include "server/status.h"
@@ -25,24 +26,32 @@ static const struct route {
     const char *path;
     unsigned methods;
     enum place place;
+    bool guarded; /* wants a token, where the listener has any */
     handler *handle;
     enum metrics_route metrics;
-} routes[] = {
-    {"/rank", METHOD_GET | METHOD_HEAD | METHOD_POST, RANK, NULL, METRICS_RANK},
-    {"/users/", METHOD_GET | METHOD_HEAD, READERS, status_user, METRICS_USERS},
-    {"/livez", METHOD_GET | METHOD_HEAD, LOOP, status_livez, METRICS_LIVEZ},
-    {"/readyz", METHOD_GET | METHOD_HEAD, LOOP, status_readyz, METRICS_READYZ},
-    {"/metrics", METHOD_GET | METHOD_HEAD, LOOP, metrics_handle, METRICS_METRICS},
-    {"/version", METHOD_GET | METHOD_HEAD, LOOP, status_version, METRICS_VERSION},
+} routes[] =
+    {
+        {"/rank", METHOD_GET | METHOD_HEAD | METHOD_POST, RANK, true, NULL, METRICS_RANK},
+        {"/users/", METHOD_GET | METHOD_HEAD, READERS, true, status_user, METRICS_USERS},
+        {"/livez", METHOD_GET | METHOD_HEAD, LOOP, false, status_livez, METRICS_LIVEZ},
+        {"/readyz", METHOD_GET | METHOD_HEAD, LOOP, false, status_readyz, METRICS_READYZ},
+        {"/metrics", METHOD_GET | METHOD_HEAD, LOOP, false, metrics_handle, METRICS_METRICS},
+        {"/version", METHOD_GET | METHOD_HEAD, LOOP, false, status_version, METRICS_VERSION},
+        {NULL, 0, LOOP, false, NULL, METRICS_OTHER},
+},
+  admin_routes[] = {
+      {"/generations", METHOD_GET | METHOD_HEAD, LOOP, true, admin_generations, METRICS_ADMIN},
+      {"/generations/reload", METHOD_POST, LOOP, true, admin_reload, METRICS_ADMIN},
+      {NULL, 0, LOOP, false, NULL, METRICS_OTHER},
 };
 
-static const struct route *find_route(const char *path)
+static const struct route *find_route(const struct route *route, const char *path)
 {
-    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
-        const size_t len = strlen(routes[i].path);
-        const bool prefix = routes[i].path[len - 1] == '/';
-        if (prefix ? strncmp(path, routes[i].path, len) == 0 && path[len] : strcmp(path, routes[i].path) == 0)
-            return &routes[i];
+    for (; route->path; route++) {
+        const size_t len = strlen(route->path);
+        const bool prefix = route->path[len - 1] == '/';
+        if (prefix ? strncmp(path, route->path, len) == 0 && path[len] : strcmp(path, route->path) == 0)
+            return route;
     }
     return NULL;
 }
@@ -67,6 +76,34 @@ static void refuse_method(
             strcat(allow, methods[i].name);
         }
     http_response_header(response, "Allow", "%s", allow);
+}
+
+static void refuse_stranger(const struct http_request *request, struct http_response *response)
+{
+    http_fail(response, request, 401,
+        request->authorization ? "the token is not valid here" : "a bearer token is needed");
+    http_response_header(response, "WWW-Authenticate", "Bearer realm=\"embsum\"%s",
+        request->authorization ? ", error=\"invalid_token\"" : "");
+}
+
+/* What the request asks for; NULL if the response tells that it may not. */
+static const struct route *admit(const struct route *table, struct auth *auth, struct http_call *call)
+{
+    const struct http_request *request = &call->request;
+    const struct route *route = find_route(table, request->path);
+    call->route = route;
+    if (request->spare && (!route || route->place != LOOP)) {
+        http_fail(&call->response, request, 503, "too many connections");
+        call->response.close = true;
+    } else if (!route)
+        http_fail(&call->response, request, 404, "there is nothing at this path");
+    else if (route->guarded && !auth_allows(auth, request->authorization))
+        refuse_stranger(request, &call->response);
+    else if (!is_allowed(route, request->method))
+        refuse_method(route, request, &call->response);
+    else
+        return route;
+    return NULL;
 }
 
 static void count_request(struct worker *worker, const struct http_call *call)
@@ -100,31 +137,34 @@ static void run_handler(struct pool_task *task, struct worker *worker)
     router_answer(worker, call);
 }
 
+static void answer_here(const struct route *route, struct worker *loop, struct http_call *call)
+{
+    if (route)
+        route->handle(loop, &call->request, &call->response);
+    arena_reset(&loop->arena);
+    count_request(loop, call);
+}
+
 bool router_handle(struct worker *loop, struct http_call *call)
 {
-    const struct http_request *request = &call->request;
-    const struct route *route = find_route(request->path);
-    call->route = route;
-    if (request->spare && (!route || route->place != LOOP)) {
-        http_fail(&call->response, request, 503, "too many connections");
-        call->response.close = true;
-    } else if (!route) {
-        http_fail(&call->response, request, 404, "there is nothing at this path");
-    } else if (!is_allowed(route, request->method)) {
-        refuse_method(route, request, &call->response);
-    } else if (route->place == LOOP) {
-        route->handle(loop, request, &call->response);
-        arena_reset(&loop->arena);
-    } else if (route->place == RANK) {
+    const struct route *route = admit(routes, loop->service->auth, call);
+    if (route && route->place == RANK) {
         loop->deferred = false;
         rank_call(call, loop);
         return !loop->deferred;
-    } else {
+    }
+    if (route && route->place == READERS) {
         call->defer(call);
         call->task.run = run_handler;
         pool_put(loop->service->reader_pool, &call->task);
         return false;
     }
-    count_request(loop, call);
+    answer_here(route, loop, call);
+    return true;
+}
+
+bool router_handle_admin(struct worker *admin, struct http_call *call)
+{
+    answer_here(admit(admin_routes, admin->service->admin_auth, call), admin, call);
     return true;
 }

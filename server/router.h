@@ -10,6 +10,9 @@ struct worker;
  * loop is what belongs to the calling thread. */
 bool router_handle(struct worker *loop, struct http_call *call);
 
+/* The same for the operators' listener, always at once. */
+bool router_handle_admin(struct worker *admin, struct http_call *call);
+
 /* Whoever answers a call on a loop and then cannot, says so before another thread has it in hand. */
 void router_defer(struct worker *worker, struct http_call *call);
 

@@ -52,18 +52,18 @@ static int make_threads(struct service *service, struct err *err)
     service->loop_count = config->server.io_threads ? (size_t)config->server.io_threads : count_processors();
     service->worker_count = config->server.workers ? (size_t)config->server.workers : count_processors();
     service->reader_count = (size_t)config->store.connections;
-    const size_t count = service->loop_count + service->worker_count + service->reader_count + 1;
-    service->threads = calloc(count, sizeof *service->threads);
+    service->thread_count = service->loop_count + service->worker_count + service->reader_count + 2;
+    service->threads = calloc(service->thread_count, sizeof *service->threads);
     if (!service->threads)
         return err_set(err, ERR_NOMEM, "no memory for the threads");
     service->loops = seat(service, service->threads, service->loop_count);
     service->workers = seat(service, service->loops + service->loop_count, service->worker_count);
     service->readers = seat(service, service->workers + service->worker_count, service->reader_count);
     service->watcher = seat(service, service->readers + service->reader_count, 1);
+    service->admin = seat(service, service->watcher + 1, 1);
     int code = 0;
-    for (size_t i = 0; code == 0 && i <= service->reader_count;
-         i++) /* the watcher is behind the last reader */
-        code = store_connect(&service->readers[i].link, service->store, err);
+    for (struct worker *at = service->readers; code == 0 && at <= service->admin; at++)
+        code = store_connect(&at->link, service->store, err);
     return code;
 }
 
@@ -84,6 +84,10 @@ int service_init(struct service *service, const struct config *config, const str
 {
     *service = (struct service){.config = config, .log = log};
     int code = live_generation_check(config, err);
+    if (code == 0)
+        code = auth_open(&service->auth, "server.token_file", config->server.token_file, log, err);
+    if (code == 0)
+        code = auth_open(&service->admin_auth, "admin.token_file", config->admin.token_file, log, err);
     if (code == 0)
         code = open_store(service, err);
     if (code == 0)
@@ -106,8 +110,7 @@ void service_done(struct service *service)
     pool_free(service->worker_pool);
     pool_free(service->reader_pool);
     live_free(service->live);
-    const size_t count = service->loop_count + service->worker_count + service->reader_count + 1;
-    for (size_t i = 0; service->threads && i < count; i++) {
+    for (size_t i = 0; service->threads && i < service->thread_count; i++) {
         struct worker *worker = &service->threads[i];
         store_disconnect(worker->link);
         arena_done(&worker->arena);
@@ -120,6 +123,8 @@ void service_done(struct service *service)
     }
     free(service->threads);
     store_close(service->store);
+    auth_free(service->auth);
+    auth_free(service->admin_auth);
     *service = (struct service){0};
 }
 

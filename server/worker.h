@@ -9,6 +9,7 @@
 
 #include "config/config.h"
 #include "server/arena.h"
+#include "server/auth.h"
 #include "server/buffer.h"
 #include "server/live.h"
 #include "server/log.h"
@@ -22,11 +23,13 @@ struct rank_job;
 struct service {
     const struct config *config;
     const struct log *log;
+    struct auth *auth, *admin_auth; /* NULL: everybody may ask */
     struct store *store;
     struct live *live;
-    struct worker *threads; /* all of them: loops, then workers, then readers, then the watcher */
-    size_t loop_count, worker_count, reader_count;
-    struct worker *loops, *workers, *readers, *watcher; /* into threads */
+    struct worker *
+        threads; /* all of them: loops, then workers, then readers, then the watcher and the operators' loop */
+    size_t thread_count, loop_count, worker_count, reader_count;
+    struct worker *loops, *workers, *readers, *watcher, *admin; /* into threads */
     struct pool *worker_pool, *reader_pool;
     const struct http *http; /* NULL in a test without sockets */
     atomic_bool stopping;    /* long requests give up */
@@ -37,7 +40,7 @@ struct worker {
     struct service *service;
     size_t number;           /* among its kind */
     bool deferred;           /* of loops: the call in hand has been handed on */
-    struct store_link *link; /* of readers and the watcher */
+    struct store_link *link; /* of readers, the watcher and admin */
     struct arena arena;      /* reset after each request that a handler answers */
     /* Of readers: blobs become blocks in these. */
     struct buffer matrices, gates, blocks;

@@ -35,6 +35,37 @@ static void test_shapes(void **state)
     }
 }
 
+static void test_loopback(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool loopback;
+    } rows[] = {
+        {"127.0.0.1:1", true},
+        {"127.255.0.9:1", true},
+        {"[::1]:1", true},
+        {"[0:0::1]:1", true},
+        {"[::ffff:127.0.0.1]:1", true},
+        {"localhost:1", true},
+        {"LocalHost:1", true},
+        {"0.0.0.0:1", false},
+        {"128.0.0.1:1", false},
+        {"10.127.0.1:1", false},
+        {"[::]:1", false},
+        {"[::ffff:10.0.0.1]:1", false},
+        {"[fe80::1]:1", false},
+        {"localhost.example:1", false},
+        {"localhost4:1", false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct address address;
+        assert_true(address_parse(&address, rows[i].text));
+        if (address_is_loopback(&address) != rows[i].loopback)
+            fail_msg("%s", rows[i].text);
+    }
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -72,6 +103,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_loopback),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_long_names),
     };

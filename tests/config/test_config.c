@@ -150,7 +150,8 @@ static void test_file_not_json(void **state)
 static void test_file_unknown(void **state)
 {
     (void)state;
-    REFUSED("{\"sever\": {}}", "\"sever\" is no section", "known: server, rank, scoring, store, memory, log");
+    REFUSED("{\"sever\": {}}", "\"sever\" is no section",
+        "known: server, rank, scoring, store, memory, log, admin");
     REFUSED("{\"server.listen\": \"a:1\"}", "\"server.listen\" is no section");
     REFUSED("{\"\": {}}", "\"\" is no section");
     REFUSED("{\"serve\": {}}", "\"serve\" is no section");
@@ -316,6 +317,39 @@ static void test_check(void **state)
     assert_message(&err, -ERR_INVALID, "server.workers is 8");
 }
 
+/* Where others can connect they need tokens, or the configuration says that they do not. */
+static void test_check_listeners(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *listen, *tokens, *anonymous, *admin, *admin_tokens;
+        const char *message; /* NULL: fine */
+    } rows[] = {
+        {"127.0.0.1:1", "", "false", "", "", NULL},
+        {"localhost:1", "", "false", "[::1]:2", "", NULL},
+        {"0.0.0.0:1", "", "false", "", "", "server.listen is \"0.0.0.0:1\", where others can connect"},
+        {"[::]:1", "", "false", "", "", "server.listen"},
+        {"host:1", "", "false", "", "", "server.listen"},
+        {"0.0.0.0:1", "/tokens", "false", "", "", NULL},
+        {"0.0.0.0:1", "", "true", "", "", NULL},
+        {"0.0.0.0:1", "/tokens", "true", "0.0.0.0:2", "", "admin.listen is \"0.0.0.0:2\""},
+        {"127.0.0.1:1", "", "true", "0.0.0.0:2", "/tokens", NULL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct config config;
+        struct err err = ERR_INIT;
+        config_init(&config);
+        assert_int_equal(config_set(&config, "server.listen", rows[i].listen, &err), 0);
+        assert_int_equal(config_set(&config, "server.token_file", rows[i].tokens, &err), 0);
+        assert_int_equal(config_set(&config, "server.allow_anonymous", rows[i].anonymous, &err), 0);
+        assert_int_equal(config_set(&config, "admin.listen", rows[i].admin, &err), 0);
+        assert_int_equal(config_set(&config, "admin.token_file", rows[i].admin_tokens, &err), 0);
+        assert_int_equal(config_check(&config, &err), rows[i].message ? -ERR_INVALID : 0);
+        if (rows[i].message)
+            assert_message(&err, -ERR_INVALID, rows[i].message);
+    }
+}
+
 static void test_password(void **state)
 {
     (void)state;
@@ -377,6 +411,7 @@ int main(void)
         cmocka_unit_test(test_set),
         cmocka_unit_test(test_environment),
         cmocka_unit_test(test_check),
+        cmocka_unit_test(test_check_listeners),
         cmocka_unit_test(test_password),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

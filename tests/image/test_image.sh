@@ -105,6 +105,11 @@ same "development packages" "" "$(run sh -c "dpkg-query -W -f '\${Package}\n' | 
 same "libraries that are missing" "" "$(run sh -c 'ldd /usr/local/bin/embsumd /usr/local/bin/embsum | grep "not found" || true')"
 same "programs that the user could change" "" "$(run find /usr/local/bin /etc/embsum -writable ! -type l)"
 
+say "no daemon beyond the loopback address without tokens"
+! b run --isolation chroot --network host "$container" -- embsumd --config /etc/embsum/embsum.json 2>"$work/refused.log" ||
+    fail "embsumd starts for everybody"
+grep -q server.token_file "$work/refused.log" || fail "embsumd does not say what it wants: $(cat "$work/refused.log")"
+
 say "a store made there, served there"
 store=lmdb:/var/lib/embsum/store
 run embsum init --config /demo/model/config.json --vocab /demo/model/spiece.model --seed 1 --out /var/lib/embsum/model

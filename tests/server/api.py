@@ -48,7 +48,10 @@ class Daemon:
         self.lines, self.news = [], queue.Queue()
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
-        host, port = self.wait_for("listening")["address"].rsplit(":", 1)
+        listening = self.wait_for("listening")
+        host, port = listening["address"].rsplit(":", 1)
+        if "admin" in listening:
+            self.admin = ("127.0.0.1", int(listening["admin"].rsplit(":", 1)[1]))
         self.address = (host, int(port))
 
     def read(self):
@@ -66,6 +69,18 @@ class Daemon:
             if line.startswith("{") and json.loads(line)["msg"] == message:
                 return json.loads(line)
 
+    def wait_for_while(self, message, act):
+        deadline = time.monotonic() + 10 * SLOW
+        while True:
+            act()
+            while not self.news.empty():
+                line = self.news.get()
+                if line and json.loads(line)["msg"] == message:
+                    return
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no \"{message}\" in: " + "".join(self.lines))
+            time.sleep(0.05)
+
     def stop(self, ask=True):
         """SIGTERM, unless it has been sent; returns the exit code and the seconds it took."""
         start = time.monotonic()
@@ -76,16 +91,19 @@ class Daemon:
         self.process.stderr.close()
         if code != 0:
             print("".join(self.lines[-40:]))
+        refused = [line for line in self.lines if "system call was refused" in line]
+        if refused:  # whatever a test does, the sandbox leaves the daemon what it needs
+            raise AssertionError("".join(refused))
         return code, time.monotonic() - start
 
     def connect(self, timeout=15):
         return socket.create_connection(self.address, timeout)
 
-    def client(self):
-        return http.client.HTTPConnection(*self.address, timeout=15)
+    def client(self, address=None):
+        return http.client.HTTPConnection(*(address or self.address), timeout=15)
 
-    def ask(self, method, path, body=None, headers=()):
-        client = self.client()
+    def ask(self, method, path, body=None, headers=(), address=None):
+        client = self.client(address)
         try:
             if isinstance(body, (dict, list)):
                 body = json.dumps(body)
@@ -540,8 +558,8 @@ class Load:
     """Clients that ask all the time on connections they keep. An answer that does not come is counted as lost,
     unless the daemon had asked to close the connection or did not accept it."""
 
-    def __init__(self, daemon, count, check, **more):
-        self.daemon, self.check, self.more = daemon, check, more
+    def __init__(self, daemon, count, check, extra=None, **more):
+        self.daemon, self.check, self.extra, self.more = daemon, check, extra, more
         self.stopping, self.answered, self.lost, self.wrong = threading.Event(), 0, [], []
         self.lock = threading.Lock()
         self.threads = [threading.Thread(target=self.run, args=(i,)) for i in range(count)]
@@ -550,7 +568,8 @@ class Load:
 
     def run(self, number):
         raw, count = None, 0
-        request = post(json.dumps({"user": f"U{number}", "candidates": ["N1", "N2", "N3", "N4"], **self.more}).encode())
+        body = json.dumps({"user": f"U{number}", "candidates": ["N1", "N2", "N3", "N4"], **self.more}).encode()
+        request = post(body)
         while not self.stopping.is_set():
             if raw is None:
                 try:
@@ -558,7 +577,7 @@ class Load:
                 except OSError:  # not accepted any more
                     break
                 fresh = True
-            raw.send(request)
+            raw.send(post(body, self.extra()) if self.extra else request)
             answer = raw.receive()
             if answer is None:
                 if fresh:  # the kernel's queue, never accepted by the daemon
@@ -585,6 +604,30 @@ class Load:
 
 def is_200(_, answer):
     return None if answer[0] == 200 else answer
+
+
+class Sandbox(Case):
+    def limits(self, daemon):
+        """What the kernel says of each thread: no new privileges, a filter of system calls."""
+        found = set()
+        for task in os.listdir(f"/proc/{daemon.process.pid}/task"):
+            with open(f"/proc/{daemon.process.pid}/task/{task}/status") as file:
+                status = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
+            found.add((status["NoNewPrivs"], status["Seccomp"]))
+        return found
+
+    def test_on_and_off(self):
+        self.assertEqual(self.daemon.ask("GET", "/livez")[0], 200)
+        line = next(json.loads(line) for line in self.daemon.lines if '"msg":"sandbox"' in line)
+        if line["calls"] != "seccomp":
+            self.skipTest(line["calls"])
+        self.assertEqual(self.limits(self.daemon), {("1", "2")})
+        self.assertEqual(self.daemon.metric("embsum_sandbox_refused_total"), 0)
+        daemon = Daemon(self.url, "server.sandbox=false")
+        self.assertEqual(self.limits(daemon), {("0", "0")})
+        line = next(json.loads(line) for line in daemon.lines if '"msg":"sandbox"' in line)
+        self.assertEqual((line["level"], line["files"], line["calls"]), ("info", "off", "off"))
+        self.assertEqual(daemon.stop()[0], 0)
 
 
 class Stop(unittest.TestCase):
@@ -713,6 +756,154 @@ class Late(unittest.TestCase):
             self.assertEqual(daemon.stop()[0], 0)
         finally:
             shutil.rmtree(folder)
+
+
+def put_tokens(path, *tokens):
+    """As an operator would: the file is whole whenever somebody looks."""
+    with open(path + ".new", "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write("".join(token + "\n" for token in tokens))
+    os.replace(path + ".new", path)
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+class Tokens(Case):
+    """Without one of them nobody is ranked for, and no output shows one."""
+
+    OLD, NEW, ADMIN = "hunter2-old-0123456789", "hunter2-new-0123456789", "hunter2-admin-0123456789"
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="embsum-test-api-")
+        cls.url = f"lmdb:{cls.folder}/store"
+        cls.generation = publish(cls.url, 1)
+        cls.file, cls.admin_file = f"{cls.folder}/tokens", f"{cls.folder}/admin-tokens"
+        put_tokens(cls.file, cls.OLD)
+        put_tokens(cls.admin_file, cls.ADMIN)
+        cls.daemon = Daemon(cls.url, f"server.token_file={cls.file}", "admin.listen=127.0.0.1:0",
+                            f"admin.token_file={cls.admin_file}", "store.poll_ms=60000", "log.level=debug")
+
+    def setUp(self):
+        put_tokens(self.file, self.OLD)
+        self.wait_for(200, self.OLD)
+        self.wait_for(401, self.NEW)
+
+    def rank(self, headers):
+        return self.daemon.ask("POST", "/rank", json.loads(GOOD), headers)
+
+    def wait_for(self, status, token):
+        deadline = time.monotonic() + 5 * SLOW
+        while self.rank(bearer(token))[0] != status:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+
+    def test_who_may(self):
+        for method, path in (("POST", "/rank"), ("GET", "/rank?user=U1&candidates=N1"), ("GET", "/users/U1"),
+                             ("DELETE", "/rank"), ("POST", "/users/U1")):
+            for headers in ({}, bearer(self.NEW), bearer(self.ADMIN), bearer(""), {"Authorization": self.OLD}):
+                with self.subTest(method=method, path=path, headers=headers):
+                    answer = self.daemon.ask(method, path, None, headers)
+                    self.check_error(answer, 401, "unauthorized")
+                    self.assertTrue(answer[1]["WWW-Authenticate"].startswith("Bearer "))
+                    self.assertEqual("invalid_token" in answer[1]["WWW-Authenticate"], bool(headers))
+        self.assertEqual(self.rank(bearer(self.OLD))[0], 200)
+        self.assertEqual(self.daemon.ask("GET", "/rank?user=U1&candidates=N1", None, bearer(self.OLD))[0], 200)
+        self.assertEqual(self.daemon.ask("GET", "/users/U1", None, bearer(self.OLD))[0], 200)
+        for path in ("/livez", "/readyz", "/version", "/metrics"):
+            self.assertEqual(self.daemon.ask("GET", path)[0], 200)
+        self.assertGreater(self.daemon.metric('embsum_http_requests_total{route="/rank",code="401"}'), 0)
+
+    def test_rotation_under_load(self):
+        """A client that changes over while both are valid never sees a refusal."""
+        token = [self.OLD]
+        load = Load(self.daemon, 4, is_200, extra=lambda: f"Authorization: Bearer {token[0]}")
+        for before, after in ((self.OLD, self.NEW), (self.NEW, self.OLD)):
+            put_tokens(self.file, before, after)
+            self.wait_for(200, after)
+            token[0] = after
+            time.sleep(0.2 * SLOW)  # what was sent with the one before is answered
+            put_tokens(self.file, after)
+            self.wait_for(401, before)
+        load.stopping.set()
+        load.join()
+        self.assertEqual((load.lost, load.wrong), ([], []))
+        self.assertGreater(load.answered, 100)
+
+    def test_broken_file(self):
+        os.chmod(self.file, 0o644)
+        self.daemon.wait_for_while("tokens cannot be read: the ones before stay valid",
+                                   lambda: self.assertEqual(self.rank(bearer(self.OLD))[0], 200))
+        self.assertEqual(self.rank(bearer(self.NEW))[0], 401)
+        os.chmod(self.file, 0o600)
+        self.daemon.wait_for_while("tokens read", lambda: self.assertEqual(self.rank(bearer(self.OLD))[0], 200))
+
+    def test_admin(self):
+        admin = self.daemon.admin
+        for headers in ({}, bearer(self.OLD), bearer("x" * 20)):
+            for method, path in (("GET", "/generations"), ("POST", "/generations/reload")):
+                self.check_error(self.daemon.ask(method, path, None, headers, admin), 401, "unauthorized")
+        self.check_error(self.daemon.ask("GET", "/generations/reload", None, bearer(self.ADMIN), admin), 405,
+                         "method_not_allowed")
+        for path in ("/rank", "/", "/metrics", "/generations/x"):  # what is on one listener is not on the other
+            self.check_error(self.daemon.ask("GET", path, None, bearer(self.ADMIN), admin), 404, "not_found")
+        for path in ("/generations", "/generations/reload"):
+            self.check_error(self.daemon.ask("GET", path, None, bearer(self.OLD)), 404, "not_found")
+
+        def generations():
+            status, _, text = self.daemon.ask("GET", "/generations", None, bearer(self.ADMIN), admin)
+            self.assertEqual(status, 200)
+            return json.loads(text)
+        before = generations()
+        self.assertEqual((before["in_memory"], before["refused"]), (self.generation, None))
+        self.assertIn({"generation": self.generation, "state": "live"}, before["stored"])
+        name = publish(self.url, 2)
+        self.assertEqual(generations()["in_memory"], self.generation)  # store.poll_ms is a minute
+        status, _, text = self.daemon.ask("POST", "/generations/reload", None, bearer(self.ADMIN), admin)
+        self.assertEqual((status, json.loads(text)), (200, {"status": "looking"}))
+        deadline = time.monotonic() + 10 * SLOW
+        while generations()["in_memory"] != name:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+        self.assertIn({"generation": self.generation, "state": "retired"}, generations()["stored"])
+        type(self).generation = name
+
+    def test_nothing_shows_a_secret(self):
+        for token in (self.OLD, self.NEW, self.ADMIN):
+            self.rank({**bearer(token), "X-Request-Id": "shown"})
+            self.daemon.ask("GET", "/users/" + token, None, {"Authorization": token})
+            self.daemon.ask("GET", "/nothing", None, bearer(token), self.daemon.admin)
+            with Raw(self.daemon) as raw:
+                raw.send(f"GET /livez HTTP/1.1\r\nHost: x y\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+                raw.receive()
+        with open(f"/proc/{self.daemon.process.pid}/cmdline") as file:
+            shown = file.read()
+        with open(f"/proc/{self.daemon.process.pid}/environ") as file:
+            shown += file.read()
+        shown += self.daemon.ask("GET", "/metrics")[2].decode() + "".join(self.daemon.lines)
+        self.assertIn("server.token_file", shown)  # the search would find something
+        self.assertNotIn("hunter2", shown)
+
+    def test_start(self):
+        """What is not closed does not start, and says why."""
+        rows = [
+            ("server.listen", ["--listen", "0.0.0.0:0"]),
+            ("server.token_file", ["--set", "server.token_file=/nonexistent/tokens"]),
+            ("open to everybody", ["--set", f"server.token_file={self.folder}/open"]),
+            ("is no token", ["--set", f"admin.token_file={self.folder}/short"]),
+            ("admin.listen", ["--set", "admin.listen=[::]:0", "--set", "server.allow_anonymous=true"]),
+        ]
+        put_tokens(f"{self.folder}/open", self.OLD)
+        os.chmod(f"{self.folder}/open", 0o644)
+        put_tokens(f"{self.folder}/short", "hunter2")
+        for words, arguments in rows:
+            with self.subTest(words=words):
+                done = subprocess.run([EMBSUMD, "--store", self.url, "--listen", "127.0.0.1:0", *arguments],
+                                      capture_output=True, text=True, timeout=60)
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertIn(words, done.stderr)
+                self.assertNotIn("hunter2", done.stderr)
 
 
 class Proxy:
@@ -918,6 +1109,48 @@ class Redis(Case):
         type(self).start_redis()
         self.wait_until(lambda: self.daemon.rank(unknown)[0] == 200)
         self.assertGreater(self.daemon.metric("embsum_store_errors_total"), 0)
+
+
+class RedisByName(unittest.TestCase):
+    def test_connecting_again(self):
+        """A name is looked up, and a connection made, when the sandbox is closed."""
+        folder = tempfile.mkdtemp(prefix="embsum-test-api-")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+
+        def start():
+            redis = subprocess.Popen(["/usr/bin/redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", folder,
+                                      "--save", "", "--appendonly", "yes"], stdout=subprocess.DEVNULL)
+            deadline = time.monotonic() + 10 * SLOW
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    return redis
+                except OSError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.02)
+        redis = start()
+        try:
+            url = f"redis://localhost:{port}/0"
+            publish(url, 1)
+            daemon = Daemon(url, "store.poll_ms=50", "memory.preload=false")
+            self.assertEqual(daemon.rank(json.loads(GOOD))[0], 200)
+            redis.kill()
+            redis.wait(10)
+            unknown = {"user": "somebody-else", "candidates": ["N1"]}
+            self.assertEqual(daemon.rank(unknown)[0], 503)
+            redis = start()
+            deadline = time.monotonic() + 10 * SLOW
+            while daemon.rank(unknown)[0] != 200:
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.02)
+            self.assertEqual(daemon.stop()[0], 0)
+        finally:
+            redis.kill()
+            redis.wait(10)
+            shutil.rmtree(folder)
 
 
 class CommandLine(unittest.TestCase):
