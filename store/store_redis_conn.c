@@ -355,13 +355,11 @@ static int greet(struct redis_link *link, int64_t deadline_ms, struct err *err)
     return 0;
 }
 
-/* hiredis's own functions, the same for all readers. */
-static redisReplyObjectFunctions *_Atomic plain;
-
 /* hiredis makes room for an array as soon as its length has come: "*2147483647" would cost 16 GiB. The largest array that
  * is ever asked for has some thousands of elements. */
 static void *create_array(const redisReadTask *task, int elements)
 {
+    const redisReplyObjectFunctions *const plain = task->privdata;
     return elements <= ARRAY_MAX ? plain->createArray(task, elements) : NULL;
 }
 
@@ -370,9 +368,9 @@ bool redis_reader_open(struct redis_link *link)
     redisReader *const reader = redisReaderCreate();
     if (!reader)
         return false;
-    plain = reader->fn;
     link->functions = *reader->fn;
     link->functions.createArray = create_array;
+    reader->privdata = reader->fn; /* hiredis's own */
     reader->fn = &link->functions;
     link->reader = reader;
     return true;

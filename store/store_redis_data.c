@@ -165,14 +165,17 @@ int redis_stream(struct store_link *link, const char *generation, enum store_kin
     if (rc < 0)
         return rc;
     redisReplyObjectFunctions *const usual = self->reader->fn;
+    void *const plain = self->reader->privdata; /* hiredis's own, see redis_reader_open() */
     redisReplyObjectFunctions functions = {
         take_string, take_array, take_integer, take_nil, usual->freeObject};
-    reading.usual = usual;
+    reading.usual = plain;
     self->reader->fn = &functions;
     self->reader->privdata = &reading;
     rc = read_chunks(&reading, &base, err);
-    if (self->reader)
+    if (self->reader) {
         self->reader->fn = usual;
+        self->reader->privdata = plain;
+    }
     if (rc < 0)
         return rc;
     redis_succeed(self);
