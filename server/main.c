@@ -16,9 +16,9 @@
 
 enum { EXIT_USAGE = 2 };
 
-/* A signal handler has nothing but static memory to reach. sigwait was tried and rejected: OpenBLAS starts a
- * thread when it is loaded, before main can block anything, and a SIGTERM that the kernel gives to that thread
- * would end the process on the spot. */
+/* A signal handler has nothing but static memory to reach. sigwait was tried and rejected: a library may
+ * start a thread when it is loaded (OpenBLAS does), before main can block anything, and a SIGTERM that the kernel gives
+ * to that thread would end the process on the spot. */
 static sem_t wake;
 static atomic_bool stop;
 

@@ -40,6 +40,10 @@ for program in "$BUILD/embsumd" "$BUILD/embsum"; do
     esac
 done
 
+# A library that the daemon does not use starts no threads in it, and has no holes there.
+unused=$(readelf -dW "$BUILD/embsumd" | grep NEEDED | grep -E 'blas|fortran|curl|sentencepiece|dnnl|mpi' || true)
+[ -z "$unused" ] || fail "embsumd loads what it does not use: $unused"
+
 # What leaves no mark in a program: the flags are there, for C and C++.
 for flag in -fstack-protector-strong -fstack-clash-protection -ftrivial-auto-var-init=zero; do
     [ "$(make -n V=1 -B BUILD=build/none MODE="$MODE" build/none/obj/server/main.o build/none/obj/core/tokenizer.o 2>/dev/null |
