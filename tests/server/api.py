@@ -1114,6 +1114,10 @@ class Redis(Case):
 class RedisByName(unittest.TestCase):
     def test_connecting_again(self):
         """A name is looked up, and a connection made, when the sandbox is closed."""
+        try:
+            socket.getaddrinfo("localhost", 1)
+        except OSError:
+            self.skipTest("this machine knows no name, not even localhost")
         folder = tempfile.mkdtemp(prefix="embsum-test-api-")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
