@@ -30,6 +30,9 @@ struct nomem_scenario {
 /* A cmocka test's body. */
 void nomem_test(const struct nomem_scenario *scenario);
 
+/* A new folder, in memory where there is /dev/shm: thousands of commits wait for no disk. scratch_remove() removes it. */
+void nomem_folder(char path[256]);
+
 /* Fail the test unless code is 0. */
 void nomem_require(int code, const struct err *err);
 

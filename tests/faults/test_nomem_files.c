@@ -370,7 +370,7 @@ int main(void)
         cmocka_unit_test(test_workspace),
         cmocka_unit_test(test_exchange),
     };
-    scratch_make(folder);
+    nomem_folder(folder);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     scratch_remove(folder);
     return failed;
