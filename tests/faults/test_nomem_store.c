@@ -1,5 +1,5 @@
 /* Memory that runs out while generations are read and written, in LMDB and in Redis. */
-#include "tests/faults/nomem.h"
+#include "tests/faults/lock.h"
 #include "tests/lib/redis.h"
 #include "tests/server/world.h"
 
@@ -18,32 +18,13 @@ static struct store_options patient(void)
     return options;
 }
 
-/* A writer that could not give its lock back keeps others out until its time, 30 s, is over (store.h says so): the test cuts
- * it short. */
-static void end_lock(void)
-{
-    struct err err = ERR_INIT;
-    uint64_t token;
-    int code = store_lock(link, 1000, &token, &err);
-    if (code == -ERR_BUSY) {
-        const char *told = strstr(err.message, "token ");
-        assert_non_null(told);
-        token = strtoull(told + 6, NULL, 10);
-        nomem_require(store_renew(link, token, 1, &err), &err);
-        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
-        code = 0;
-    }
-    nomem_require(code, &err);
-    nomem_require(store_unlock(link, token, &err), &err);
-}
-
 /* What is live is whole: what run() has published, or what was live before. */
 static void live_is_whole(int code)
 {
     struct err err = ERR_INIT;
     char name[STORE_GENERATION_MAX];
     struct generation_check check;
-    end_lock();
+    end_lock(link);
     nomem_require(store_live(link, name, &err), &err);
     assert_string_equal(name, code < 0 && strcmp(name, made) != 0 ? live : made);
     nomem_require(generation_verify(&check, link, name, NULL, NULL, &err), &err);
@@ -227,7 +208,7 @@ static void operated(int code)
 {
     struct err err = ERR_INIT;
     char name[STORE_GENERATION_MAX];
-    end_lock();
+    end_lock(link);
     nomem_require(store_live(link, name, &err), &err);
     assert_true(strcmp(name, made) == 0 || (code < 0 && strcmp(name, live) == 0));
     nomem_require(generation_promote(store, made, &err), &err);
