@@ -35,29 +35,37 @@ static atomic_bool traced;
 static void *trace[TRACE];
 static int trace_len;
 
-/* OpenBLAS's kernels for small products do not look at what malloc returns; they never fail here. */
+/* Whose calls never fail. OpenBLAS's kernels for small products do not look at what malloc returns; a sanitizer's own work in
+ * the C library, when a thread starts, ends the program. */
+static const char *const spared_names[] = {"libopenblas",
+#if SANITIZED
+    "libc.so", "ld-linux", "libasan", "libtsan"
+#endif
+};
 static struct range {
     uintptr_t begin, end;
-} spared;
+} spared[8];
+static size_t spared_count;
 
 static int find_spared(struct dl_phdr_info *info, size_t size, void *ctx)
 {
     (void)size;
     (void)ctx;
-    if (!strstr(info->dlpi_name, "libopenblas"))
-        return 0;
-    for (size_t i = 0; i < info->dlpi_phnum; i++)
-        if (info->dlpi_phdr[i].p_type == PT_LOAD && info->dlpi_phdr[i].p_flags & PF_X) {
-            spared.begin = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
-            spared.end = spared.begin + info->dlpi_phdr[i].p_memsz;
-        }
-    return 1;
+    for (size_t n = 0; n < sizeof spared_names / sizeof *spared_names; n++)
+        for (size_t i = 0; strstr(info->dlpi_name, spared_names[n]) && i < info->dlpi_phnum; i++)
+            if (info->dlpi_phdr[i].p_type == PT_LOAD && info->dlpi_phdr[i].p_flags & PF_X &&
+                spared_count < 8) {
+                const uintptr_t begin = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+                spared[spared_count++] = (struct range){begin, begin + info->dlpi_phdr[i].p_memsz};
+            }
+    return 0;
 }
 
 static bool fails(const void *caller)
 {
-    if ((uintptr_t)caller >= spared.begin && (uintptr_t)caller < spared.end)
-        return false;
+    for (size_t i = 0; i < spared_count; i++)
+        if ((uintptr_t)caller >= spared[i].begin && (uintptr_t)caller < spared[i].end)
+            return false;
     const size_t at = atomic_load(&fail_at), number = atomic_fetch_add(&allocations, 1) + 1;
     if (!at || number < at || (number > at && !atomic_load(&fail_on)))
         return false;
@@ -124,11 +132,22 @@ void free(void *memory)
 
 /* C++'s new does not fail: SentencePiece's tables of pieces do not survive std::bad_alloc (their destructor crashes), and
  * nobody outside can help it. The offline programs alone use it. */
+#if !SANITIZED /* theirs does not come here */
 void *_Znwm(size_t size);
 void *_Znwm(size_t size)
 {
     return counted(REAL(malloc)(size));
 }
+#endif
+
+#ifdef __SANITIZE_ADDRESS__
+/* What the loader keeps for itself. LeakSanitizer passes over it where malloc is its own. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:_dl_";
+}
+#endif
 
 /* ---- scenarios ---- */
 

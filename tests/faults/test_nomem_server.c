@@ -92,7 +92,8 @@ static int send_one(struct err *err)
         return 1; /* it is not the client's fault */
     if (!memmem(response->body.data, response->body.used, "\"error\"", 7))
         return 1;
-    return err_set(err, ERR_NOMEM, "status %u", response->status);
+    return err_set(err, response->status == 503 ? ERR_UNAVAILABLE : ERR_NOMEM, "status %u: %.*s",
+        response->status, (int)response->body.used, response->body.data);
 }
 
 static bool degraded_allowed;
@@ -444,6 +445,8 @@ static int prepare_bench(void **state)
     config_init(&bench.config);
     nomem_require(config_set(&bench.config, "store.url", bench.url, &err), &err);
     bench.config.server.workers = bench.config.server.io_threads = 1;
+    bench.config.store.retry_min_ms = bench.config.store.retry_max_ms = 1;
+    bench.config.rank.deadline_ms = 20000; /* a busy machine is no fault */
     bench.log = (struct log){.fd = -1, .level = LOG_ERROR};
     return 0;
 }
