@@ -27,6 +27,9 @@ struct nomem_scenario {
     size_t cost; /* one run in this many of the usual number is made; 0 is 1 */
 };
 
+/* False, with a line that says why: the program ends with 77. */
+bool nomem_possible(void);
+
 /* A cmocka test's body. */
 void nomem_test(const struct nomem_scenario *scenario);
 

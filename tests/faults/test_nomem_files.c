@@ -358,6 +358,8 @@ static void test_exchange(void **state)
 
 int main(void)
 {
+    if (!nomem_possible())
+        return 77;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model_config),
         cmocka_unit_test(test_model_load),
