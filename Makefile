@@ -75,7 +75,8 @@ LIB_ALL := $(foreach d,$(DIRS),$(BUILD)/lib/$(d).a)
 A_server := $(foreach d,server store config core,$(BUILD)/lib/$(d).a)
 A_batch := $(foreach d,batch store config core,$(BUILD)/lib/$(d).a)
 
-TEST_SRC := $(wildcard tests/core/test_*.c tests/store/test_*.c tests/config/test_*.c tests/server/test_*.c tests/batch/test_*.c)
+TEST_SRC := $(wildcard tests/core/test_*.c tests/store/test_*.c tests/config/test_*.c tests/server/test_*.c tests/batch/test_*.c \
+            tests/faults/test_*.c)
 FUZZ_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%) $(FUZZ_BIN)
 TEST_SH := $(filter-out tests/image/%,$(wildcard tests/*/test_*.sh))
@@ -130,6 +131,9 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TOOL_OBJ) $(LIB_ALL)
 	    $(LIBS_server) $(LIBS_batch) $(LIBS_store) $(LIBS_text) $(LIBS_core)
 
 $(BUILD)/tests/bench/kernels: $(BUILD)/obj/tests/bench/probes.o
+
+# An allocator of their own.
+$(patsubst %.c,$(BUILD)/%,$(wildcard tests/faults/test_*.c)): $(BUILD)/obj/tests/faults/nomem.o
 
 ifneq ($(MODE),fuzz) # libFuzzer brings its own main
 $(FUZZ_BIN): $(BUILD)/obj/tests/fuzz/replay.o

@@ -1,6 +1,7 @@
 #include "batch/chat_message.h"
 
-#include <jansson.h>
+#include "core/json.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -28,7 +29,7 @@ char *chat_request(const struct chat_style *style, const struct prompt *prompt)
     if (style->max_tokens)
         failed |= json_object_set_new(object, "max_tokens", json_integer(style->max_tokens));
     failed |= json_object_set_new(object, "stream", json_false());
-    char *text = failed ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    char *text = failed ? NULL : json_write(object, JSON_COMPACT | JSON_REAL_PRECISION(6));
     json_decref(object);
     return text;
 }
@@ -155,7 +156,7 @@ void chat_judge(struct chat_answer *out, const struct chat_response *response)
 {
     const long status = response->status;
     json_t *object =
-        json_loadb(response->body ? response->body : "", response->len, JSON_REJECT_DUPLICATES, NULL);
+        json_read(response->body ? response->body : "", response->len, JSON_REJECT_DUPLICATES, NULL);
     if (status == 200) {
         judge_completion(out, object, response);
     } else if (response->location) {

@@ -1,9 +1,9 @@
 #include "batch/checkpoint.h"
 
 #include "core/file.h"
+#include "core/json.h"
 #include "core/safetensors.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,7 +29,7 @@ static char *dump_counters(const struct checkpoint *c)
         failed |= put_count(object, "validated", v->step) | put_count(object, "best_step", v->best_step) |
                   json_object_set_new(object, "best_auc", json_string(auc));
     }
-    char *text = failed ? NULL : json_dumps(object, JSON_COMPACT);
+    char *text = failed ? NULL : json_write(object, JSON_COMPACT);
     json_decref(object);
     return text;
 }
@@ -77,7 +77,7 @@ static bool get_validation(const json_t *object, struct validation_state *out)
 
 static int parse_counters(struct checkpoint *out, const char *metadata, const char *run, struct err *err)
 {
-    json_t *object = metadata ? json_loads(metadata, 0, NULL) : NULL;
+    json_t *object = metadata ? json_read(metadata, strlen(metadata), 0, NULL) : NULL;
     const char *of = json_string_value(json_object_get(object, "run"));
     int result = 0;
     if (!of || !get_count(object, "step", &out->step) || !get_count(object, "epoch", &out->epoch) ||

@@ -5,8 +5,8 @@
 #include "batch/progress.h"
 #include "batch/stop.h"
 #include "core/file.h"
+#include "core/json.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,11 +64,14 @@ static int write_summary(FILE *stream, const struct output *out, size_t index, s
     if (result < 0)
         return result;
     const char *id = index < w->histories.users.count ? id_map_get(&w->histories.users, index) : "";
+    const size_t failures = json_failures();
     json_t *tokens = json_array();
     for (size_t i = 0; i < out->summary_count[index]; i++)
         json_array_append_new(tokens, json_integer(out->summary[index][i]));
     json_t *line = json_pack("{s:s, s:s, s:o}", "user", id, "summary", text, "tokens", tokens);
-    if (!line || json_dumpf(line, stream, JSON_COMPACT | JSON_PRESERVE_ORDER) != 0)
+    if (failures != json_failures())
+        result = err_set(err, ERR_NOMEM, "out of memory");
+    else if (!line || json_dumpf(line, stream, JSON_COMPACT | JSON_PRESERVE_ORDER) != 0)
         result = err_set(err, ERR_IO, "cannot write the summary of user %s", id);
     fputc('\n', stream);
     json_decref(line);

@@ -1,8 +1,8 @@
 #include "batch/commands.h"
 #include "batch/store_args.h"
+#include "core/json.h"
 #include "store/generation.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,16 +20,21 @@ static void print_row(const struct store_generation *row, const struct manifest 
     putchar('\n');
 }
 
+/* NULL when memory is short. */
 static json_t *json_row(const struct store_generation *row, const struct manifest *manifest)
 {
+    const size_t failures = json_failures();
     json_t *object = json_pack("{s:s, s:s}", "generation", row->name, "state", store_state_name(row->state));
     char *text = manifest ? manifest_dump(manifest) : NULL;
-    json_t *more = text ? json_loads(text, 0, NULL) : NULL;
+    json_t *more = text ? json_read(text, strlen(text), 0, NULL) : NULL;
     if (more)
         json_object_update(object, more);
+    const bool whole = failures == json_failures() && !text == !manifest;
     json_decref(more);
     free(text);
-    return object;
+    if (!whole)
+        json_decref(object);
+    return whole ? object : NULL;
 }
 
 static int list(struct store_link *link, bool as_json, struct err *err)
@@ -49,7 +54,8 @@ static int list(struct store_link *link, bool as_json, struct err *err)
             result = found;
         } else if (as_json) {
             json_t *row = json_row(&rows[i], found == 0 ? &manifest : NULL);
-            json_dumpf(row, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
+            if (!row || json_dumpf(row, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER) != 0)
+                result = err_set(err, ERR_NOMEM, "out of memory");
             putchar('\n');
             json_decref(row);
         } else {

@@ -73,9 +73,3 @@ int main(int argc, char **argv)
     print_help(stderr);
     return EXIT_USAGE;
 }
-
-int command_failed(const char *command, const struct err *err)
-{
-    fprintf(stderr, "embsum %s: %s\n", command, err->message);
-    return err->code == -ERR_BUSY ? EXIT_LOCKED : EXIT_FAILED;
-}

@@ -2,6 +2,7 @@
 #include "batch/eval_figures.h"
 #include "batch/study_report.h"
 #include "core/file.h"
+#include "core/json.h"
 
 #include <math.h>
 
@@ -54,6 +55,7 @@ static json_t *describe_run(const struct study *study, size_t variant, size_t se
 static json_t *describe(const struct study *study)
 {
     const struct study_grid *grid = &study->grid;
+    const size_t failures = json_failures();
     json_t *object = json_object(), *runs = json_array(), *axes = json_object();
     json_object_set_new(
         object, "planned", json_integer((json_int_t)(grid->variant_count * grid->seed_count)));
@@ -74,7 +76,10 @@ static json_t *describe(const struct study *study)
     }
     json_object_set_new(object, "runs", runs);
     json_object_set_new(object, "axes", axes);
-    return object;
+    if (failures == json_failures())
+        return object;
+    json_decref(object);
+    return NULL;
 }
 
 int study_json(const struct study *study, const char *path, struct err *err)

@@ -3,6 +3,7 @@
 #include "batch/digest.h"
 #include "batch/eval_figures.h"
 #include "core/file.h"
+#include "core/json.h"
 
 #include <errno.h>
 #include <math.h>
@@ -131,7 +132,7 @@ int study_recall(struct study *study, size_t variant, size_t seed, struct err *e
     result = file_read(&text, &len, path, RESULT_MAX, err);
     if (result < 0)
         return result;
-    json_t *object = json_loadb(text, len, 0, NULL);
+    json_t *object = json_read(text, len, 0, NULL);
     result = take_result(study_result(study, variant, seed), object, identity, err);
     if (result < 0)
         err_place(err, "%s ", path);

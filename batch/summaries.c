@@ -1,8 +1,8 @@
 #include "batch/summaries.h"
 
 #include "batch/lines.h"
+#include "core/json.h"
 
-#include <jansson.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,7 @@ static int take_line(void *ctx, const char *line, size_t len, struct err *err)
     if (strspn(line, " \t\r\n") == len)
         return 0;
     json_error_t where;
-    json_t *object = json_loadb(line, len, JSON_REJECT_DUPLICATES, &where);
+    json_t *object = json_read(line, len, JSON_REJECT_DUPLICATES, &where);
     const json_t *user = json_object_get(object, "user"), *summary = json_object_get(object, "summary");
     int result;
     if (!json_is_string(user) || !json_is_string(summary))

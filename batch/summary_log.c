@@ -1,10 +1,10 @@
 #include "batch/summary_log.h"
 
 #include "batch/summaries.h"
+#include "core/json.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -62,7 +62,7 @@ static int judge_tail(struct tail *tail, int fd, struct err *err)
         result = err_errno(err, "read");
     } else {
         const size_t start = strlen(line_start);
-        json_t *object = json_loadb(rest, len, JSON_REJECT_DUPLICATES, NULL);
+        json_t *object = json_read(rest, len, JSON_REJECT_DUPLICATES, NULL);
         tail->complete = object != NULL;
         if (!object && memcmp(rest, line_start, len < start ? len : start) != 0)
             result = err_set(err, ERR_INVALID, "the last line is no summary and not the beginning of one");
@@ -114,7 +114,7 @@ int summary_log_open(struct summary_log *log, const char *path, struct err *err)
 static char *make_line(const char *user, const char *summary, size_t *len)
 {
     json_t *object = json_pack("{s:s, s:s}", "user", user, "summary", summary);
-    char *text = json_dumps(object, JSON_PRESERVE_ORDER);
+    char *text = json_write(object, JSON_PRESERVE_ORDER);
     json_decref(object);
     if (!text)
         return NULL;

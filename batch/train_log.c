@@ -2,8 +2,8 @@
 
 #include "batch/eval_figures.h"
 #include "core/file.h"
+#include "core/json.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -36,7 +36,7 @@ static int read_back(struct train_log *log, size_t step, size_t validated, long 
     int taken = 1;
     *keep = 0;
     for (ssize_t got; taken > 0 && (got = getline(&text, &size, log->stream)) > 0;) {
-        json_t *line = text[got - 1] == '\n' ? json_loadb(text, (size_t)got, 0, NULL) : NULL;
+        json_t *line = text[got - 1] == '\n' ? json_read(text, (size_t)got, 0, NULL) : NULL;
         taken = line ? take(log, line, step, validated, err) : 0;
         *keep += taken > 0 ? got : 0;
         json_decref(line);

@@ -2,11 +2,14 @@
 #include "config/config.h"
 
 #include "config/config_int.h"
+#include "core/file.h"
+#include "core/json.h"
 
-#include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+enum { CONFIG_FILE_MAX = 1 << 20 };
 
 static void show_json(char out[CONFIG_SHOWN_MAX], const json_t *value)
 {
@@ -104,16 +107,13 @@ int config_load(struct config *config, const char *path, struct err *err)
 {
     struct config out = *config;
     json_error_t why;
-    json_t *root = NULL;
-    int code;
-    FILE *const file = fopen(path, "re");
-    if (!file)
-        return err_errno(err, "%s", path);
-    errno = 0;
-    root = json_loadf(file, JSON_REJECT_DUPLICATES, &why);
-    if (ferror(file))
-        code = err_errno(err, "%s", path); /* a folder, say */
-    else if (!root && json_error_code(&why) == json_error_out_of_memory)
+    char *text;
+    size_t len;
+    int code = file_read(&text, &len, path, CONFIG_FILE_MAX, err);
+    if (code < 0)
+        return code;
+    json_t *const root = json_read(text, len, JSON_REJECT_DUPLICATES, &why);
+    if (!root && json_error_code(&why) == json_error_out_of_memory)
         code = err_set(err, ERR_NOMEM, "%s: memory is short", path);
     else if (!root)
         code = err_set(err, ERR_INVALID, "%s:%d:%d: %s", path, why.line, why.column, why.text);
@@ -122,7 +122,7 @@ int config_load(struct config *config, const char *path, struct err *err)
     else
         code = 0;
     json_decref(root);
-    fclose(file);
+    free(text);
     if (code == 0)
         *config = out;
     return code;

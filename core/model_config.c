@@ -1,6 +1,7 @@
 #include "core/model_config.h"
 
-#include <jansson.h>
+#include "core/json.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -288,7 +289,9 @@ int model_config_parse(struct model_config *config, const char *text, size_t len
 {
     struct model_config parsed = {0};
     json_error_t where;
-    json_t *object = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
+    json_t *object = json_read(text, len, JSON_REJECT_DUPLICATES, &where);
+    if (!object && json_error_code(&where) == json_error_out_of_memory)
+        return err_set(err, ERR_NOMEM, "out of memory");
     if (!object)
         return err_set(err, ERR_INVALID, "line %d: %s", where.line, where.text);
     const int result = parse_object(&parsed, object, err);
@@ -300,7 +303,8 @@ int model_config_parse(struct model_config *config, const char *text, size_t len
 
 char *model_config_dump(const struct model_config *config, const char *text, size_t len)
 {
-    json_t *object = text ? json_loadb(text, len, 0, NULL) : json_object(), *embsum = json_object(),
+    const size_t failures = json_failures();
+    json_t *object = text ? json_read(text, len, 0, NULL) : json_object(), *embsum = json_object(),
            *fields = json_array();
     for (size_t i = 0; i < COUNT(t5_keys); i++) {
         const struct key *key = &t5_keys[i];
@@ -331,8 +335,8 @@ char *model_config_dump(const struct model_config *config, const char *text, siz
     }
     json_object_set_new(embsum, "fields", fields);
     char *out = NULL;
-    if (object && json_object_set_new(object, "embsum", embsum) == 0)
-        out = json_dumps(object, JSON_INDENT(2));
+    if (json_object_set_new(object, "embsum", embsum) == 0 && failures == json_failures())
+        out = json_write(object, JSON_INDENT(2));
     json_decref(object);
     return out;
 }

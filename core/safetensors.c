@@ -2,11 +2,11 @@
 
 #include "core/file.h"
 #include "core/half.h"
+#include "core/json.h"
 
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -136,7 +136,9 @@ static int parse_header(
     struct safetensors *file, const char *text, size_t len, uint64_t data_len, struct err *err)
 {
     json_error_t where;
-    json_t *header = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
+    json_t *header = json_read(text, len, JSON_REJECT_DUPLICATES, &where);
+    if (!header && json_error_code(&where) == json_error_out_of_memory)
+        return err_set(err, ERR_NOMEM, "out of memory");
     if (!json_is_object(header)) {
         json_decref(header);
         return err_set(
@@ -153,7 +155,9 @@ static int parse_header(
         if (result < 0)
             break;
         if (strcmp(name, "__metadata__") == 0) {
-            file->metadata = json_dumps(value, JSON_COMPACT);
+            file->metadata = json_write(value, JSON_COMPACT);
+            if (!file->metadata)
+                result = err_set(err, ERR_NOMEM, "out of memory");
             continue;
         }
         result = parse_entry(&file->entries[file->count], name, value, data_len, err);
@@ -268,8 +272,9 @@ int safetensors_read(
 /* The JSON header, padded with spaces so that the data begins at a multiple of 64 bytes. */
 static char *dump_header(const struct safetensors_tensor *tensors, size_t count, const char *metadata)
 {
-    json_t *header =
-        json_pack("{s:o}", "__metadata__", json_loads(metadata ? metadata : "{\"format\":\"pt\"}", 0, NULL));
+    const size_t failures = json_failures();
+    const char *about = metadata ? metadata : "{\"format\":\"pt\"}";
+    json_t *header = json_pack("{s:o}", "__metadata__", json_read(about, strlen(about), 0, NULL));
     uint64_t at = 0;
     for (size_t i = 0; header && i < count; i++) {
         json_t *shape = json_array();
@@ -286,9 +291,9 @@ static char *dump_header(const struct safetensors_tensor *tensors, size_t count,
         }
         at += bytes;
     }
-    char *text = json_dumps(header, JSON_COMPACT), *padded = NULL;
+    char *text = json_write(header, JSON_COMPACT), *padded = NULL;
     json_decref(header);
-    if (text) {
+    if (text && failures == json_failures()) {
         const size_t used = strlen(text), size = ((used + 8 + 63) & ~(size_t)63) - 8;
         padded = malloc(size + 1);
         if (padded) {

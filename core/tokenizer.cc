@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <new>
 #include <sentencepiece_processor.h>
 #include <string>
@@ -27,14 +28,12 @@ template <class Body> static int guarded(struct err *err, Body body)
 int tokenizer_load(struct tokenizer **out, const char *path, struct err *err)
 {
     return guarded(err, [&] {
-        auto *fresh = new tokenizer;
+        auto fresh = std::make_unique<tokenizer>();
         const auto status = fresh->processor.Load(path);
-        if (!status.ok()) {
-            delete fresh;
+        if (!status.ok())
             return err_set(
                 err, ERR_INVALID, "%s is no SentencePiece model: %s", path, status.ToString().c_str());
-        }
-        *out = fresh;
+        *out = fresh.release();
         return 0;
     });
 }

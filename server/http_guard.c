@@ -3,6 +3,8 @@
 #include <string.h>
 #include <strings.h>
 
+enum { HTTP_GUARD_BLANKS = 65536 }; /* more than any head has */
+
 static bool is_token_char(unsigned char c)
 {
     return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
@@ -84,6 +86,38 @@ void http_guard_field(
     const char *fault = check_field(guard, name, name_len, value, value_len);
     if (!guard->fault)
         guard->fault = fault;
+}
+
+static void scattered(struct http_guard *guard)
+{
+    if (!guard->fault)
+        guard->fault = "the header holds a NUL, a folded line, a line without CR, or a field without a name";
+}
+
+/* Pieces may lie in different blocks of memory, where pointers have no difference: their numbers have. */
+static size_t distance(const char *from, const char *to)
+{
+    return (size_t)((uintptr_t)to - (uintptr_t)from);
+}
+
+void http_guard_place(struct http_guard *guard, enum http_gap gap, struct http_piece piece)
+{
+    if (distance(guard->end, piece.begin) != gap)
+        scattered(guard);
+    guard->end = piece.end;
+}
+
+void http_guard_place_field(struct http_guard *guard, struct http_piece name, struct http_piece value)
+{
+    http_guard_place(guard, HTTP_GAP_LINE, name);
+    guard->end = value.end;
+    const size_t between = distance(name.end, value.begin);
+    if (between < 1 || between > HTTP_GUARD_BLANKS)
+        scattered(guard); /* it was put together elsewhere */
+    else
+        for (const char *c = name.end + 1; c < value.begin; c++)
+            if (*c != ' ' && *c != '\t')
+                scattered(guard);
 }
 
 static const char *find_fault(const struct http_guard *guard, const char *version, const char *target)

@@ -13,14 +13,29 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Where a piece of a head begins and ends in memory, as the library that found it says. */
+struct http_piece {
+    const char *begin, *end;
+};
+
 struct http_guard {
     unsigned hosts, lengths, encodings;
     uint64_t length;   /* Content-Length */
     const char *fault; /* the first thing wrong with a field, or NULL */
+    const char *end;   /* of the piece before; see http_guard_place */
 };
 
 void http_guard_field(
     struct http_guard *guard, const char *name, size_t name_len, const char *value, size_t value_len);
+
+/* A library that hands out strings does not show what lay between them: a NUL that cut a value short, a line that was folded
+ * into the one before, a field without a name, a line that ended with LF alone. One that leaves the pieces where they came in
+ * does: a piece begins a space (of the first line) or CR LF behind the end of the one before. For each piece in its order,
+ * once guard->end is the end of the first; the last is the empty line's end. */
+enum http_gap { HTTP_GAP_SPACE = 1, HTTP_GAP_LINE = 2 };
+void http_guard_place(struct http_guard *guard, enum http_gap gap, struct http_piece piece);
+/* A line with a field: a colon and blanks alone lie between its name and its value. */
+void http_guard_place_field(struct http_guard *guard, struct http_piece name, struct http_piece value);
 
 /* 0, or the status of the refusal with a message. version is "HTTP/1.1" or what came in its place. */
 unsigned http_guard_verdict(

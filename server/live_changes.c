@@ -33,6 +33,7 @@ struct following {
     struct id_map users, contents;
     bool categories;
     size_t count;
+    struct err *err;
 };
 
 static int note(void *ctx, const struct store_change *change)
@@ -47,7 +48,7 @@ static int note(void *ctx, const struct store_change *change)
     if (id_check(change->id.id, change->id.len, NULL) < 0)
         return 0;
     const ptrdiff_t index = id_map_add(map, change->id.id, change->id.len, NULL);
-    return index < 0 ? (int)index : 0;
+    return index < 0 ? err_set(following->err, ERR_NOMEM, "no memory to note the changes") : 0;
 }
 
 static struct store_id *list_ids(const struct id_map *map)
@@ -132,7 +133,7 @@ static int follow(struct live_generation *generation, struct worker *watcher,
 int live_generation_follow(
     struct live_generation *generation, struct service *service, size_t *count, struct err *err)
 {
-    struct following following = {0};
+    struct following following = {.err = err};
     char cursor[STORE_CURSOR_MAX];
     memcpy(cursor, generation->cursor, sizeof cursor);
     int code = store_changes_read(

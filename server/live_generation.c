@@ -179,6 +179,15 @@ static int load(struct live_generation *generation, struct service *service, str
     return code;
 }
 
+/* A reader that has told the last who waited for it is not yet done with the matrices. */
+static void await_readers(const struct live_generation *generation)
+{
+    const struct timespec pause = {.tv_nsec = 1000 * 1000};
+    while ((generation->users && !matrices_idle(generation->users)) ||
+           (generation->contents && !matrices_idle(generation->contents)))
+        nanosleep(&pause, NULL);
+}
+
 int live_generation_load(
     struct live_generation **out, struct service *service, const char *name, struct err *err)
 {
@@ -190,6 +199,7 @@ int live_generation_load(
     pthread_mutex_init(&generation->catalogue_lock, NULL);
     const int code = load(generation, service, err);
     if (code < 0) {
+        await_readers(generation);
         live_generation_free(generation);
         return code;
     }

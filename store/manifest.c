@@ -2,9 +2,9 @@
  * of its type and in its range, and there may be no other. */
 #include "store/manifest.h"
 
+#include "core/json.h"
 #include "store/store_int.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,7 +54,7 @@ char *manifest_dump(const struct manifest *manifest)
         json_object_set_new(object, "model_sha256", json_string(manifest->model_sha256)) == 0 &&
         json_object_set_new(object, "created", json_string(created)) == 0 &&
         json_object_set_new(object, "previous", json_string(manifest->previous)) == 0)
-        text = json_dumps(object, JSON_PRESERVE_ORDER);
+        text = json_write(object, JSON_PRESERVE_ORDER);
     json_decref(object);
     return text;
 }
@@ -157,7 +157,9 @@ int manifest_parse(struct manifest *manifest, const char *json, size_t len, stru
     if (len > TEXT_MAX)
         return err_set(err, ERR_CORRUPT, "manifest: %zu bytes; at most %d are allowed", len, TEXT_MAX);
     json_error_t error;
-    json_t *const object = json_loadb(json, len, JSON_REJECT_DUPLICATES, &error);
+    json_t *const object = json_read(json, len, JSON_REJECT_DUPLICATES, &error);
+    if (!object && json_error_code(&error) == json_error_out_of_memory)
+        return err_set(err, ERR_NOMEM, "manifest: out of memory"); /* which is no fault of its */
     if (!object)
         return err_set(err, ERR_CORRUPT, "manifest: not JSON: %s at byte %d", error.text, error.position);
     struct manifest parsed = {0};
