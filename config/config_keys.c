@@ -94,7 +94,7 @@ const struct config_key config_keys[] = {
         "A command that is not answered for so long has failed, and its connection is given up."),
     LONG(store, retry_min_ms, 1, 60000, "50",
         "Pause before the first new attempt to connect; it doubles with each failure."),
-    LONG(store, retry_max_ms, 1, 600000, "2000",
+    LONG(store, retry_max_ms, 1, 600000, "1000",
         "Longest pause between two attempts to connect; at least store.retry_min_ms."),
     LONG(store, poll_ms, 10, 60000, "250",
         "How often the daemon looks for a new live generation and for changes in it."),
