@@ -70,7 +70,7 @@ const struct config_key config_keys[] = {
     LONG(rank, users_max, 1, 10000, "64",
         "Most users in one request."),
     LONG(rank, deadline_ms, 1, 3600000, "1000",
-        "A request that cannot be answered within so long is answered 503, as soon as that is known. A request may ask for less with X-Timeout-Ms."),
+        "A request that cannot be answered within so long is answered 503, as soon as that is known; one that still waits for the store is ranked with what is in memory. A request may ask for less with X-Timeout-Ms."),
     BOOL(rank, default_user, "true",
         "An unknown user is ranked as the generation's default user (the empty history); false answers 404."),
     STRING(scoring, dtype, 1, TEXT_MAX, "float32",
