@@ -1235,6 +1235,29 @@ class Redis(Case):
             self.check_hot(False)
 
 
+    def test_deadline_of_many_windows(self):
+        """Thousands of candidates, none of the first thousand in memory: time is left for those that are."""
+        self.wait_until(lambda: self.ask_unknown()[1] == 200)
+        hot = [f"N{i}" for i in range(300)]
+        self.assertEqual(self.daemon.rank({"user": "U4", "candidates": hot})[1]["missing"], [])
+        missing = [f"window-{i}" for i in range(3000)]
+        self.redis.send_signal(signal.SIGSTOP)
+        try:
+            start = time.monotonic()
+            status, _, text = self.daemon.ask("POST", "/rank", {"user": "U4", "candidates": missing + hot},
+                                              {"X-Timeout-Ms": "120"})
+            seconds = time.monotonic() - start
+        finally:
+            self.redis.send_signal(signal.SIGCONT)
+        self.assertEqual(status, 200, text)
+        self.assertLess(seconds, 0.12 + 0.1 * SLOW)
+        answer = json.loads(text)
+        self.assertEqual(answer["degraded"], ["store_unavailable"])
+        self.assertEqual([m["id"] for m in answer["missing"]], missing)
+        self.check_ranking(answer["ranking"], 1, "U4", hot)
+        self.close_breaker()
+
+
 class RedisByName(unittest.TestCase):
     def test_connecting_again(self):
         """A name is looked up, and a connection made, when the sandbox is closed."""
