@@ -27,8 +27,9 @@ static void write_stored(struct writer *w, struct worker *worker)
     struct store_generation *list = NULL;
     size_t count = 0;
     writer_key(w, "stored");
-    if (store_generations(worker->link, &list, &count, &err) < 0) {
-        worker_note_store(worker, &err);
+    const int code = store_generations(worker->link, &list, &count, &err);
+    worker_note_store(worker, code, &err);
+    if (code < 0) {
         writer_null(w);
         return;
     }

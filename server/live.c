@@ -27,7 +27,7 @@ struct live {
     struct live_generation *retired; /* swapped out, perhaps still read by requests */
     int last_error;                  /* of the store, so that an outage is one line in the log */
 
-    atomic_uint_fast64_t loads, refusals, store_errors, changes;
+    atomic_uint_fast64_t loads, refusals, changes;
 };
 
 /* ---- one look at the store ---- */
@@ -104,8 +104,6 @@ static bool is_refused(struct live *live, const char *name)
 static void note_store(struct live *live, int code, const struct err *err)
 {
     const bool failed = code < 0 && code != -ERR_NOT_FOUND;
-    if (failed)
-        count(&live->store_errors, 1);
     if (failed && live->last_error != code)
         log_err(live->service->log, LOG_WARN, "store: the live generation cannot be read", err);
     struct log_line line;
@@ -125,6 +123,8 @@ static int follow(struct live *live, struct err *err)
 {
     size_t changes = 0;
     const int code = live_generation_follow(live->current, live->service, &changes, err);
+    if (code < 0)
+        worker_note_store(live->service->watcher, code, err);
     count(&live->changes, changes);
     return code;
 }
@@ -134,7 +134,10 @@ int live_poll(struct live *live, struct err *err)
     char name[STORE_GENERATION_MAX];
     struct err why = ERR_INIT;
     free_retired(live);
+    if (!breaker_allows(&live->service->breaker))
+        return err_set(err, ERR_UNAVAILABLE, "the store is away, and the next probe is not due yet");
     int code = store_live(live->service->watcher->link, name, &why);
+    worker_note_store(live->service->watcher, code, &why);
     struct live_generation *fresh = NULL;
     if (code == 0 && live->current && strcmp(live->current->name, name) == 0) {
         code = follow(live, &why);
@@ -260,7 +263,6 @@ void live_stats(struct live *live, struct live_stats *out)
     *out = (struct live_stats){
         .loads = atomic_load_explicit(&live->loads, memory_order_relaxed),
         .refusals = atomic_load_explicit(&live->refusals, memory_order_relaxed),
-        .store_errors = atomic_load_explicit(&live->store_errors, memory_order_relaxed),
         .changes = atomic_load_explicit(&live->changes, memory_order_relaxed),
     };
     pthread_mutex_lock(&live->lock);

@@ -26,7 +26,7 @@ int live_poll(struct live *live, struct err *err);
 void live_hurry(struct live *live);
 
 struct live_stats {
-    uint64_t loads, refusals, store_errors, changes;
+    uint64_t loads, refusals, changes;
     char refused[STORE_GENERATION_MAX]; /* the live one in the store that is damaged; empty: none */
     char reason[512];
 };

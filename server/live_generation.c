@@ -136,6 +136,8 @@ static int make_matrices(struct live_generation *generation, struct service *ser
         .expected = manifest->contents,
         .hot_readers = worker_slots(service),
         .readers = service->reader_pool,
+        .breaker = &service->breaker,
+        .deadlines = service->deadlines,
     };
     const int code = matrices_new(&generation->contents, &options, err);
     options.kind = STORE_USER;

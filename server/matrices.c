@@ -177,7 +177,42 @@ static bool ask(struct matrices *matrices, struct gather_wait *wait)
         matrices_list_add(&matrices->wanted, pending);
     }
     wait->next = pending->waits;
+    wait->at = &pending->waits;
+    if (wait->next)
+        wait->next->at = &wait->next;
     pending->waits = wait;
+    return true;
+}
+
+/* The time of a gather is over. Of what it waits for, a reader may be telling it some at this moment; that one sees to
+ * the rest then. What is being read goes on to hot memory. */
+static void give_up_waiting(struct deadline *deadline)
+{
+    struct gather *gather = POOL_OWNER(deadline, struct gather, deadline);
+    struct matrices *matrices = gather->from;
+    size_t count = 0;
+    pthread_mutex_lock(&matrices->lock);
+    for (size_t i = 0; i < gather->missed_count; i++) {
+        struct gather_wait *wait = &gather->waits[i];
+        if (!wait->at)
+            continue;
+        *wait->at = wait->next;
+        if (wait->next)
+            wait->next->at = wait->at;
+        wait->at = NULL;
+        count++;
+    }
+    pthread_mutex_unlock(&matrices->lock);
+    if (count && atomic_fetch_sub_explicit(&gather->waiting, count, memory_order_acq_rel) == count)
+        gather->done(gather);
+}
+
+bool gather_told(struct gather *gather, size_t count)
+{
+    if (atomic_fetch_sub_explicit(&gather->waiting, count, memory_order_acq_rel) != count)
+        return false;
+    if (gather->deadline_ns) /* not before it is certain that it does not pass may the gather end */
+        deadline_clear(gather->from->options.deadlines, &gather->deadline);
     return true;
 }
 
@@ -186,13 +221,15 @@ void gather_fetch(struct gather *gather)
     struct matrices *matrices = gather->from;
     const size_t count = gather->missed_count;
     size_t told = 0;
+    atomic_store_explicit(&gather->waiting, 1, memory_order_relaxed);
+    if ((gather->deadline_ns && clock_ns() >= gather->deadline_ns) ||
+        !breaker_allows(matrices->options.breaker))
+        return;
     gather->waits = calloc(count, sizeof *gather->waits);
     gather->landing = gather->take ? NULL : aligned_alloc(64, count * matrices->block_bytes);
-    atomic_store_explicit(&gather->waiting, count + 1, memory_order_relaxed);
-    if (!gather->waits || (!gather->take && !gather->landing)) {
-        atomic_store_explicit(&gather->waiting, 1, memory_order_relaxed);
+    if (!gather->waits || (!gather->take && !gather->landing))
         return;
-    }
+    atomic_store_explicit(&gather->waiting, count + 1, memory_order_relaxed);
     pthread_mutex_lock(&matrices->lock);
     expire(matrices, clock_ms());
     for (size_t i = 0; i < count; i++) {
@@ -205,12 +242,16 @@ void gather_fetch(struct gather *gather)
     struct matrices_puller *pullers = matrices_pull_wake(matrices);
     pthread_mutex_unlock(&matrices->lock);
     atomic_fetch_sub_explicit(&gather->waiting, told, memory_order_relaxed);
+    if (gather->deadline_ns) {
+        gather->deadline.passed = give_up_waiting;
+        deadline_set(matrices->options.deadlines, &gather->deadline, gather->deadline_ns);
+    }
     matrices_pull_start(pullers);
 }
 
 bool gather_arrived(struct gather *gather)
 {
-    return atomic_fetch_sub_explicit(&gather->waiting, 1, memory_order_acq_rel) == 1;
+    return gather_told(gather, 1);
 }
 
 void gather_free(struct gather *gather)

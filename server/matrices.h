@@ -13,13 +13,16 @@
  *     ... use the rest ...
  *     gather_free(&gather);
  *
- * Nobody waits with a thread. An id that several ask for at once is read once. An id that was not there, or damaged, is
+ * Nobody waits with a thread, nor longer than until the deadline: what has not come by then is unavailable for who asked,
+ * and goes into hot memory when it comes. While the breaker is open nothing is asked for. An id that several ask for at once is read once. An id that was not there, or damaged, is
  * not asked for again for a moment. Any number of threads may use one struct matrices. */
 #ifndef EMBSUM_SERVER_MATRICES_H
 #define EMBSUM_SERVER_MATRICES_H
 
 #include "core/err.h"
 #include "core/scorer.h"
+#include "server/breaker.h"
+#include "server/deadlines.h"
 #include "server/hot.h"
 #include "store/store.h"
 
@@ -41,6 +44,8 @@ struct matrices_options {
     size_t rows, cols;                         /* as in the store: m x d, n x d */
     size_t limit_bytes, expected, hot_readers; /* see hot.h */
     struct pool *readers;                      /* threads with a link to the store */
+    struct breaker *breaker;                   /* the store's */
+    struct deadlines *deadlines;
 };
 
 int matrices_new(struct matrices **out, const struct matrices_options *options, struct err *err);
@@ -70,10 +75,12 @@ struct gather {
     enum hot_mode mode;   /* how what comes from the store goes into hot memory: HOT_FILL or HOT_KEEP */
     gather_take_fn *take; /* NULL: what comes is copied, and stays until gather_free */
     void (*done)(struct gather *gather);
+    uint64_t deadline_ns; /* 0: none */
 
     size_t missed_count;
     /* matrices.c's own */
     atomic_size_t waiting;
+    struct deadline deadline;
     struct gather_wait *waits;
     void *landing;
 };
@@ -82,7 +89,8 @@ struct gather {
  * Inside hot memory; number is the thread's there. */
 void gather_look(struct gather *gather, size_t number);
 
-/* Ask the store for what was missed. Without memory those stay unavailable. */
+/* Ask the store for what was missed. Without memory, after the deadline, and while the store is away those stay
+ * unavailable. */
 void gather_fetch(struct gather *gather);
 
 /* Once after gather_fetch: have all come? If not, done() will be called when they have, perhaps before this returns. */

@@ -12,7 +12,7 @@
 #include <pthread.h>
 
 struct gather_wait {
-    struct gather_wait *next;
+    struct gather_wait *next, **at; /* at: what points here; NULL: it does not wait, or has been told */
     struct gather *gather;
     uint32_t index, missed; /* gather->missed[missed] == index */
 };
@@ -60,6 +60,10 @@ struct matrices {
     struct matrices_puller *idle;
     size_t pulling, failed; /* pullers that are not idle; turns in a row that failed */
 };
+
+/* So many of what the gather waits for have come, or it does not wait for them any more. True: they were the last, and
+ * it is the caller's now. */
+bool gather_told(struct gather *gather, size_t count);
 
 /* Out of its bucket; under the lock. */
 void matrices_unlink(struct matrices *matrices, struct matrices_pending *pending);

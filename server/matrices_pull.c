@@ -32,6 +32,8 @@ static struct gather_wait *settle(
     pthread_mutex_lock(&matrices->lock);
     struct gather_wait *waits = pending->waits;
     pending->waits = NULL;
+    for (struct gather_wait *wait = waits; wait; wait = wait->next)
+        wait->at = NULL;
     if (status == MATRIX_HERE && !pending->stale)
         hot_put(matrices->hot, &id, pending->hash, block, (enum hot_mode)pending->mode);
     if (status == MATRIX_NOT_FOUND || status == MATRIX_CORRUPT) {
@@ -67,7 +69,7 @@ static void deliver(const struct delivery *delivery, struct worker *reader)
         for (size_t i = 0; i < count; i++)
             gather->blocks[delivery->index[i]] =
                 memcpy((char *)gather->landing + delivery->missed[i] * bytes, delivery->blocks[i], bytes);
-    if (atomic_fetch_sub_explicit(&gather->waiting, count, memory_order_acq_rel) == count)
+    if (gather_told(gather, count))
         gather->done(gather);
 }
 
@@ -108,7 +110,7 @@ static void take_answers(
 
 /* ---- turns ---- */
 
-/* One share is worked on, another on its way. */
+/* One share is worked on, another on its way. What nobody waits for any more is not read. */
 static size_t next_wanted(void *ctx, struct store_id *ids, size_t most)
 {
     struct pulling *pulling = ctx;
@@ -119,6 +121,11 @@ static size_t next_wanted(void *ctx, struct store_id *ids, size_t most)
         return 0;
     pthread_mutex_lock(&matrices->lock);
     while (count < most && count < SHARE && (pending = matrices_list_take(&matrices->wanted))) {
+        if (!pending->waits) {
+            matrices_unlink(matrices, pending);
+            free(pending);
+            continue;
+        }
         pulling->ids[pulling->taken++ % MATRICES_AHEAD] = pending;
         ids[count++] = (struct store_id){pending->id, pending->id_len};
     }

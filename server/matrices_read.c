@@ -116,8 +116,8 @@ bool matrices_read(
     if (code == 0)
         code = store_stream(
             reader->link, options->generation, options->kind, next_id, take_value, &reading, &err);
-    if (code < 0)
-        worker_note_store(reader, &err);
+    if (code < 0 || reading.come) /* nothing asked is nothing known */
+        worker_note_store(reader, code, &err);
     flush(&reading);
     for (; reading.come < reading.taken; reading.come++)
         fn(ctx, MATRIX_UNAVAILABLE, &reading.come, NULL, 1);

@@ -194,6 +194,18 @@ static void write_hot(struct writer *w, const struct live_generation *generation
     }
 }
 
+static void write_store(struct writer *w, struct service *service)
+{
+    head(w, "embsum_store_errors_total", "counter",
+        "Calls to the store that failed; paused: not made, as its connection may not try again yet.");
+    for (size_t i = 0; i < STORE_FAULTS; i++)
+        writer_printf(w, "embsum_store_errors_total{kind=\"%s\"} %" PRIu64 "\n",
+            store_fault_name((enum store_fault)i), SUM(service, store_errors[i]));
+    single(w, "embsum_store_breaker_open", "gauge",
+        "1 while the store is away: it is asked once a second, what is in memory is ranked.",
+        breaker_is_open(&service->breaker));
+}
+
 static void write_generation(struct writer *w, const struct service *service)
 {
     struct live_stats live;
@@ -203,8 +215,6 @@ static void write_generation(struct writer *w, const struct service *service)
         live.refusals);
     single(w, "embsum_generation_changes_total", "counter", "Changes inside generations that were followed.",
         live.changes);
-    single(w, "embsum_store_errors_total", "counter", "Calls to the store that failed.",
-        live.store_errors + SUM(service, store_errors));
     struct live_generation *generation = live_acquire(service->live);
     single(w, "embsum_ready", "gauge", "1 if a verified generation is in memory.", generation != NULL);
     if (!generation)
@@ -248,7 +258,7 @@ static void write_connections(struct writer *w, const struct http *http)
 void metrics_handle(struct worker *worker, const struct http_request *request, struct http_response *response)
 {
     (void)request;
-    const struct service *service = worker->service;
+    struct service *service = worker->service;
     struct writer *w = &response->body;
     response->content_type = "text/plain; version=0.0.4; charset=utf-8";
     head(w, "embsum_build_info", "gauge", "The program's version.");
@@ -256,6 +266,7 @@ void metrics_handle(struct worker *worker, const struct http_request *request, s
     write_requests(w, service);
     write_ranking(w, service);
     write_threads(w, service);
+    write_store(w, service);
     write_generation(w, service);
     int last;
     single(w, "embsum_sandbox_refused_total", "counter", "System calls that the sandbox refused.",

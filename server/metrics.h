@@ -5,6 +5,7 @@
 
 #include "server/http_message.h"
 #include "store/blob.h"
+#include "store/store.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -40,7 +41,7 @@ struct metrics {
     metrics_counter missing[METRICS_MISSING];
     metrics_counter blobs[BLOB_REASONS]; /* blobs that were refused, by reason */
     metrics_counter shed[METRICS_SHEDS];
-    metrics_counter store_errors;
+    metrics_counter store_errors[STORE_FAULTS];
 };
 
 /* The writer is one thread: no locked instruction is needed, only that a reader never sees half a number. */

@@ -58,10 +58,19 @@ void rank_jobs_free(struct worker *worker)
     }
 }
 
+/* How long a job may wait for the store. One of many windows keeps a quarter of its time for scoring what is in memory. */
+static uint64_t wait_until_ns(const struct rank_job *job)
+{
+    const bool many = job->request.whole_catalogue || job->request.candidate_count > RANK_WINDOW;
+    const uint64_t since_ns = job->call->since_ns, all_ns = job->deadline_ns - since_ns;
+    return since_ns + (many ? all_ns / 4 * 3 : all_ns);
+}
+
 bool rank_gather_init(struct rank_job *job, struct gather *gather, struct matrices *from, size_t count)
 {
     *gather = (struct gather){.from = from,
         .mode = HOT_KEEP,
+        .deadline_ns = wait_until_ns(job),
         .blocks = arena_array(&job->arena, count, sizeof(void *)),
         .status = arena_array(&job->arena, count, 1),
         .missed = arena_array(&job->arena, count, sizeof(uint32_t))};
@@ -134,6 +143,8 @@ void rank_write(struct rank_job *job, struct worker *worker)
 {
     const uint64_t start = clock_ns();
     struct err err = ERR_INIT;
+    /* What is in memory may be old by now, and nobody can tell. */
+    job->result.store_failed |= breaker_is_open(&job->service->breaker);
     if (rank_answer_write(&job->call->response.body, &job->arena, &job->request, &job->result, &err) < 0)
         rank_fail(job, &err);
     rank_stage(job, STAGE_WRITE, start);

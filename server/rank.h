@@ -1,7 +1,7 @@
 /* Ranking: one request from its bytes to its answer, on the workers, or on the loop that has read it.
  *
  * A job goes through four stages; where it has to wait for the store it leaves its thread and goes on, on any worker,
- * when what it asked for has come:
+ * when what it asked for has come, or its time is over:
  *
  *     parse     what is asked; the live generation is held from here on
  *     users     their matrices

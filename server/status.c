@@ -133,11 +133,15 @@ static void answer_user(struct worker *worker, const struct live_generation *gen
 {
     struct err err = ERR_INIT;
     struct reading reading = {.worker = worker, .generation = generation, .id = id};
+    if (!breaker_allows(&worker->service->breaker)) {
+        http_fail(response, request, 503, "the store does not answer");
+        return;
+    }
     int code = store_get(worker->link, generation->name, STORE_USER, id, 1, take_user, &reading, &err);
     if (code == 0 && reading.user != NOBODY)
         code = store_get(worker->link, generation->name, STORE_SUMMARY, id, 1, take_summary, &reading, &err);
+    worker_note_store(worker, code, &err);
     if (code < 0) {
-        worker_note_store(worker, &err);
         http_fail(response, request, 503, "the store does not answer");
     } else if (reading.failed) {
         http_fail(response, request, 500, "out of memory");

@@ -83,6 +83,7 @@ static int start_pool(
 int service_init(struct service *service, const struct config *config, const struct log *log, struct err *err)
 {
     *service = (struct service){.config = config, .log = log};
+    breaker_init(&service->breaker, log);
     int code = live_generation_check(config, err);
     if (code == 0)
         code = auth_open(&service->auth, "server.token_file", config->server.token_file, log, err);
@@ -92,6 +93,8 @@ int service_init(struct service *service, const struct config *config, const str
         code = open_store(service, err);
     if (code == 0)
         code = make_threads(service, err);
+    if (code == 0)
+        code = deadlines_start(&service->deadlines, err);
     if (code == 0)
         code = start_pool(&service->worker_pool, service->workers, service->worker_count, "rank", err);
     if (code == 0)
@@ -105,11 +108,13 @@ void service_done(struct service *service)
 {
     atomic_store(&service->stopping, true);
     live_stop(service->live); /* what it has asked of the readers comes first */
+    deadlines_stop(service->deadlines);
     pool_stop(service->worker_pool);
     pool_stop(service->reader_pool);
     pool_free(service->worker_pool);
     pool_free(service->reader_pool);
     live_free(service->live);
+    deadlines_free(service->deadlines);
     for (size_t i = 0; service->threads && i < service->thread_count; i++) {
         struct worker *worker = &service->threads[i];
         store_disconnect(worker->link);
@@ -125,6 +130,7 @@ void service_done(struct service *service)
     store_close(service->store);
     auth_free(service->auth);
     auth_free(service->admin_auth);
+    breaker_done(&service->breaker);
     *service = (struct service){0};
 }
 
@@ -145,15 +151,27 @@ void worker_note_blob(struct worker *worker, const char *kind, const struct stor
     log_end(&line);
 }
 
-void worker_note_store(struct worker *worker, const struct err *err)
+/* A link that waits for its next attempt tells nothing about the store; and as long as the store is away, the breaker's
+ * line has said so. */
+void worker_note_store(struct worker *worker, int code, const struct err *err)
 {
+    struct breaker *breaker = &worker->service->breaker;
+    const bool away = code == -ERR_UNAVAILABLE || code == -ERR_IO;
+    const enum store_fault fault = away ? store_fault(worker->link) : STORE_OTHER;
     uint64_t dropped;
-    metrics_add(&worker->metrics.store_errors, 1);
-    if (!log_allow(&worker->store_lines, &dropped))
+    if (code == 0 || code == -ERR_NOT_FOUND || code == -ERR_CORRUPT)
+        breaker_succeeded(breaker);
+    if (code == 0 || code == -ERR_NOT_FOUND)
+        return;
+    metrics_add(&worker->metrics.store_errors[fault], 1);
+    if (away && fault != STORE_PAUSED)
+        breaker_failed(breaker, err->message);
+    if (breaker_is_open(breaker) || !log_allow(&worker->store_lines, &dropped))
         return;
     struct log_line line;
     log_begin(&line, worker->service->log, LOG_WARN, "store error");
-    log_text(&line, "error", err_name(err->code));
+    log_text(&line, "error", err_name(code));
+    log_text(&line, "kind", store_fault_name(fault));
     log_text(&line, "detail", err->message);
     log_int(&line, "lines_dropped", (int64_t)dropped);
     log_end(&line);

@@ -10,7 +10,9 @@
 #include "config/config.h"
 #include "server/arena.h"
 #include "server/auth.h"
+#include "server/breaker.h"
 #include "server/buffer.h"
+#include "server/deadlines.h"
 #include "server/live.h"
 #include "server/log.h"
 #include "server/metrics.h"
@@ -25,6 +27,8 @@ struct service {
     const struct log *log;
     struct auth *auth, *admin_auth; /* NULL: everybody may ask */
     struct store *store;
+    struct breaker breaker; /* before the store */
+    struct deadlines *deadlines;
     struct live *live;
     struct worker *
         threads; /* all of them: loops, then workers, then readers, then the watcher and the operators' loop */
@@ -78,6 +82,8 @@ void service_done(struct service *service);
 /* A blob that was refused is counted and logged by its reason; kind is "user" or "content". */
 void worker_note_blob(struct worker *worker, const char *kind, const struct store_id *id,
     const char *generation, enum blob_reason reason);
-void worker_note_store(struct worker *worker, const struct err *err);
+
+/* How a call on the worker's link has ended: a failure is counted and logged, the breaker hears of either. */
+void worker_note_store(struct worker *worker, int code, const struct err *err);
 
 #endif

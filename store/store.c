@@ -103,6 +103,28 @@ void store_disconnect(struct store_link *link)
         link->store->backend->disconnect(link);
 }
 
+enum store_fault store_fault(const struct store_link *link)
+{
+    return link->fault;
+}
+
+const char *store_fault_name(enum store_fault fault)
+{
+    static const char *const names[STORE_FAULTS] = {
+        [STORE_OTHER] = "other",
+        [STORE_CONNECT] = "connect",
+        [STORE_TIMEOUT] = "timeout",
+        [STORE_IO] = "io",
+        [STORE_LOADING] = "loading",
+        [STORE_READONLY] = "readonly",
+        [STORE_NOAUTH] = "noauth",
+        [STORE_OOM] = "oom",
+        [STORE_MISCONF] = "misconf",
+        [STORE_PAUSED] = "paused",
+    };
+    return names[fault];
+}
+
 int store_ping(struct store_link *link, struct err *err)
 {
     return link->store->backend->ping(link, err);

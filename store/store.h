@@ -13,8 +13,8 @@
  * connection or transaction. Links are closed before their store.
  *
  * Every call returns 0 or a negative enum err_code. ERR_UNAVAILABLE means that the store did not answer
- * inside its deadline, or refused; the link heals itself on a later call (with back-off), the caller just tries
- * again. A write that returns it may have been done: values, commits and drops may be repeated, changes may
+ * inside its deadline, or refused; the link heals itself on a later call (with back-off, which is short where
+ * another link of this store has had an answer since), the caller just tries again. A write that returns it may have been done: values, commits and drops may be repeated, changes may
  * then come twice, and a lock taken without our knowing keeps everybody out until its time is over.
  *
  * A callback may not use the link that calls it. A store does not survive a fork.
@@ -46,6 +46,22 @@
 
 struct store;
 struct store_link;
+
+/* Why a call has failed with ERR_UNAVAILABLE. */
+enum store_fault {
+    STORE_OTHER,
+    STORE_CONNECT,  /* no connection, or none in time */
+    STORE_TIMEOUT,  /* no answer in time */
+    STORE_IO,       /* the connection broke */
+    STORE_LOADING,  /* the server is reading its own files */
+    STORE_READONLY, /* it is a replica, and was to write */
+    STORE_NOAUTH,   /* it does not let us in */
+    STORE_OOM,      /* it has no memory for a write */
+    STORE_MISCONF,  /* it cannot save, and takes no writes */
+    STORE_PAUSED,   /* nobody was asked: the next attempt is not due yet */
+    STORE_FAULTS
+};
+const char *store_fault_name(enum store_fault fault); /* "other", "connect", ... */
 
 struct store_options {
     const char *prefix;     /* NULL: "embsum"; else 1 to 63 letters, digits, dots, dashes, underscores */
@@ -103,6 +119,9 @@ void store_close(struct store *store);
 int store_connect(struct store_link **out, struct store *store, struct err *err);
 void store_disconnect(struct store_link *link);
 int store_ping(struct store_link *link, struct err *err);
+
+/* Of the link's last call that failed with ERR_UNAVAILABLE. */
+enum store_fault store_fault(const struct store_link *link);
 
 /* ---- reading ---- */
 

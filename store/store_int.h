@@ -19,6 +19,7 @@ struct store {
 
 struct store_link {
     struct store *store;
+    enum store_fault fault; /* of the last call that failed with ERR_UNAVAILABLE */
 };
 
 /* ---- rows of the generations table: the value is "ready 17", state and token ---- */

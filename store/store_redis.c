@@ -59,7 +59,7 @@ static int redis_link_new(struct store_link **out, struct store *store, struct e
     struct redis_link *const link = calloc(1, sizeof *link);
     if (!link)
         return err_set(err, ERR_NOMEM, "out of memory");
-    link->store = (const struct redis_store *)store;
+    link->store = (struct redis_store *)store;
     link->fd = -1;
     /* Without entropy the links of this process still differ. */
     if (getrandom(&link->random, sizeof link->random, GRND_NONBLOCK) != (ssize_t)sizeof link->random)

@@ -48,12 +48,14 @@ static void back_off(struct redis_link *link)
     else
         link->retry_ms = link->retry_ms < store->retry_max_ms / 2 ? 2 * link->retry_ms : store->retry_max_ms;
     link->random = link->random * 6364136223846793005u + 1442695040888963407u;
-    link->retry_at_ms = now_ms() + link->retry_ms - link->retry_ms * (int)(link->random >> 56) / 1024;
+    link->failed_ms = now_ms();
+    link->retry_at_ms = link->failed_ms + link->retry_ms - link->retry_ms * (int)(link->random >> 56) / 1024;
 }
 
 void redis_succeed(struct redis_link *link)
 {
     link->retry_ms = 0;
+    atomic_store_explicit(&link->store->well_ms, now_ms(), memory_order_relaxed);
 }
 
 static void describe(char *out, size_t size, const struct redis_link *link)
@@ -66,28 +68,31 @@ static void describe(char *out, size_t size, const struct redis_link *link)
 }
 
 /* The connection is over, and so is the call. why may be the reader's own text, which ends here too. */
-static int fail(struct redis_link *link, struct err *err, const char *why)
+static int fail(struct redis_link *link, struct err *err, enum store_fault fault, const char *why)
 {
     char where[280];
     describe(where, sizeof where, link);
     snprintf(link->why, sizeof link->why, "%s", why);
     redis_disconnect(link);
     back_off(link);
+    link->base.fault = fault;
     return err_set(err, ERR_UNAVAILABLE, "Redis at %s: %s", where, link->why);
 }
 
-static int fail_errno(struct redis_link *link, struct err *err, const char *what, int number)
+static int fail_errno(
+    struct redis_link *link, struct err *err, enum store_fault fault, const char *what, int number)
 {
     char why[128], text[96];
     snprintf(why, sizeof why, "%s: %s", what, strerror_r(number, text, sizeof text));
-    return fail(link, err, why);
+    return fail(link, err, fault, why);
 }
 
-static int fail_late(struct redis_link *link, struct err *err, const char *what, int timeout_ms)
+static int fail_late(
+    struct redis_link *link, struct err *err, enum store_fault fault, const char *what, int timeout_ms)
 {
     char why[96];
     snprintf(why, sizeof why, "%s within %d ms", what, timeout_ms);
-    return fail(link, err, why);
+    return fail(link, err, fault, why);
 }
 
 /* ---- commands ---- */
@@ -159,7 +164,7 @@ static int send_some(struct redis_link *link, struct err *err)
     const ssize_t sent =
         send(link->fd, link->out + link->out_sent, link->out_used - link->out_sent, MSG_NOSIGNAL);
     if (sent < 0)
-        return errno == EAGAIN || errno == EINTR ? 0 : fail_errno(link, err, "send", errno);
+        return errno == EAGAIN || errno == EINTR ? 0 : fail_errno(link, err, STORE_IO, "send", errno);
     link->out_sent += (size_t)sent;
     if (link->out_sent == link->out_used)
         link->out_sent = link->out_used = 0;
@@ -170,11 +175,11 @@ static int receive_some(struct redis_link *link, struct err *err)
 {
     const ssize_t got = recv(link->fd, link->in, sizeof link->in, 0);
     if (got < 0)
-        return errno == EAGAIN || errno == EINTR ? 0 : fail_errno(link, err, "receive", errno);
+        return errno == EAGAIN || errno == EINTR ? 0 : fail_errno(link, err, STORE_IO, "receive", errno);
     if (got == 0)
-        return fail(link, err, "the server closed the connection");
+        return fail(link, err, STORE_IO, "the server closed the connection");
     if (redisReaderFeed(link->reader, link->in, (size_t)got) != REDIS_OK)
-        return fail(link, err, link->reader->errstr);
+        return fail(link, err, STORE_OTHER, link->reader->errstr);
     return 0;
 }
 
@@ -187,9 +192,9 @@ static int exchange_some(struct redis_link *link, int64_t deadline_ms, int timeo
     const int64_t left_ms = deadline_ms - now_ms();
     const int rc = left_ms > 0 ? poll(&poller, 1, (int)left_ms) : 0;
     if (rc == 0)
-        return fail_late(link, err, "no answer", timeout_ms);
+        return fail_late(link, err, STORE_TIMEOUT, "no answer", timeout_ms);
     if (rc < 0)
-        return errno == EINTR ? 0 : fail_errno(link, err, "poll", errno);
+        return errno == EINTR ? 0 : fail_errno(link, err, STORE_IO, "poll", errno);
     if (poller.revents & POLLOUT && send_some(link, err) < 0)
         return -ERR_UNAVAILABLE;
     return poller.revents & ~POLLOUT ? receive_some(link, err) : 0;
@@ -197,13 +202,35 @@ static int exchange_some(struct redis_link *link, int64_t deadline_ms, int timeo
 
 /* ---- replies ---- */
 
+/* By the word that an error begins with. */
+static enum store_fault fault_of(const char *error)
+{
+    static const struct {
+        const char *word;
+        enum store_fault fault;
+    } rows[] = {
+        {"LOADING", STORE_LOADING},
+        {"READONLY", STORE_READONLY},
+        {"NOAUTH", STORE_NOAUTH},
+        {"WRONGPASS", STORE_NOAUTH},
+        {"NOPERM", STORE_NOAUTH},
+        {"OOM", STORE_OOM},
+        {"MISCONF", STORE_MISCONF},
+    };
+    const size_t len = strcspn(error, " ");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (strlen(rows[i].word) == len && memcmp(rows[i].word, error, len) == 0)
+            return rows[i].fault;
+    return STORE_OTHER;
+}
+
 static int refuse_reply(struct redis_link *link, redisReply *reply, struct err *err)
 {
     char why[128];
     const bool wrong_type = strncmp(reply->str, "WRONGTYPE", 9) == 0;
     snprintf(why, sizeof why, "%s", reply->str);
     freeReplyObject(reply);
-    fail(link, err, why);
+    fail(link, err, fault_of(why), why);
     if (!wrong_type)
         return -ERR_UNAVAILABLE;
     link->retry_at_ms = 0; /* the server is well, a key is not what it should be */
@@ -225,7 +252,7 @@ static int reply_until(
     for (;;) {
         const int64_t before_ms = now_ms();
         if (redisReaderGetReply(link->reader, &reply) != REDIS_OK)
-            return fail(link, err, link->reader->errstr);
+            return fail(link, err, STORE_OTHER, link->reader->errstr);
         deadline_ms += now_ms() - before_ms; /* a reader may work on what comes: not the server's time */
         if (reply)
             break;
@@ -251,7 +278,7 @@ int redis_unexpected(struct redis_link *link, redisReply *reply, const char *com
     snprintf(
         why, sizeof why, "an answer to %s that the command does not have (type %d)", command, reply->type);
     freeReplyObject(reply);
-    return fail(link, err, why);
+    return fail(link, err, STORE_OTHER, why);
 }
 
 /* ---- connecting ---- */
@@ -384,11 +411,11 @@ static int connect_link(struct redis_link *link, struct err *err)
     const int fd = link->store->address.local ? open_unix(link, deadline_ms)
                                               : open_tcp(link, deadline_ms, &resolver_says);
     if (resolver_says)
-        return fail(link, err, resolver_says);
+        return fail(link, err, STORE_CONNECT, resolver_says);
     if (fd == -ETIMEDOUT || fd == -EAGAIN)
-        return fail_late(link, err, "no connection", timeout_ms);
+        return fail_late(link, err, STORE_CONNECT, "no connection", timeout_ms);
     if (fd < 0)
-        return fail_errno(link, err, "connect", -fd);
+        return fail_errno(link, err, STORE_CONNECT, "connect", -fd);
     link->fd = fd;
     if (!redis_reader_open(link)) {
         redis_disconnect(link);
@@ -406,15 +433,25 @@ static bool is_stale(const struct redis_link *link)
     return link->reader->pos < link->reader->len || poll(&poller, 1, 0) != 0;
 }
 
+/* Where another link has had an answer since, the server is well, and a long pause would be a pause for nothing. */
+static int64_t pause_left_ms(const struct redis_link *link)
+{
+    struct redis_store *const store = link->store;
+    const bool well = atomic_load_explicit(&store->well_ms, memory_order_relaxed) > link->failed_ms;
+    const int64_t soon_ms = link->failed_ms + store->retry_min_ms;
+    return (well && soon_ms < link->retry_at_ms ? soon_ms : link->retry_at_ms) - now_ms();
+}
+
 int redis_begin(struct redis_link *link, struct err *err)
 {
     if (link->fd >= 0 && is_stale(link))
         redis_disconnect(link);
     if (link->fd >= 0)
         return 0;
-    const int64_t left_ms = link->retry_at_ms - now_ms();
+    const int64_t left_ms = pause_left_ms(link);
     if (left_ms > 0) {
         char where[280];
+        link->base.fault = STORE_PAUSED;
         describe(where, sizeof where, link);
         return err_set(err, ERR_UNAVAILABLE, "Redis at %s: %s; the next attempt is due in %" PRId64 " ms",
             where, link->why, left_ms);

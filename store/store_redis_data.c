@@ -178,7 +178,8 @@ int redis_stream(struct store_link *link, const char *generation, enum store_kin
     }
     if (rc < 0)
         return rc;
-    redis_succeed(self);
+    if (reading.done) /* nothing asked is nothing known */
+        redis_succeed(self);
     return reading.stopped;
 }
 

@@ -11,6 +11,7 @@
 #include "store/store_int.h"
 
 #include <hiredis/hiredis.h>
+#include <stdatomic.h>
 #include <sys/un.h>
 
 struct redis_address {
@@ -26,13 +27,14 @@ struct redis_store {
     struct redis_address address;
     char *password; /* NULL: none */
     int connect_timeout_ms, command_timeout_ms, retry_min_ms, retry_max_ms;
+    atomic_int_fast64_t well_ms; /* when any of the links has had an answer */
 };
 
 #define REDIS_KINDS 6
 
 struct redis_link {
     struct store_link base;
-    const struct redis_store *store;
+    struct redis_store *store;
     int fd; /* -1: not connected */
     redisReader *reader;
     redisReplyObjectFunctions functions; /* the reader's */
@@ -41,7 +43,7 @@ struct redis_link {
     bool out_failed; /* memory was short while a command was written */
     char in[65536];  /* what one recv brought; here, because a stack's buffer would be zeroed each time */
     int retry_ms;    /* the last pause between attempts, 0 after a success */
-    int64_t retry_at_ms;
+    int64_t failed_ms, retry_at_ms;
     char why[160]; /* the last failure, told while no attempt is due */
     uint64_t random;
     size_t value_bytes[REDIS_KINDS]; /* of the largest value of a kind in its last chunk */

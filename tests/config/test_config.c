@@ -85,7 +85,7 @@ static void test_defaults(void **state)
     assert_int_equal(config.store.connect_timeout_ms, 200);
     assert_int_equal(config.store.command_timeout_ms, 200);
     assert_int_equal(config.store.retry_min_ms, 50);
-    assert_int_equal(config.store.retry_max_ms, 2000);
+    assert_int_equal(config.store.retry_max_ms, 1000);
     assert_int_equal(config.store.poll_ms, 250);
     assert_int_equal(config.memory.limit_bytes, 1073741824);
     assert_string_equal(config.log.level, "info");
@@ -309,7 +309,7 @@ static void test_check(void **state)
     config.store.retry_min_ms++;
     assert_int_equal(config_check(&config, &err), -ERR_INVALID);
     assert_message(
-        &err, -ERR_INVALID, "store.retry_min_ms is 2001; allowed: at most store.retry_max_ms, 2000");
+        &err, -ERR_INVALID, "store.retry_min_ms is 1001; allowed: at most store.retry_max_ms, 1000");
     config_init(&config);
     config.server.workers = 8;
     config.server.connections_max = 7;

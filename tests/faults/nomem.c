@@ -264,6 +264,8 @@ static bool try_once(const struct nomem_scenario *s, size_t n, bool on, bool *we
         tell("no error with a message is returned");
         fail_msg("%s: code %d, err.code %d, message \"%s\"", s->name, code, err.code, err.message);
     }
+    if (code < 0)
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL); /* a link that heals asks for that */
     if (s->verify)
         s->verify(code);
     alarm(HANG_S);

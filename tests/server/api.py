@@ -888,10 +888,10 @@ class Tokens(Case):
 
 
 class Proxy:
-    """Between the daemon and its Redis: when told to, it swallows requests that hold certain bytes."""
+    """Between the daemon and its Redis: when told to, it swallows requests that hold certain bytes, or answers itself."""
 
     def __init__(self, path, target):
-        self.target, self.swallow = target, None
+        self.target, self.swallow, self.reply, self.requests = target, None, None, 0
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(path)
         self.server.listen(64)
@@ -916,7 +916,10 @@ class Proxy:
     def copy(self, source, sink, filtered):
         try:
             while (data := source.recv(65536)):
-                if not (filtered and self.swallow and self.swallow in data):
+                self.requests += filtered
+                if filtered and self.reply:
+                    source.sendall(self.reply)
+                elif not (filtered and self.swallow and self.swallow in data):
                     sink.sendall(data)
         except OSError:
             pass
@@ -1089,7 +1092,151 @@ class Redis(Case):
         self.assertEqual(self.daemon.ask("GET", "/livez")[0], 200)
         type(self).start_redis()
         self.wait_until(lambda: self.daemon.rank(unknown)[0] == 200)
-        self.assertGreater(self.daemon.metric("embsum_store_errors_total"), 0)
+        self.assertGreater(self.daemon.metric('embsum_store_errors_total{kind="io"}') +
+                           self.daemon.metric('embsum_store_errors_total{kind="connect"}'), 0)
+
+
+    # ---- the breaker, and deadlines ----
+
+    def is_open(self):
+        return self.daemon.metric("embsum_store_breaker_open") == 1
+
+    def ask_unknown(self):
+        """For somebody whom neither memory nor the store knows; seconds, status."""
+        type(self).strangers += 1
+        start = time.monotonic()
+        status, _ = self.daemon.rank({"user": f"stranger-{self.strangers}", "candidates": ["N1"]})
+        return time.monotonic() - start, status
+
+    strangers = 0
+
+    def open_breaker(self):
+        def fail():
+            self.assertEqual(self.ask_unknown()[1], 503)
+            return self.is_open()
+        self.wait_until(fail)
+
+    def close_breaker(self):
+        """It closes by itself, and within two seconds."""
+        start = time.monotonic()
+        self.wait_until(lambda: not self.is_open())
+        self.assertLess(time.monotonic() - start, 2 * SLOW)
+        self.wait_until(lambda: self.ask_unknown()[1] == 200)
+        self.assertLess(time.monotonic() - start, 2 * SLOW)
+
+    def check_hot(self, degraded):
+        status, answer = self.daemon.rank({"user": "U4", "candidates": ["N1", "N2", "N3"]})
+        self.assertEqual(status, 200)
+        self.assertEqual(answer.get("degraded"), ["store_unavailable"] if degraded else None)
+        self.check_ranking(answer["ranking"], 1, "U4", ["N1", "N2", "N3"])
+
+    def test_refusals(self):
+        """What a Redis may say in place of an answer is no "not found", opens the breaker, and is counted by its kind."""
+        for kind, reply in (("loading", "LOADING Redis is loading the dataset in memory"),
+                            ("noauth", "NOAUTH Authentication required."),
+                            ("readonly", "READONLY You can't write against a read only replica."),
+                            ("oom", "OOM command not allowed when used memory > 'maxmemory'."),
+                            ("misconf", "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to"),
+                            ("other", "ERR something else"), ("io", None), ("timeout", "")):
+            with self.subTest(kind=kind):
+                self.wait_until(lambda: self.ask_unknown()[1] == 200)
+                self.check_hot(False)
+                lines = len(self.daemon.lines)
+                name = f'embsum_store_errors_total{{kind="{kind}"}}'
+                before = self.daemon.metric(name)
+                if kind == "io":
+                    self.end_redis()
+                elif kind == "timeout":
+                    self.proxy.swallow = b"\r"
+                else:
+                    self.proxy.reply = f"-{reply}\r\n".encode()
+                try:
+                    self.open_breaker()
+                    self.check_hot(True)
+                    status, answer = self.daemon.rank({"user": "U4", "candidates": ["N1", f"no-{kind}"]})
+                    self.assertEqual((status, answer["missing"]), (200, [{"id": f"no-{kind}", "reason": "unavailable"}]))
+                    self.assertEqual(self.daemon.ask("GET", "/users/U1")[0], 503)
+                    self.assertEqual(self.daemon.ask("GET", "/readyz")[0], 200)
+                    self.assertGreater(self.daemon.metric(name), before)
+                finally:
+                    self.proxy.reply = self.proxy.swallow = None
+                    if kind == "io":
+                        type(self).start_redis()
+                self.close_breaker()
+                self.check_hot(False)
+                states = [json.loads(line)["msg"] for line in self.daemon.lines[lines:] if "store breaker" in line]
+                self.assertEqual(states, ["store breaker opened", "store breaker closed"])
+
+    def test_open_breaker_asks_once_a_second(self):
+        self.wait_until(lambda: self.ask_unknown()[1] == 200)
+        self.proxy.swallow = b"\r"
+        try:
+            self.open_breaker()
+            time.sleep(0.5 * SLOW)  # what was on its way
+            before, times = self.proxy.requests, []
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                seconds, status = self.ask_unknown()
+                times.append(seconds)
+                self.assertEqual(status, 503)
+            probes = self.proxy.requests - before
+        finally:
+            self.proxy.swallow = None
+        self.assertGreaterEqual(probes, 2)
+        self.assertLessEqual(probes, 3)
+        self.assertGreater(len(times), 30)
+        self.assertLess(sorted(times)[len(times) // 2], 0.05 * SLOW)  # but for the probes nobody waits
+        self.close_breaker()
+
+    def test_deadline(self):
+        """A store that hangs keeps nobody for longer than the request may take; what it says later harms nobody."""
+        self.wait_until(lambda: self.ask_unknown()[1] == 200)
+        self.check_hot(False)
+        for number in range(3):
+            self.redis.send_signal(signal.SIGSTOP)
+            try:
+                for timeout_ms, user, wanted in ((60, "U4", 200), (60, f"slow-{number}", 503), (30, "U4", 200)):
+                    missing = [f"late-{number}-{timeout_ms}-{i}" for i in range(50)]
+                    start = time.monotonic()
+                    status, _, text = self.daemon.ask("POST", "/rank", {"user": user, "candidates": ["N1", *missing]},
+                                                      {"X-Timeout-Ms": str(timeout_ms)})
+                    seconds = time.monotonic() - start
+                    self.assertEqual(status, wanted)
+                    self.assertLess(seconds, timeout_ms / 1e3 + 0.1 * SLOW)  # 20 ms on a machine that is ours
+                    if status == 200:
+                        answer = json.loads(text)
+                        self.assertEqual(answer["degraded"], ["store_unavailable"])
+                        self.assertEqual(answer["missing"], [{"id": i, "reason": "unavailable"} for i in missing])
+                        self.check_ranking(answer["ranking"], 1, "U4", ["N1"])
+                    if number == 0:  # it was the deadline, not the breaker
+                        self.assertGreaterEqual(seconds, timeout_ms / 1e3 - 0.001)
+            finally:
+                self.redis.send_signal(signal.SIGCONT)
+            self.close_breaker()
+            self.check_hot(False)
+
+
+    def test_deadline_of_many_windows(self):
+        """Thousands of candidates, none of the first thousand in memory: time is left for those that are."""
+        self.wait_until(lambda: self.ask_unknown()[1] == 200)
+        hot = [f"N{i}" for i in range(300)]
+        self.assertEqual(self.daemon.rank({"user": "U4", "candidates": hot})[1]["missing"], [])
+        missing = [f"window-{i}" for i in range(3000)]
+        self.redis.send_signal(signal.SIGSTOP)
+        try:
+            start = time.monotonic()
+            status, _, text = self.daemon.ask("POST", "/rank", {"user": "U4", "candidates": missing + hot},
+                                              {"X-Timeout-Ms": "120"})
+            seconds = time.monotonic() - start
+        finally:
+            self.redis.send_signal(signal.SIGCONT)
+        self.assertEqual(status, 200, text)
+        self.assertLess(seconds, 0.12 + 0.1 * SLOW)
+        answer = json.loads(text)
+        self.assertEqual(answer["degraded"], ["store_unavailable"])
+        self.assertEqual([m["id"] for m in answer["missing"]], missing)
+        self.check_ranking(answer["ranking"], 1, "U4", hot)
+        self.close_breaker()
 
 
 class RedisByName(unittest.TestCase):

@@ -2,15 +2,16 @@
  * tests/server/api.py is its head.
  *
  *     test_api                                run api.py
- *     test_api publish URL SEED               publish a generation, print its name
+ *     test_api publish URL SEED [USERS]       publish a generation (of 20 users), print its name
  *     test_api scores SEED USER CONTENT...    print the right scores
+ *     test_api table SEED USERS CONTENT...    print those of U0, U1, ..., a line each
  */
 #include "core/gemm.h"
 #include "tests/server/world.h"
 
 #include <unistd.h>
 
-static int publish(const char *url, const char *seed)
+static int publish(const char *url, const char *seed, const char *users)
 {
     struct err err = ERR_INIT;
     struct store *store = NULL;
@@ -18,7 +19,7 @@ static int publish(const char *url, const char *seed)
     const struct world world = {.m = 4,
         .n = 2,
         .d = 16,
-        .users = 20,
+        .users = strtoull(users, NULL, 10),
         .contents = 300,
         .categories = 7,
         .seed = strtoull(seed, NULL, 10)};
@@ -38,6 +39,18 @@ static int print_scores(const char *seed, const char *user, char *const *content
     const struct world world = {.m = 4, .n = 2, .d = 16, .seed = strtoull(seed, NULL, 10)};
     for (int i = 0; i < count; i++)
         printf("%.9g\n", world_score(&world, user, contents[i]));
+    return 0;
+}
+
+static int print_table(const char *seed, size_t users, char *const *contents, int count)
+{
+    const struct world world = {.m = 4, .n = 2, .d = 16, .seed = strtoull(seed, NULL, 10)};
+    for (size_t u = 0; u < users; u++) {
+        char user[32];
+        snprintf(user, sizeof user, "U%zu", u);
+        for (int i = 0; i < count; i++)
+            printf("%.9g%c", world_score(&world, user, contents[i]), i + 1 < count ? ' ' : '\n');
+    }
     return 0;
 }
 
@@ -70,8 +83,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", err.message);
         return 1;
     }
-    if (argc == 4 && strcmp(argv[1], "publish") == 0)
-        return publish(argv[2], argv[3]);
+    if ((argc == 4 || argc == 5) && strcmp(argv[1], "publish") == 0)
+        return publish(argv[2], argv[3], argc == 5 ? argv[4] : "20");
+    if (argc > 4 && strcmp(argv[1], "table") == 0)
+        return print_table(argv[2], strtoull(argv[3], NULL, 10), argv + 4, argc - 4);
     if (argc > 4 && strcmp(argv[1], "scores") == 0)
         return print_scores(argv[2], argv[3], argv + 4, argc - 4);
     fprintf(stderr, "see the head of tests/server/test_api.c\n");

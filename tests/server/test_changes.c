@@ -156,6 +156,7 @@ static void test_shared_fetch(void **state)
         sem_init(&asker->answered, 0, 0);
         http_response_reset(&asker->call.response);
         asker->call.request = rank_post(body);
+        asker->call.since_ns = clock_ns();
         asker->call.defer = deferred;
         asker->call.answer = asker_answered;
         if (router_handle(bench->service.loops, &asker->call)) /* all has come meanwhile */

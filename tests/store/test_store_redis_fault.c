@@ -25,11 +25,13 @@ static void test_hung(void **state)
         const long long took = test_now_ms() - start;
         assert_true(took >= TIMEOUT_MS - 1 && took < TIMEOUT_MS + SLACK_MS);
         assert_non_null(strstr(err.message, "no answer within 150 ms"));
+        assert_int_equal(store_fault(client.link), STORE_TIMEOUT);
         start = test_now_ms();
         assert_int_equal(
             client_get(&client, "U1", text, &err), -ERR_UNAVAILABLE); /* at once: no attempt is due */
         assert_true(test_now_ms() - start < TIMEOUT_MS / 2);
         assert_non_null(strstr(err.message, "the next attempt is due"));
+        assert_int_equal(store_fault(client.link), STORE_PAUSED);
         kill(server.pid, SIGCONT);
         client_recover(&client, "U1", 1000);
         client_recover(&client, "U0", 1000);
@@ -158,9 +160,41 @@ static void test_restarted(void **state)
     client_close(&client);
 }
 
+/* One link finds out that the server is back: the others need not wait through the long pauses of an outage. */
+static void test_recovery_is_shared(void **state)
+{
+    (void)state;
+    struct store_options options = STORE_OPTIONS_INIT;
+    struct client client, other;
+    char url[320], text[64];
+    struct err err = ERR_INIT;
+    options.retry_min_ms = RETRY_MS;
+    options.retry_max_ms = 60000;
+    snprintf(url, sizeof url, "redis+unix:%s", server.socket);
+    assert_int_equal(store_open(&client.store, url, &options, &err), 0);
+    other.store = client.store;
+    assert_int_equal(store_connect(&client.link, client.store, &err), 0);
+    assert_int_equal(store_connect(&other.link, client.store, &err), 0);
+    test_redis_kill(&server);
+    for (int failures = 0; failures < 6;) { /* 20, 40, ... 320, and now 640 ms, up to a quarter less */
+        assert_int_equal(client_get(&client, "U0", text, &err), -ERR_UNAVAILABLE);
+        failures += store_fault(client.link) == STORE_CONNECT;
+        test_sleep_ms(1);
+    }
+    test_redis_restart(&server);
+    const long long back = test_now_ms();
+    assert_int_equal(store_ping(other.link, &err), 0);
+    while (client_get(&client, "U0", text, &err) < 0)
+        test_sleep_ms(1);
+    assert_string_equal(text, "(nothing)");
+    assert_true(test_now_ms() - back < 300);
+    store_disconnect(other.link);
+    client_close(&client);
+}
+
 /* ---- a server that refuses ---- */
 
-static void refused(const char *url, const char *password, const char *says)
+static void refused(const char *url, const char *password, const char *says, enum store_fault fault)
 {
     struct client client = client_open(url, password, RETRY_MS);
     char text[64];
@@ -168,6 +202,7 @@ static void refused(const char *url, const char *password, const char *says)
     assert_int_equal(client_get(&client, "U0", text, &err), -ERR_UNAVAILABLE);
     if (!strstr(err.message, says))
         fail_msg("\"%s\" is not in \"%s\"", says, err.message);
+    assert_int_equal(store_fault(client.link), fault);
     if (password && strstr(err.message, password))
         fail_msg("the password is in \"%s\"", err.message);
     client_close(&client);
@@ -180,21 +215,21 @@ static void test_refusals(void **state)
     char url[320];
     test_redis_start(&locked, "secret");
     snprintf(url, sizeof url, "redis://127.0.0.1:%d/0", locked.port);
-    refused(url, "wrong-one", "WRONGPASS");
-    refused(url, NULL, "NOAUTH");
+    refused(url, "wrong-one", "WRONGPASS", STORE_NOAUTH);
+    refused(url, NULL, "NOAUTH", STORE_NOAUTH);
     snprintf(url, sizeof url, "redis://nobody@127.0.0.1:%d/0", locked.port);
-    refused(url, "secret", "WRONGPASS");
+    refused(url, "secret", "WRONGPASS", STORE_NOAUTH);
     snprintf(url, sizeof url, "redis://127.0.0.1:%d/99", locked.port);
-    refused(url, "secret", "DB index is out of range");
+    refused(url, "secret", "DB index is out of range", STORE_OTHER);
     snprintf(url, sizeof url, "redis+unix:%s?db=99", locked.socket);
-    refused(url, "secret", "DB index is out of range");
+    refused(url, "secret", "DB index is out of range", STORE_OTHER);
     test_redis_stop(&locked);
     snprintf(url, sizeof url, "redis+unix:%s", locked.socket);
-    refused(url, NULL, "No such file or directory");
+    refused(url, NULL, "No such file or directory", STORE_CONNECT);
     snprintf(url, sizeof url, "redis://127.0.0.1:%d", test_free_port());
-    refused(url, NULL, "Connection refused");
+    refused(url, NULL, "Connection refused", STORE_CONNECT);
     snprintf(url, sizeof url, "redis://no-such-host.invalid:1");
-    refused(url, NULL, "no-such-host.invalid");
+    refused(url, NULL, "no-such-host.invalid", STORE_CONNECT);
 }
 
 /* What a full or a demoted server says to writers; readers go on. */
@@ -208,11 +243,13 @@ static void test_no_writes(void **state)
     test_redis_cli(&server, "config set maxmemory 1");
     assert_int_equal(client_put(&client, "U1", &err), -ERR_UNAVAILABLE);
     assert_non_null(strstr(err.message, "OOM"));
+    assert_int_equal(store_fault(client.link), STORE_OOM);
     client_recover(&client, "U0", 500);
     test_redis_cli(&server, "config set maxmemory 0");
     test_redis_cli(&server, "replicaof 127.0.0.1 1");
     assert_int_equal(client_put(&client, "U1", &err), -ERR_UNAVAILABLE);
     assert_non_null(strstr(err.message, "READONLY"));
+    assert_int_equal(store_fault(client.link), STORE_READONLY);
     test_sleep_ms(100);
     assert_int_equal(store_lock(client.link, 1000, &token, &err), -ERR_UNAVAILABLE);
     assert_non_null(strstr(err.message, "READONLY"));
@@ -235,6 +272,7 @@ int main(void)
         cmocka_unit_test(test_no_mix_up),
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_restarted),
+        cmocka_unit_test(test_recovery_is_shared),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_no_writes),
     };
