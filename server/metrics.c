@@ -194,6 +194,27 @@ static void write_hot(struct writer *w, const struct live_generation *generation
     }
 }
 
+/* A label's text: messages quote what came from outside. */
+static void write_label(struct writer *w, const char *text)
+{
+    for (; *text; text++) {
+        const bool plain = *text >= ' ' && *text < 0x7F;
+        writer_printf(w, *text == '"' || *text == '\\' ? "\\%c" : "%c", plain ? *text : '?');
+    }
+}
+
+/* There as long as the store's pointer names it. */
+static void write_refused(struct writer *w, const struct live_stats *live)
+{
+    head(w, "embsum_generation_refused_info", "gauge",
+        "The live generation in the store, where it was refused, and why.");
+    if (!live->refused[0])
+        return;
+    writer_printf(w, "embsum_generation_refused_info{generation=\"%s\",reason=\"", live->refused);
+    write_label(w, live->reason);
+    writer_printf(w, "\"} 1\n");
+}
+
 static void write_generation(struct writer *w, const struct service *service)
 {
     struct live_stats live;
@@ -201,6 +222,7 @@ static void write_generation(struct writer *w, const struct service *service)
     single(w, "embsum_generation_loads_total", "counter", "Generations taken into memory.", live.loads);
     single(w, "embsum_generation_refusals_total", "counter", "Generations refused: incomplete or damaged.",
         live.refusals);
+    write_refused(w, &live);
     single(w, "embsum_generation_changes_total", "counter", "Changes inside generations that were followed.",
         live.changes);
     single(w, "embsum_store_errors_total", "counter", "Calls to the store that failed.",
