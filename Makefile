@@ -140,6 +140,11 @@ $(BUILD)/tests/load/%: $(BUILD)/obj/tests/load/%.o $(BUILD)/obj/core/err.o
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $^ -lm
 
+# Dies at its n-th write.
+$(BUILD)/tests/trust/kill_at.so: tests/trust/kill_at.c Makefile
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D) && $(CC) $(filter-out -MMD -MP,$(CPPFLAGS)) -std=c11 $(WARN) $(WARN_C) -O1 -fPIC -shared -o $@ $<
+
 $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(filter-out -MMD -MP,$(CPPFLAGS)) -std=c11 -g -O3 -march=native -ffast-math $(WARN) $(WARN_C) -pthread \
@@ -175,7 +180,7 @@ bench-best: $(BUILD)/tests/bench/best ## the exact best 10 of 1,000 beside the f
 bench: all $(LOAD_BIN) $(PEER_BIN) ## /rank beside nginx and the peers a team would pick instead (15 minutes; ROWS=..., ROUNDS=3)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/serve.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-trust: tests ## what is promised under hostile clients, with figures (minutes; SEED=..., NAMES='slow stop')
+trust: tests $(BUILD)/tests/trust/kill_at.so ## what is promised under hostile clients, with figures (minutes; SEED=..., NAMES='slow stop')
 	$(Q)BUILD=$(abspath $(BUILD)) tests/trust/trust.py $(if $(SEED),--seed $(SEED)) $(NAMES)
 
 bench-memory: $(BUILD)/tests/bench/memory ## look-ups in hot memory: ns an id, bytes a content (a minute)

@@ -1,52 +1,22 @@
 #!/usr/bin/python3
 """make trust: what the daemon promises under hostile or unlucky clients, each with a figure; minutes.
 
-    tests/trust/trust.py [--seed N] [NAME...]      slow, worst, stop; all of them unless named
+    tests/trust/trust.py [--seed N] [NAME...]      slow, worst, stop, switch, fence, kill; all of them unless named
 
 Talks to daemons of its own on 127.0.0.1, and ends them. Exit code 1 if a promise is not kept.
 """
 import argparse
 import json
 import multiprocessing
-import os
-import pathlib
 import random
 import resource
-import shutil
 import socket
 import sys
-import tempfile
 import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-BUILD = pathlib.Path(os.environ.get("BUILD") or ROOT / "build")
-os.environ.setdefault("EMBSUMD", str(BUILD / "embsumd"))
-os.environ.setdefault("TEST_API", str(BUILD / "tests/server/test_api"))
-sys.path.insert(0, str(ROOT / "tests/server"))
-import api  # noqa: E402  (tests/server/api.py: daemons, connections)
-
-failures = []
-
-
-def check(holds, text):
-    print(f"  {'ok  ' if holds else 'FAIL'} {text}", flush=True)
-    if not holds:
-        failures.append(text)
-
-
-class Place:
-    """A store in a temporary folder, and daemons on it."""
-
-    def __enter__(self):
-        self.folder = tempfile.mkdtemp(prefix="embsum-trust-")
-        self.url = f"lmdb:{self.folder}/store"
-        api.publish(self.url, 1)
-        return self
-
-    def __exit__(self, *_):
-        api.tearDownModule()
-        shutil.rmtree(self.folder)
+from promise import Place, api, check, failures
+import generations
 
 
 def quantile(values, q):
@@ -242,7 +212,7 @@ def stop(rng):
     check(codes == {0} and slowest <= 5, f"exit codes {sorted(codes)}, at most {slowest:.2f} s")
 
 
-PROMISES = {"slow": slow, "worst": worst, "stop": stop}
+PROMISES = {"slow": slow, "worst": worst, "stop": stop, **generations.PROMISES}
 
 
 def main():
