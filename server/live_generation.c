@@ -185,6 +185,13 @@ static int load(struct live_generation *generation, const struct live_generation
     return code;
 }
 
+/* A reader that has told of the last id is not done with the matrices yet. */
+static void wait_until_idle(struct matrices *matrices)
+{
+    while (matrices && !matrices_idle(matrices))
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
 int live_generation_load(struct live_generation **out, struct service *service, const char *name,
     const struct live_generation *before, struct err *err)
 {
@@ -196,6 +203,8 @@ int live_generation_load(struct live_generation **out, struct service *service, 
     pthread_mutex_init(&generation->catalogue_lock, NULL);
     const int code = load(generation, before, service, err);
     if (code < 0) {
+        wait_until_idle(generation->contents);
+        wait_until_idle(generation->users);
         live_generation_free(generation);
         return code;
     }
