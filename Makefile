@@ -81,7 +81,7 @@ FUZZ_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%) $(FUZZ_BIN)
 TEST_SH := $(filter-out tests/image/%,$(wildcard tests/*/test_*.sh))
 LOAD_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/load/*.c))
-TRUST_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/trust/*.c))
+TRUST_BIN := $(BUILD)/tests/trust/stall $(BUILD)/tests/trust/kill_at.so
 PEER_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/peers/*.c))
 BENCH_SRC := $(filter-out %/probes.c,$(wildcard tests/bench/*.c))
 BENCH_BIN := $(BENCH_SRC:%.c=$(BUILD)/%)
@@ -149,6 +149,11 @@ $(BUILD)/tests/trust/%: $(BUILD)/obj/tests/trust/%.o
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $^
 
+# Dies at its n-th write.
+$(BUILD)/tests/trust/kill_at.so: tests/trust/kill_at.c Makefile
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D) && $(CC) $(filter-out -MMD -MP,$(CPPFLAGS)) -std=c11 $(WARN) $(WARN_C) -O1 -fPIC -shared -o $@ $<
+
 $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(filter-out -MMD -MP,$(CPPFLAGS)) -std=c11 -g -O3 -march=native -ffast-math $(WARN) $(WARN_C) -pthread \
@@ -184,7 +189,7 @@ bench-best: $(BUILD)/tests/bench/best ## the exact best 10 of 1,000 beside the f
 bench: all $(LOAD_BIN) $(PEER_BIN) ## /rank beside nginx and the peers a team would pick instead (15 minutes; ROWS=..., ROUNDS=3)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/serve.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-trust: tests ## what is promised under hostile clients, with figures (minutes; SEED=..., NAMES='slow stop')
+trust: tests ## what is promised under hostile clients and stores, with figures (minutes; SEED=..., NAMES='slow stop')
 	$(Q)BUILD=$(abspath $(BUILD)) tests/trust/trust.py $(if $(SEED),--seed $(SEED)) $(NAMES)
 
 bench-memory: $(BUILD)/tests/bench/memory ## look-ups in hot memory: ns an id, bytes a content (a minute)

@@ -54,6 +54,7 @@ struct config {
     struct {
         long limit_bytes; /* of the hot memory: matrices kept ready for scoring */
         bool preload;     /* fill it before a generation is served */
+        long warm_ms;     /* at most so long with what the generation before was asked for; 0: not at all */
     } memory;
     struct {
         char level[CONFIG_STRING_MAX]; /* debug, info, warn, error */

@@ -102,6 +102,8 @@ const struct config_key config_keys[] = {
         "Memory for the matrices that are kept ready for scoring, of each generation: while one takes the place of another there are two."),
     BOOL(memory, preload, "true",
         "Fill the memory before a generation is served; false reserves it, and fills it with what is asked for."),
+    LONG(memory, warm_ms, 0, 600000, "5000",
+        "Where the memory is not filled with all there is: how long, at most, a new generation is filled with what the one before has in memory, before it is served. 0 is not at all."),
     STRING(log, level, 1, TEXT_MAX, "info",
         "The least important messages that are logged.",
         .choices = "debug|info|warn|error"),

@@ -69,6 +69,12 @@ void hot_reserve(struct hot *hot, size_t count);
 bool hot_remove(struct hot *hot, const struct store_id *id, uint64_t hash);
 bool hot_has(struct hot *hot, const struct store_id *id, uint64_t hash); /* for a writer's decisions */
 
+/* Tell of the ids that are here: those asked for since the hand last passed, then the others, each from the hand
+ * backwards, so that those come first that would be forgotten last. An id may be left out or told twice if writers are at
+ * work. fn may not call hot memory; what it returns but 0 ends the call, which returns it. */
+typedef int hot_id_fn(void *ctx, const struct store_id *id);
+int hot_list(struct hot *hot, hot_id_fn *fn, void *ctx);
+
 struct hot_stats {
     size_t entries, bytes, limit_bytes;
     uint64_t hits, misses, evictions;

@@ -193,6 +193,35 @@ static bool evict(struct hot *hot)
     return false;
 }
 
+/* Some of the entries at a time, so that no put waits for long. */
+enum { LIST_RUN = 4096 };
+
+static int list_run(struct hot *hot, size_t from, size_t to, bool asked, hot_id_fn *fn, void *ctx)
+{
+    int code = 0;
+    pthread_mutex_lock(&hot->lock);
+    for (size_t back = from; code == 0 && back < to && back < hot->created; back++) {
+        const struct hot_entry *entry = &hot->entries[(hot->hand + hot->created - 1 - back) % hot->created];
+        const struct store_id id = {hot_entry_id(entry), entry->id_len};
+        if (entry->state == HOT_HERE && atomic_load_explicit(&entry->asked, memory_order_relaxed) == asked)
+            code = fn(ctx, &id);
+    }
+    pthread_mutex_unlock(&hot->lock);
+    return code;
+}
+
+int hot_list(struct hot *hot, hot_id_fn *fn, void *ctx)
+{
+    pthread_mutex_lock(&hot->lock);
+    const size_t created = hot->created;
+    pthread_mutex_unlock(&hot->lock);
+    int code = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t at = 0; code == 0 && at < created; at += LIST_RUN)
+            code = list_run(hot, at, at + LIST_RUN, pass == 0, fn, ctx);
+    return code;
+}
+
 /* A free entry for the id, or 0. */
 static uint32_t take_free(struct hot *hot, const struct store_id *id, uint64_t hash, enum hot_mode mode)
 {

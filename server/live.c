@@ -92,6 +92,14 @@ static void refuse(struct live *live, const char *name, const struct err *why)
     pthread_mutex_unlock(&live->lock);
 }
 
+/* The pointer names the generation in memory (again). */
+static void forget_refused(struct live *live)
+{
+    pthread_mutex_lock(&live->lock);
+    live->refused[0] = '\0';
+    pthread_mutex_unlock(&live->lock);
+}
+
 static bool is_refused(struct live *live, const char *name)
 {
     pthread_mutex_lock(&live->lock);
@@ -140,11 +148,12 @@ int live_poll(struct live *live, struct err *err)
     worker_note_store(live->service->watcher, code, &why);
     struct live_generation *fresh = NULL;
     if (code == 0 && live->current && strcmp(live->current->name, name) == 0) {
+        forget_refused(live);
         code = follow(live, &why);
     } else if (code == 0) {
         if (is_refused(live, name))
             return err_set(err, ERR_CORRUPT, "generation %s was refused", name);
-        code = live_generation_load(&fresh, live->service, name, &why);
+        code = live_generation_load(&fresh, live->service, name, live->current, &why);
         if (code == -ERR_CORRUPT)
             refuse(live, name, &why);
     }

@@ -20,10 +20,12 @@ int live_generation_skip(struct live_generation *generation, struct store_link *
 {
     size_t count;
     int code;
+    generation->changed = 0;
     do {
         count = 0;
         code = store_changes_read(
             link, generation->name, generation->cursor, CHANGES_AT_ONCE, skip_change, &count, err);
+        generation->changed += count;
     } while (code == 0 && count == CHANGES_AT_ONCE);
     return code;
 }

@@ -1,6 +1,7 @@
 #include "server/live_generation.h"
 
 #include "server/clock.h"
+#include "server/live_verify.h"
 #include "server/preload.h"
 #include "server/worker.h"
 #include "store/blob.h"
@@ -149,7 +150,8 @@ static int make_matrices(struct live_generation *generation, struct service *ser
 
 /* ---- life ---- */
 
-static int load(struct live_generation *generation, struct service *service, struct err *err)
+static int load(struct live_generation *generation, const struct live_generation *before,
+    struct service *service, struct err *err)
 {
     const struct config *config = service->config;
     struct store_link *link = service->watcher->link;
@@ -174,10 +176,14 @@ static int load(struct live_generation *generation, struct service *service, str
     if (code == 0)
         code =
             category_index_read(&generation->categories, link, generation->name, generation->catalogue, err);
+    if (code == 0)
+        code = live_verify(generation, service, err);
+    if (code == 0 && !config->memory.preload)
+        hot_reserve(matrices_hot(generation->contents), manifest->contents);
+    if (code == 0)
+        code = warm(generation, before, service, err);
     if (code == 0 && config->memory.preload)
         code = preload(generation, service, err);
-    else if (code == 0)
-        hot_reserve(matrices_hot(generation->contents), manifest->contents);
     return code;
 }
 
@@ -190,8 +196,8 @@ static void await_readers(const struct live_generation *generation)
         nanosleep(&pause, NULL);
 }
 
-int live_generation_load(
-    struct live_generation **out, struct service *service, const char *name, struct err *err)
+int live_generation_load(struct live_generation **out, struct service *service, const char *name,
+    const struct live_generation *before, struct err *err)
 {
     const uint64_t start = clock_ns();
     struct live_generation *generation = calloc(1, sizeof *generation);
@@ -199,7 +205,7 @@ int live_generation_load(
         return err_set(err, ERR_NOMEM, "no memory for a generation");
     memcpy(generation->name, name, strlen(name) + 1);
     pthread_mutex_init(&generation->catalogue_lock, NULL);
-    const int code = load(generation, service, err);
+    const int code = load(generation, before, service, err);
     if (code < 0) {
         await_readers(generation);
         live_generation_free(generation);

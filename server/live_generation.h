@@ -39,12 +39,13 @@ struct live_generation {
     /* The watcher's. */
     struct live_generation *next;
     char cursor[STORE_CURSOR_MAX]; /* changes up to here are in memory */
+    size_t changed;                /* how many there had been when it was loaded */
 };
 
-/* Load what the store holds under this name and, where the configuration says so, preload its matrices as far as they
- * fit. Uses the watcher's link and the readers. ERR_CORRUPT: the generation is not what it should be. */
-int live_generation_load(
-    struct live_generation **out, struct service *service, const char *name, struct err *err);
+/* Load what the store holds under this name, verify it, and bring into memory what is asked for in the generation before
+ * (NULL: there is none) or, where the configuration says so, all that fits. Uses the watcher's link and the readers. ERR_CORRUPT: the generation is not what it should be. */
+int live_generation_load(struct live_generation **out, struct service *service, const char *name,
+    const struct live_generation *before, struct err *err);
 bool live_generation_idle(
     struct live_generation *generation); /* the watcher alone holds it, nothing is under way */
 void live_generation_free(struct live_generation *generation); /* NULL is allowed */

@@ -206,6 +206,27 @@ static void write_store(struct writer *w, struct service *service)
         breaker_is_open(&service->breaker));
 }
 
+/* A label's text: messages quote what came from outside. */
+static void write_label(struct writer *w, const char *text)
+{
+    for (; *text; text++) {
+        const bool plain = *text >= ' ' && *text < 0x7F;
+        writer_printf(w, *text == '"' || *text == '\\' ? "\\%c" : "%c", plain ? *text : '?');
+    }
+}
+
+/* There as long as the store's pointer names it. */
+static void write_refused(struct writer *w, const struct live_stats *live)
+{
+    head(w, "embsum_generation_refused_info", "gauge",
+        "The live generation in the store, where it was refused, and why.");
+    if (!live->refused[0])
+        return;
+    writer_printf(w, "embsum_generation_refused_info{generation=\"%s\",reason=\"", live->refused);
+    write_label(w, live->reason);
+    writer_printf(w, "\"} 1\n");
+}
+
 static void write_generation(struct writer *w, const struct service *service)
 {
     struct live_stats live;
@@ -213,6 +234,7 @@ static void write_generation(struct writer *w, const struct service *service)
     single(w, "embsum_generation_loads_total", "counter", "Generations taken into memory.", live.loads);
     single(w, "embsum_generation_refusals_total", "counter", "Generations refused: incomplete or damaged.",
         live.refusals);
+    write_refused(w, &live);
     single(w, "embsum_generation_changes_total", "counter", "Changes inside generations that were followed.",
         live.changes);
     struct live_generation *generation = live_acquire(service->live);

@@ -286,13 +286,17 @@ static int count_id(void *ctx, const char *id, size_t len)
     return 0;
 }
 
-/* As many keys as puts? An id that was put twice, and a store that forgets (evicts), show here. */
+/* As many keys as puts? An id that was put twice, and a store that forgets (evicts), show here. So does a writer that has
+ * taken over and dropped this generation: then that is the reason. */
 static int check_count(
     struct generation_writer *writer, enum store_kind kind, size_t put, const char *what, struct err *err)
 {
     size_t stored = 0;
-    const int rc = store_scan(writer->link, writer->name, kind, count_id, &stored, err);
+    int rc = store_scan(writer->link, writer->name, kind, count_id, &stored, err);
     if (rc < 0 || stored == put)
+        return rc;
+    rc = store_renew(writer->link, lease_token(writer->lease), LEASE_TTL_MS, err);
+    if (rc < 0)
         return rc;
     return err_set(err, ERR_CORRUPT, "generation %s: %zu %s were put, the store holds %zu (%s)", writer->name,
         put, what, stored, stored < put ? "an id put twice, or keys lost" : "keys of another writer");

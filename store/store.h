@@ -174,7 +174,8 @@ int store_commit(struct store_link *link, uint64_t token, const struct store_gen
     const char *live, struct err *err);
 
 /* Delete all keys of a generation, then its row; one that nobody knows is no error. ERR_INVALID if it is live,
- * ERR_FENCED as above. While keys are going the row says building, so that nobody makes the generation live and
+ * ERR_FENCED as above, but not where there is no row: a writer that was paused while another took over may have written
+ * into the generation after it was dropped, and clears that away itself. While keys are going the row says building, so that nobody makes the generation live and
  * the next writer drops what a killed one left. Safe to repeat. */
 int store_drop(struct store_link *link, uint64_t token, const char *generation, struct err *err);
 

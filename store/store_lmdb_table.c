@@ -278,7 +278,7 @@ static int delete_row(const struct lmdb_link *link, MDB_txn *txn, const char *ge
 }
 
 /* A generation whose keys are going is marked as building first: nobody makes it live, and the next writer
- * drops the rest if this one dies. */
+ * drops the rest if this one dies. One without a row is nobody's, so no token is asked for. */
 static int mark_row(
     const struct lmdb_link *link, MDB_txn *txn, const char *generation, uint64_t token, struct err *err)
 {
@@ -290,7 +290,8 @@ static int mark_row(
     if (error)
         return error == MDB_NOTFOUND ? 0 : fail(err, link, error);
     memcpy(row.name, generation, strlen(generation) + 1);
-    return put_row(link, txn, &row, err);
+    const int rc = check_token(link, txn, token, err);
+    return rc < 0 ? rc : put_row(link, txn, &row, err);
 }
 
 /* One transaction of a drop; *more says that keys may be left. */
@@ -306,9 +307,7 @@ static int drop_step(
     int rc = lmdb_write_begin(&txn, link, err);
     if (rc < 0)
         return rc;
-    rc = check_token(link, txn, token, err);
-    if (rc == 0)
-        rc = check_not_live(link, txn, generation, err);
+    rc = check_not_live(link, txn, generation, err);
     if (rc == 0)
         rc = mark_row(link, txn, generation, token, err);
     if (rc == 0)

@@ -36,11 +36,12 @@ static const char commit_script[] =
 
 /* KEYS: token, generations, live. ARGV: token, name, its new row or '' to delete it. 0 if fenced, -1 if the
  * generation is live. */
-static const char drop_script[] = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n"
-                                  "if redis.call('GET', KEYS[3]) == ARGV[2] then return -1 end\n"
+static const char drop_script[] = "if redis.call('GET', KEYS[3]) == ARGV[2] then return -1 end\n"
+                                  "if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 0 then return 1 end\n"
+                                  "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n"
                                   "if ARGV[3] == '' then\n"
                                   "  redis.call('HDEL', KEYS[2], ARGV[2])\n"
-                                  "elseif redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then\n"
+                                  "else\n"
                                   "  redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])\n"
                                   "end\n"
                                   "return 1\n";

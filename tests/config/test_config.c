@@ -161,7 +161,7 @@ static void test_file_unknown(void **state)
     REFUSED("{\"rank\": {\"workers\": 1}}", "\"workers\" in rank is no key",
         "candidates_max, users_max, deadline_ms, default_user");
     REFUSED("{\"memory\": {\"new\\nline\": 1}}",
-        "\"new\\x0aline\" in memory is no key; known: limit_bytes, preload");
+        "\"new\\x0aline\" in memory is no key; known: limit_bytes, preload, warm_ms");
     REFUSED("{\"server\": 5}", "server is 5", "an object");
     REFUSED("{\"server\": [1]}", "server is a list", "an object");
     REFUSED("{\"server\": {\"workers\": 5, \"x\": 1}}", "\"x\" in server"); /* nothing is half loaded */

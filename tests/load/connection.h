@@ -34,6 +34,9 @@ struct connection {
     bool in_body, closes;
     int status;
     uint64_t body_left;
+    char *
+        body; /* CONNECTION_READ bytes that the caller gives and takes back, for answers of that size; NULL: only counted */
+    size_t body_used;
     int64_t scheduled, sent; /* nanoseconds: when the request was due, when it went out */
 };
 
@@ -87,7 +90,7 @@ static inline enum connection_result connection_flush(struct connection *c)
 static inline enum connection_result connection_send(struct connection *c, struct message request)
 {
     c->out = request;
-    c->head_used = 0;
+    c->head_used = c->body_used = 0;
     c->in_body = c->closes = false;
     c->state = CONNECTION_SENDING;
     return connection_flush(c);
@@ -157,6 +160,11 @@ static inline enum connection_result connection_read(struct connection *c, char 
         if (len > c->body_left)
             return CONNECTION_FAILED;
         c->body_left -= len;
+        if (c->body && c->body_used + len > CONNECTION_READ)
+            return CONNECTION_FAILED;
+        if (c->body)
+            memcpy(c->body + c->body_used, bytes, len);
+        c->body_used += len;
         if (c->body_left)
             continue;
         if (c->closes)

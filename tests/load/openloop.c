@@ -5,6 +5,7 @@
  * nothing, so that a stall of a second costs it one bad figure a connection where a thousand callers would have felt
  * it. One thread, plain sockets; it stops by itself after --seconds or --requests. */
 #include "core/err.h"
+#include "tests/load/answers.h"
 #include "tests/load/connection.h"
 #include "tests/load/histogram.h"
 #include "tests/load/options.h"
@@ -34,6 +35,7 @@ struct run {
     struct connection **idle;
     size_t idle_count, in_flight;
     struct backlog backlog;
+    struct answers answers;
     struct histogram from_due, from_send, refusal;
     int epoll;
     uint64_t random, scheduled, asked, answered, refused, failed, dropped;
@@ -122,6 +124,8 @@ static void finish(struct run *run, struct connection *c)
         histogram_add(&run->from_due, (uint64_t)(now - c->scheduled));
         histogram_add(&run->from_send, (uint64_t)(now - c->sent));
     }
+    if (c->body)
+        answers_add(&run->answers, c->status, c->body, c->body_used, now);
     run->answered++;
     if (c->state == CONNECTION_CLOSED)
         reopen(run, c);
@@ -280,11 +284,17 @@ static int run_init(struct run *run, const struct options *o, struct err *err)
     run->backlog.due = malloc(run->backlog.size * sizeof *run->backlog.due);
     if (!run->connections || !run->idle || !run->backlog.due)
         return err_set(err, ERR_NOMEM, "no memory for %zu connections", connections);
+    result = o->answers ? answers_init(&run->answers, err) : 0;
+    if (result < 0)
+        return result;
     run->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (run->epoll < 0)
         return err_errno(err, "epoll_create1");
     for (size_t i = 0; i < connections; i++) {
         struct connection *c = &run->connections[i];
+        c->body = o->answers ? malloc(CONNECTION_READ) : NULL;
+        if (o->answers && !c->body)
+            return err_set(err, ERR_NOMEM, "no memory for answers");
         if (connection_open(c, run->epoll, (struct sockaddr *)&run->address, run->address_len) < 0)
             return err_errno(err, "connect to %s", o->address);
         run->idle[run->idle_count++] = c;
@@ -299,8 +309,11 @@ static int run_init(struct run *run, const struct options *o, struct err *err)
 
 static void run_done(struct run *run)
 {
-    for (size_t i = 0; run->connections && i < (size_t)run->options->connections; i++)
+    for (size_t i = 0; run->connections && i < (size_t)run->options->connections; i++) {
         connection_close(&run->connections[i]);
+        free(run->connections[i].body);
+    }
+    answers_done(&run->answers);
     if (run->epoll >= 0)
         close(run->epoll);
     free(run->connections);
@@ -355,6 +368,8 @@ int main(int argc, char **argv)
         result = run_init(run, &options, &err);
         if (result == 0)
             result = loop(run, &err);
+        if (result == 0 && options.answers)
+            result = answers_write(&run->answers, options.answers, &err);
         if (result == 0)
             print_run(run);
     }

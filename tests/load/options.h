@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 struct options {
-    const char *address, *path, *bodies, *token_file;
+    const char *address, *path, *bodies, *token_file, *answers;
     double rate, seconds, warmup, connections, requests, timeout_ms, seed;
     int poisson, allow_remote;
 };
@@ -23,6 +23,7 @@ static const char options_usage[] =
     "  --path PATH          /rank unless given\n"
     "  --bodies FILE        POST the lines of FILE in turn; without it GET\n"
     "  --token-file FILE    send Authorization: Bearer with the first line of FILE\n"
+    "  --answers FILE       write each different answer once, as {status, count, first_ns, last_ns, body}\n"
     "  --rate N             requests a second; 0 (unless given) asks again as soon as an answer is there\n"
     "  --poisson            independent arrivals instead of equal gaps\n"
     "  --connections N      kept alive; 64 unless given\n"
@@ -56,6 +57,7 @@ static inline int options_parse(struct options *o, int argc, char **argv)
         {"path", &o->path, NULL, NULL, 0, 0},
         {"bodies", &o->bodies, NULL, NULL, 0, 0},
         {"token-file", &o->token_file, NULL, NULL, 0, 0},
+        {"answers", &o->answers, NULL, NULL, 0, 0},
         {"rate", NULL, &o->rate, NULL, 0, 1e6},
         {"connections", NULL, &o->connections, NULL, 1, 10000},
         {"seconds", NULL, &o->seconds, NULL, 0, 3600},

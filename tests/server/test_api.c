@@ -5,6 +5,8 @@
  *     test_api publish URL SEED [USERS]       publish a generation (of 20 users), print its name
  *     test_api scores SEED USER CONTENT...    print the right scores
  *     test_api table SEED USERS CONTENT...    print those of U0, U1, ..., a line each
+ *     test_api expire URL                     end the time of the writers' lock
+ *     test_api keys URL GENERATION            print how many keys a generation has
  */
 #include "core/gemm.h"
 #include "tests/server/world.h"
@@ -54,6 +56,70 @@ static int print_table(const char *seed, size_t users, char *const *contents, in
     return 0;
 }
 
+/* As if its holder had been away for too long; who holds it, and with which token, is told by nobody. */
+static int expire(struct store_link *link, struct err *err)
+{
+    struct store_generation *rows = NULL;
+    size_t count = 0;
+    uint64_t token = 0;
+    int code = store_generations(link, &rows, &count, err);
+    for (size_t i = 0; i < count; i++)
+        token = rows[i].token > token ? rows[i].token : token;
+    free(rows);
+    for (int past = 0; code == 0 && past < 16; past++) /* tokens that left no row */
+        if (store_unlock(link, token + (uint64_t)past, err) == 0)
+            return 0;
+    return code < 0 ? code : err_set(err, ERR_NOT_FOUND, "the newest token is not to be guessed");
+}
+
+static int count_key(void *ctx, const char *id, size_t len)
+{
+    (void)id, (void)len;
+    ++*(size_t *)ctx;
+    return 0;
+}
+
+static int count_value(void *ctx, size_t index, const void *data, size_t len)
+{
+    (void)index, (void)len;
+    *(size_t *)ctx += data != NULL;
+    return 0;
+}
+
+static int print_keys(struct store_link *link, const char *generation, struct err *err)
+{
+    static const enum store_kind many[] = {STORE_USER, STORE_CONTENT, STORE_SUMMARY, STORE_CATEGORY},
+                                 single[] = {STORE_SCORE_PROJ, STORE_MANIFEST};
+    const struct store_id empty = {"", 0};
+    size_t count = 0;
+    int code = 0;
+    for (size_t i = 0; code == 0 && i < sizeof many / sizeof *many; i++)
+        code = store_scan(link, generation, many[i], count_key, &count, err);
+    for (size_t i = 0; code == 0 && i < sizeof single / sizeof *single; i++)
+        code = store_get(link, generation, single[i], &empty, 1, count_value, &count, err);
+    if (code == 0)
+        printf("%zu\n", count);
+    return code;
+}
+
+/* generation NULL: expire. */
+static int look(const char *url, const char *generation)
+{
+    struct err err = ERR_INIT;
+    struct store *store = NULL;
+    struct store_link *link = NULL;
+    int code = store_open(&store, url, NULL, &err);
+    if (code == 0)
+        code = store_connect(&link, store, &err);
+    if (code == 0)
+        code = generation ? print_keys(link, generation, &err) : expire(link, &err);
+    store_disconnect(link);
+    store_close(store);
+    if (code < 0)
+        fprintf(stderr, "%s\n", err.message);
+    return code < 0;
+}
+
 static int run_script(const char *self)
 {
     if (access("/usr/bin/python3", X_OK) < 0 || access("/usr/bin/redis-server", X_OK) < 0) {
@@ -89,6 +155,10 @@ int main(int argc, char **argv)
         return print_table(argv[2], strtoull(argv[3], NULL, 10), argv + 4, argc - 4);
     if (argc > 4 && strcmp(argv[1], "scores") == 0)
         return print_scores(argv[2], argv[3], argv + 4, argc - 4);
+    if (argc == 3 && strcmp(argv[1], "expire") == 0)
+        return look(argv[2], NULL);
+    if (argc == 4 && strcmp(argv[1], "keys") == 0)
+        return look(argv[2], argv[3]);
     fprintf(stderr, "see the head of tests/server/test_api.c\n");
     return 2;
 }

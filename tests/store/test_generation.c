@@ -272,7 +272,9 @@ static void test_fenced(void **state)
     assert_int_equal(generation_finish(writer, &manifest, &err), -ERR_FENCED);
     assert_int_equal(state_of(f->link, lost, NULL), -1);
     assert_live(f->link, live);
+    assert_true(key_count(f->link, lost) > 0); /* it wrote before it knew */
     generation_end(writer);
+    assert_int_equal(key_count(f->link, lost), 0);
     put_generation(second);
     manifest = dimensions();
     ok(generation_finish(second, &manifest, &err));

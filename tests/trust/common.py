@@ -9,7 +9,7 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-BUILD = pathlib.Path(os.environ.get("BUILD") or ROOT / "build")
+BUILD = pathlib.Path(os.environ.get("BUILD") or ROOT / "build").resolve()
 os.environ.setdefault("EMBSUMD", str(BUILD / "embsumd"))
 os.environ.setdefault("TEST_API", str(BUILD / "tests/server/test_api"))
 sys.path.insert(0, str(ROOT / "tests/server"))

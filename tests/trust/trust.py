@@ -15,8 +15,10 @@ from clients import slow, stop, worst
 from common import failures
 from doubt import framing
 from faults import outage, timeouts
+from generations import fence, kill, switch
 
-PROMISES = {"slow": slow, "worst": worst, "stop": stop, "framing": framing, "outage": outage, "timeouts": timeouts}
+PROMISES = {"slow": slow, "worst": worst, "stop": stop, "framing": framing, "outage": outage, "timeouts": timeouts,
+            "switch": switch, "fence": fence, "kill": kill}
 
 
 def main():

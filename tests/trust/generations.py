@@ -1,0 +1,372 @@
+"""Promises about generations: switches under load, writers that are paused, refreshes that are killed."""
+import concurrent.futures
+import json
+import os
+import re
+import signal
+import statistics
+import struct
+import subprocess
+import threading
+import time
+
+from common import BUILD, ROOT, Place, api, check
+
+EMBSUM = BUILD / "embsum"
+OPENLOOP = BUILD / "tests/load/openloop"
+
+
+# ---- switches ----
+
+class Asking:
+    """openloop asking a daemon for three candidates at a time, 10,000 times a second."""
+
+    def __init__(self, daemon, folder, seconds):
+        self.answers = f"{folder}/answers"
+        arguments = [OPENLOOP, "--address", "%s:%d" % daemon.address, "--bodies", f"{folder}/bodies", "--answers", self.answers,
+                     "--rate", "10000", "--warmup", "0", "--connections", "64", "--seconds", str(seconds)]
+        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+    def end(self):
+        """What openloop says, and each different answer."""
+        figures = json.loads(self.process.communicate()[0])
+        with open(self.answers, encoding="ascii") as file:
+            return figures, [json.loads(line) for line in file]
+
+
+def publish_unhurried(url, seed):
+    """A generation from a process that takes no time from the daemon, as a refresh elsewhere would not: its name, and when
+    it was live."""
+    name = subprocess.run(["nice", "-n", "19", os.environ["TEST_API"], "publish", url, str(seed)], check=True,
+                          capture_output=True, text=True).stdout.strip()
+    return name, time.monotonic_ns()
+
+
+def count_wrong(answers, seed_of):
+    """How many answers are not, score for score, what the generation that they name gives."""
+    wanted, wrong = {}, 0
+    for answer in answers:
+        body = answer["body"]
+        key = seed_of.get(body.get("generation")), body.get("user")
+        if answer["status"] == 200 and key[0] is not None and key not in wanted:
+            wanted[key] = api.right_scores(*key, [f"N{i}" for i in range(6)])
+        right = [abs(item["score"] - wanted[key][item["id"]]) <= 1e-5 * max(1, abs(wanted[key][item["id"]]))
+                 for item in body.get("ranking", ())] if key in wanted else []
+        wrong += answer["count"] * (right != [True] * 3)
+    return wrong
+
+
+def switch(rng):
+    """200 new generations under 10,000 requests a second; each answer is compared with the generation that it names."""
+    rounds, switches, pause = 5, 40, 0.3
+    seeds = iter(range(first := rng.randrange(2**31) * 1000, first + 1000))
+    seed_of, live_at, seen, left, p99 = {}, {}, {}, {}, ([], [])
+    answered, bad, wrong = 0, 0, 0
+    with Place() as place:
+        with open(f"{place.folder}/bodies", "w", encoding="ascii") as file:
+            for user in ("U1", "U2"):
+                for i in range(4):
+                    print(json.dumps({"user": user, "candidates": [f"N{i}", f"N{i + 1}", f"N{i + 2}"]}), file=file)
+        name, _ = publish_unhurried(place.url, seed := next(seeds))
+        seed_of[name] = seed
+        order = [name]
+        daemon = api.Daemon(place.url)
+        while daemon.ask("GET", "/readyz")[0] != 200:
+            time.sleep(0.05)
+        for _ in range(rounds):
+            asking = Asking(daemon, place.folder, 5)
+            figures, quiet = asking.end()
+            p99[0].append(figures["from_due_us"]["p99"])
+            asking = Asking(daemon, place.folder, switches * (pause + 0.3))
+            for _ in range(switches):
+                time.sleep(pause)
+                name, when = publish_unhurried(place.url, seed := next(seeds))
+                seed_of[name], live_at[name] = seed, when
+                order.append(name)
+                while json.loads(daemon.ask("GET", "/readyz")[2])["generation"] != name and time.monotonic_ns() < when + 5e9:
+                    time.sleep(0.01)  # one that the next takes the place of before the daemon looks is seen by nobody
+                seen[name] = time.monotonic_ns()
+            figures, switching = asking.end()
+            p99[1].append(figures["from_due_us"]["p99"])
+            answered += figures["answered"]
+            bad += figures["not_200"] + figures["failed"] + figures["unanswered"]
+            wrong += count_wrong(quiet + switching, seed_of)
+            for answer in switching:
+                name = answer["body"].get("generation")
+                seen[name] = min(seen.get(name, answer["first_ns"]), answer["first_ns"])
+                left[name] = max(left.get(name, 0), answer["last_ns"])
+        delays = [(seen.get(name, float("inf")) - live_at[name]) / 1e9 for name in order[1:]]
+        lags = [(left.get(old, 0) - live_at[name]) / 1e9 for old, name in zip(order, order[1:])]
+        check(daemon.stop()[0] == 0, "the daemon ends with 0")
+    check(wrong == 0 and answered >= 1000000, f"{wrong} of {answered} answers mix generations, over {len(delays)} switches")
+    check(bad == 0, f"{bad} requests were refused, lost or not answered")
+    check(max(delays) <= 1 and max(lags) <= 1, f"a new generation is seen within {max(delays):.2f} s (median "
+          f"{statistics.median(delays):.2f} s), the old one at most {max(lags):.2f} s after the switch")
+    print("  p99 in ms, without and during switches: " + ", ".join(f"{a / 1e3:.1f} {b / 1e3:.1f}" for a, b in zip(*p99)))
+    ratio = statistics.median(p99[1]) / statistics.median(p99[0])
+    check(ratio <= 2, f"p99 {statistics.median(p99[1]) / 1e3:.2f} ms during switches, {statistics.median(p99[0]) / 1e3:.2f} ms "
+          f"without: {ratio:.2f} times (medians of {rounds} rounds)")
+
+
+# ---- stores ----
+
+class Redis:
+    """A server in a folder; a store of its own in each of its databases: SCAN passes over all keys of one."""
+
+    def __init__(self, folder):
+        self.path = f"{folder}/redis.sock"
+        self.process = subprocess.Popen(
+            ["/usr/bin/redis-server", "--port", "0", "--unixsocket", self.path, "--dir", folder, "--save", "",
+             "--databases", "64"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        api.Daemon.all.append(self.process)  # ended with the place
+        while subprocess.run([EMBSUM, "generations", "list", "--store", self.url()], capture_output=True).returncode:
+            time.sleep(0.05)
+
+    def url(self, database=0):
+        return f"redis+unix:{self.path}?db={database}"
+
+
+def generations(where):
+    """Rows of the table, the oldest first, and the live one's name."""
+    out = subprocess.run([EMBSUM, "generations", "list", "--json", *where], check=True, capture_output=True, text=True)
+    rows = [json.loads(line) for line in out.stdout.splitlines()]
+    return rows, next((row["generation"] for row in rows if row["state"] == "live"), "")
+
+
+# ---- writers that are paused ----
+
+def write_npy(path, rng, *shape):
+    count = 1
+    for size in shape:
+        count *= size
+    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
+    head += " " * (63 - (10 + len(head)) % 64) + "\n"
+    with open(path, "wb") as file:
+        file.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode())
+        file.write(struct.pack(f"<{count}f", *(rng.random() for _ in range(count))))
+
+
+def write_matrices(folder, rng, users=500, contents=1500):
+    os.mkdir(folder)
+    write_npy(f"{folder}/user.npy", rng, users, 4, 16)
+    write_npy(f"{folder}/content.npy", rng, contents, 2, 16)
+    write_npy(f"{folder}/score_proj.npy", rng, 16, 16)
+    for kind, letter, count in (("user", "U", users), ("content", "N", contents)):
+        with open(f"{folder}/{kind}.ids", "w", encoding="ascii") as file:
+            file.writelines(f"{letter}{i}\n" for i in range(count))
+
+
+class Race:
+    """Two imports into one store. The first is stopped while it holds the lock, and woken after the second is done."""
+
+    def __init__(self, where, matrices):
+        self.where, self.matrices = where, matrices
+        process = self.start()
+        begun = time.monotonic()
+        assert process.wait(60) == 0
+        self.seconds = time.monotonic() - begun
+
+    def start(self):
+        """It holds the lock when this returns, unless it could not have it."""
+        process = subprocess.Popen([EMBSUM, "import", "--in", self.matrices, *self.where], text=True, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        api.Daemon.all.append(process)  # ended with the place, even if it is stopped
+        process.said = process.stderr.readline()
+        return process
+
+    def stop_first(self, rng):
+        """Start it until it is caught between the lock and the switch."""
+        while True:
+            _, self.live = generations(self.where)
+            self.first = self.start()
+            time.sleep(self.seconds * rng.random())
+            self.first.send_signal(signal.SIGSTOP)
+            rows, live = generations(self.where)
+            if live == self.live and any(row["state"] in ("building", "ready") for row in rows):
+                return
+            self.first.send_signal(signal.SIGCONT)
+            self.first.wait(60)
+
+    def run_second(self):
+        starting = threading.Thread(target=self.start_second)
+        starting.start()
+        starting.join(5)
+        self.blocked = starting.is_alive()  # the first sleeps in the middle of LMDB's write transaction
+        self.starting, self.between = starting, generations(self.where)[1]
+
+    def start_second(self):
+        self.second = self.start()
+        self.second.wait(60)
+
+    def wake_first(self):
+        self.first.send_signal(signal.SIGCONT)
+        self.first.wait(60)
+        self.starting.join(60)
+        self.codes = self.first.returncode, self.second.returncode
+        self.after = generations(self.where)[1]
+        self.said = "".join(process.said + process.stderr.read() for process in (self.first, self.second)
+                            if process.returncode != 0)
+
+    def verdict(self):
+        """None, or what is wrong. Whoever began later and was done is live, whatever the other does when it wakes."""
+        names = [json.loads(process.stdout.read())["generation"] if process.returncode == 0 else None
+                 for process in (self.first, self.second)]
+        seen = f"exit codes {self.codes}, the pointer from {self.live} over {self.between} to {self.after}: {self.said}"
+        if self.after != (names[1] or names[0]) or self.between != (self.live if self.blocked else names[1]):
+            return seen
+        if not self.blocked and self.codes not in ((1, 0), (3, 0)):
+            return seen
+        reason = "another writer.* (has taken over|holds the lock)|no answer within"  # the last: it slept in a question to Redis
+        if self.codes.count(0) < 2 and not re.search(reason, self.said):
+            return seen
+        rows, _ = generations(self.where)
+        return None if all(row["state"] != "building" for row in rows) else f"left behind: {rows}"
+
+
+def fence(rng):
+    """100 races of two imports, 50 on each store; the first is stopped past its lease of 30 s and woken."""
+    with Place() as place:
+        write_matrices(f"{place.folder}/matrices", rng)
+        redis = Redis(place.folder)
+        wheres = [["--store", f"lmdb:{place.folder}/race{i}"] for i in range(50)]
+        wheres += [["--store", redis.url(i)] for i in range(50)]
+        races = [Race(where, f"{place.folder}/matrices") for where in wheres]
+        for race in races:
+            race.stop_first(rng)
+        time.sleep(31)
+        for step in (Race.run_second, Race.wake_first):
+            with concurrent.futures.ThreadPoolExecutor(16) as pool:
+                list(pool.map(step, races))
+        wrong = [text for text in map(Race.verdict, races) if text]
+        for text in wrong[:5]:
+            print(f"  {text}")
+        codes = [race.codes for race in races]
+        print("  exit codes of the paused writer and the other: "
+              + ", ".join(f"{pair[0]} and {pair[1]} {codes.count(pair)} times" for pair in sorted(set(codes)))
+              + f"; in {sum(race.blocked for race in races)} the paused one held LMDB's writer mutex")
+        check(not wrong, f"the pointer went back, or the loser did not say why, in {len(wrong)} of {len(races)} races")
+
+
+# ---- refreshes that are killed ----
+
+TINY = ROOT / "tests/golden/tiny"
+QUESTIONS = [{"user": user, "candidates": ["N1000", "N1007", "N1014"]} for user in ("U100", "U101", "nobody")]
+
+
+class Readers(threading.Thread):
+    """Asks a daemon 500 times a second until the end; each different answer, without the generation's name."""
+
+    def __init__(self, daemon, folder):
+        super().__init__()
+        self.daemon_process, self.folder = daemon, folder
+        self.stopping = threading.Event()
+        self.answered, self.failed, self.bodies, self.names = 0, 0, {}, set()
+        with open(f"{folder}/questions", "w", encoding="ascii") as file:
+            file.writelines(json.dumps(question) + "\n" for question in QUESTIONS)
+        self.start()
+
+    def run(self):
+        while not self.stopping.is_set():
+            out = subprocess.run(
+                [OPENLOOP, "--address", "%s:%d" % self.daemon_process.address, "--bodies", f"{self.folder}/questions",
+                 "--answers", f"{self.folder}/answers", "--rate", "500", "--warmup", "0", "--seconds", "5"],
+                stdout=subprocess.PIPE, text=True, check=False)
+            figures = json.loads(out.stdout)
+            self.answered += figures["answered"]
+            self.failed += figures["not_200"] + figures["failed"] + figures["unanswered"]
+            with open(f"{self.folder}/answers", encoding="ascii") as file:
+                for answer in map(json.loads, file):
+                    self.names.add(answer["body"].pop("generation", None))
+                    text = json.dumps(answer["body"])
+                    self.bodies[text] = self.bodies.get(text, 0) + answer["count"]
+
+    def end(self):
+        self.stopping.set()
+        self.join()
+
+
+class Refreshes:
+    """Refreshes of one model and its texts into a store: each gives the same matrices."""
+
+    def __init__(self, folder, url):
+        self.url, self.names, self.broken = url, [], []
+        self.command = [EMBSUM, "refresh", "--model", f"{folder}/model", "--news", f"{TINY}/news.tsv", "--behaviors",
+                        f"{TINY}/behaviors.tsv", "--store", url, "--keep", "1"]
+        self.seconds = min(self.whole() for _ in range(4))
+
+    def whole(self):
+        """One that is left alone: its seconds. What have the killed ones before left behind?"""
+        start = time.monotonic()
+        out = subprocess.run(self.command, capture_output=True, text=True, check=False)
+        seconds = time.monotonic() - start
+        if out.returncode:
+            self.broken.append(f"exit code {out.returncode}: {out.stderr.splitlines()[-1]}")
+            return seconds
+        rows, _ = generations(["--store", self.url])
+        known = {row["generation"] for row in rows}
+        for name in self.names:
+            keys = 0 if name in known else int(subprocess.run([os.environ["TEST_API"], "keys", self.url, name],
+                                                              check=True, capture_output=True).stdout)
+            if keys:
+                self.broken.append(f"{name} is gone and has {keys} keys")
+        if any(row["state"] == "building" for row in rows):
+            self.broken.append(f"left behind: {rows}")
+        self.names.clear()
+        return seconds
+
+    def killed(self, after=None, at_write=None):
+        """True if it was killed, after so many seconds or at a write."""
+        more = {"LD_PRELOAD": str(BUILD / "tests/trust/kill_at.so"), "KILL_AT": str(at_write)} if at_write else {}
+        process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                   env={**os.environ, **more})
+        if after is not None:
+            time.sleep(after)
+            process.kill()
+        said = process.communicate(timeout=60)[1]
+        self.names += re.findall("^generation (.*)$", said, re.M)
+        if process.returncode == -signal.SIGKILL:
+            subprocess.run([os.environ["TEST_API"], "expire", self.url], check=True)
+            return True
+        if process.returncode:
+            self.broken.append(f"exit code {process.returncode}: {said.splitlines()[-1]}")
+        return False
+
+
+def kill_refreshes(name, folder, url, rng):
+    refreshes = Refreshes(folder, url)
+    daemon = api.Daemon(url, "store.poll_ms=50")
+    while daemon.ask("GET", "/readyz")[0] != 200:
+        time.sleep(0.05)
+    readers = Readers(daemon, folder)
+    writes = 0
+    while refreshes.killed(at_write=writes + 1):
+        writes += 1
+        refreshes.whole()
+    moments = 0
+    for _ in range(1000):
+        if moments < 200 and refreshes.killed(after=refreshes.seconds * rng.random()):
+            moments += 1
+            refreshes.whole()
+    readers.end()
+    rows, _ = generations(["--store", url])
+    ready = sum(row["state"] == "ready" for row in rows)
+    for text in refreshes.broken[:5]:
+        print(f"  {text}")
+    check(not refreshes.broken and writes >= 10 and moments == 200,
+          f"{name}: killed at each of {writes} writes and at {moments} random moments; {len(refreshes.broken)} "
+          f"refreshes afterwards failed or left keys behind; {ready} generations were complete and not yet live")
+    check(readers.failed == 0 and len(readers.bodies) == len(QUESTIONS),
+          f"{name}: {readers.failed} of {readers.answered} answers failed, {len(readers.bodies)} different ones to "
+          f"{len(QUESTIONS)} questions, from {len(readers.names)} generations")
+    check(daemon.stop()[0] == 0, "the daemon ends with 0")
+
+
+def kill(rng):
+    """A refresh killed at each of its writes and at 200 random moments, under readers, on each store."""
+    with Place() as place:
+        subprocess.run([EMBSUM, "init", "--config", ROOT / "tests/golden/tiny.json", "--vocab", TINY / "spiece.model",
+                        "--out", f"{place.folder}/model", "--seed", str(rng.randrange(2**31)), "--quiet"], check=True)
+        kill_refreshes("LMDB", place.folder, f"lmdb:{place.folder}/killed", rng)
+        kill_refreshes("Redis", place.folder, Redis(place.folder).url(), rng)
+
+
