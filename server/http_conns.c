@@ -195,7 +195,7 @@ int http_conns_new(struct http_conns **out, const struct http_conns_options *opt
         return code;
     }
     conns->started = true;
-    pthread_setname_np(conns->thread, "deadlines");
+    pthread_setname_np(conns->thread, "connections");
     *out = conns;
     return 0;
 }
