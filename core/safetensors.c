@@ -155,6 +155,10 @@ static int parse_header(
         if (result < 0)
             break;
         if (strcmp(name, "__metadata__") == 0) {
+            if (!json_is_object(value)) {
+                result = err_set(err, ERR_CORRUPT, "the header's __metadata__ is not an object");
+                break;
+            }
             file->metadata = json_write(value, JSON_COMPACT);
             if (!file->metadata)
                 result = err_set(err, ERR_NOMEM, "out of memory");
