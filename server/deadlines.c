@@ -37,8 +37,7 @@ static void *run(void *ctx)
             take_out(first);
             first->passed(first);
         } else {
-            const struct timespec at = {
-                (time_t)(first->at_ns / 1000000000), (long)(first->at_ns % 1000000000)};
+            const struct timespec at = clock_timespec(first->at_ns);
             deadlines->wakes_ns = first->at_ns;
             pthread_cond_timedwait(&deadlines->wake, &deadlines->lock, &at);
         }
@@ -50,15 +49,11 @@ static void *run(void *ctx)
 int deadlines_start(struct deadlines **out, struct err *err)
 {
     struct deadlines *deadlines = calloc(1, sizeof *deadlines);
-    pthread_condattr_t monotonic;
     if (!deadlines)
         return err_set(err, ERR_NOMEM, "no memory for the deadlines");
     deadlines->ends.next = deadlines->ends.before = &deadlines->ends;
     pthread_mutex_init(&deadlines->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&deadlines->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    clock_cond_init(&deadlines->wake);
     errno = pthread_create(&deadlines->thread, NULL, run, deadlines);
     if (errno) {
         const int code = err_errno(err, "start a thread");

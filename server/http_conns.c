@@ -9,7 +9,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 
 enum { LOOK_MS = 200, PHASE_BITS = 3, TURN_BITS = 21, CUT = HTTP_PHASES };
 
@@ -123,11 +122,7 @@ static void *watch(void *ctx)
     struct http_conns *conns = ctx;
     pthread_mutex_lock(&conns->lock);
     while (!conns->stopping) {
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        const long ns = until.tv_nsec + LOOK_MS * 1000000L;
-        until.tv_sec += ns / 1000000000;
-        until.tv_nsec = ns % 1000000000;
+        const struct timespec until = clock_timespec(clock_ns() + LOOK_MS * 1000000);
         if (pthread_cond_timedwait(&conns->stop, &conns->lock, &until) == ETIMEDOUT)
             look(conns);
     }
@@ -183,11 +178,7 @@ int http_conns_new(struct http_conns **out, const struct http_conns_options *opt
     conns->options = *options;
     http_id_seed(&conns->id_state);
     pthread_mutex_init(&conns->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&conns->stop, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    clock_cond_init(&conns->stop);
     errno = pthread_create(&conns->thread, NULL, watch, conns);
     if (errno) {
         const int code = err_errno(err, "start the thread that watches connections");

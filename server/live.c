@@ -175,11 +175,7 @@ static void *watch(void *ctx)
     while (!live->stopping) {
         pthread_mutex_unlock(&live->lock);
         live_poll(live, NULL);
-        struct timespec next;
-        clock_gettime(CLOCK_MONOTONIC, &next);
-        next.tv_nsec += poll_ms % 1000 * 1000000;
-        next.tv_sec += poll_ms / 1000 + next.tv_nsec / 1000000000;
-        next.tv_nsec %= 1000000000;
+        const struct timespec next = clock_timespec(clock_ns() + (uint64_t)poll_ms * 1000000);
         pthread_mutex_lock(&live->lock);
         while (
             !live->stopping && !live->hurried && pthread_cond_timedwait(&live->wake, &live->lock, &next) == 0)
@@ -196,11 +192,7 @@ int live_new(struct live **out, struct service *service, struct err *err)
     if (!live)
         return err_set(err, ERR_NOMEM, "no memory for the live generation");
     live->service = service;
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&live->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    clock_cond_init(&live->wake);
     pthread_mutex_init(&live->lock, NULL);
     *out = live;
     return 0;

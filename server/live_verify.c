@@ -3,6 +3,7 @@
 #include "server/live_verify.h"
 
 #include "core/id.h"
+#include "core/rng.h"
 #include "server/live_generation.h"
 #include "server/worker.h"
 #include "store/blob.h"
@@ -17,22 +18,13 @@ struct sample {
     const struct live_generation *generation;
     struct worker *watcher;
     enum store_kind kind;
-    uint64_t random;
+    struct rng rng; /* from the generation's name */
     struct store_id ids[SAMPLE];
     size_t count, listed, bad;
     char first[ID_MAX + 1]; /* bad one */
     const char *reason;
     char bytes[SAMPLE][ID_MAX]; /* of users' ids; contents' lie in the catalogue */
 };
-
-/* Splitmix64, from the generation's name. */
-static uint64_t draw(struct sample *sample, uint64_t below)
-{
-    uint64_t x = sample->random += 0x9E3779B97F4A7C15u;
-    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
-    return (x ^ x >> 31) % below;
-}
 
 /* ---- what is looked at ---- */
 
@@ -45,7 +37,7 @@ static void choose_contents(struct sample *sample)
     sample->count = all < SAMPLE ? all : SAMPLE;
     for (size_t i = 0; i < sample->count; i++) {
         const size_t from = all * i / sample->count, to = all * (i + 1) / sample->count;
-        sample->ids[i] = catalogue->ids[from + draw(sample, to - from)];
+        sample->ids[i] = catalogue->ids[from + rng_next(&sample->rng) % (to - from)];
     }
 }
 
@@ -57,7 +49,8 @@ static int choose_user(void *ctx, const char *id, size_t len)
         return 0; /* the default user, who was read already, or a key that nobody could ask for */
     if (sample->listed == USERS_LISTED)
         return 1;
-    const size_t place = sample->listed < SAMPLE ? sample->listed : draw(sample, sample->listed + 1);
+    const size_t place =
+        sample->listed < SAMPLE ? sample->listed : rng_next(&sample->rng) % (sample->listed + 1);
     sample->listed++;
     if (place >= SAMPLE)
         return 0;
@@ -135,7 +128,7 @@ int live_verify(struct live_generation *generation, struct service *service, str
         sample[i].generation = generation;
         sample[i].watcher = service->watcher;
         sample[i].kind = i ? STORE_USER : STORE_CONTENT;
-        sample[i].random = XXH3_64bits(generation->name, strlen(generation->name));
+        sample[i].rng = rng_seed(XXH3_64bits(generation->name, strlen(generation->name)), (uint64_t)i);
     }
     choose_contents(&sample[0]);
     int code = check_count(generation, sample[0].listed, generation->manifest.contents, "contents", err);
