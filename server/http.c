@@ -92,6 +92,8 @@ static enum MHD_Result answer(struct exchange *exchange, struct MHD_Connection *
 {
     const struct http_loop *loop = exchange->owner;
     struct http_response *from = &exchange->call.response;
+    if (exchange->conn->spare && from->close)
+        atomic_fetch_add_explicit(&loop->http->refused, 1, memory_order_relaxed);
     if (from->body.failed) {
         exchange->refusal = 500;
         exchange->message = "out of memory";
@@ -198,8 +200,6 @@ static enum MHD_Result finish(
             return MHD_NO;
         exchange->connection = connection;
         exchange->call.request.spare = exchange->conn->spare;
-        if (exchange->conn->spare)
-            atomic_fetch_add_explicit(&loop->http->refused, 1, memory_order_relaxed);
         exchange->call.defer = defer;
         exchange->call.answer = answer_deferred;
         if (!loop->http->options.handle(loop->ctx, &exchange->call))

@@ -405,7 +405,10 @@ class Limits(Case):
         for path in ("/livez", "/readyz", "/metrics"):
             with self.subTest(path=path):
                 self.assertEqual(self.daemon.ask("GET", path)[0], 200)
+        refused = self.daemon.metric("embsum_http_connections_refused_total")
+        self.assertEqual(self.daemon.ask("GET", "/livez")[0], 200)
         self.assertEqual(self.daemon.ask("POST", "/rank", GOOD, {"Content-Type": "application/json"})[0], 503)
+        self.assertEqual(self.daemon.metric("embsum_http_connections_refused_total"), refused + 1)
         for raw in held:
             raw.close()
 
