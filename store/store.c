@@ -17,9 +17,11 @@ static const struct {
     {"lmdb:", &store_lmdb},
     {"redis://", &store_redis_tcp},
     {"redis+unix:", &store_redis_unix},
+    {"redis+sentinel://", &store_redis_sentinel},
     {"redis+cluster://", NULL},
-    {"redis+sentinel://", NULL},
 };
+
+#define FORMS "lmdb:PATH, redis://host:port/db, redis+unix:PATH or redis+sentinel://host:port,host:port/name"
 
 /* Messages name the scheme alone: a URL may hold what somebody took for the place of a password. */
 static int find_backend(
@@ -38,11 +40,9 @@ static int find_backend(
     }
     const size_t scheme = strspn(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-");
     if (url[scheme] == ':')
-        return err_set(err, ERR_INVALID,
-            "store URL: unknown scheme \"%.*s:\"; use lmdb:PATH, redis://host:port/db or redis+unix:PATH",
+        return err_set(err, ERR_INVALID, "store URL: unknown scheme \"%.*s:\"; use " FORMS,
             (int)(scheme < 32 ? scheme : 32), url);
-    return err_set(
-        err, ERR_INVALID, "store URL: no scheme; use lmdb:PATH, redis://host:port/db or redis+unix:PATH");
+    return err_set(err, ERR_INVALID, "store URL: no scheme; use " FORMS);
 }
 
 static int check_options(const struct store_options *options, struct err *err)

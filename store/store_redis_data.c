@@ -277,7 +277,7 @@ static int write_all(struct redis_link *link, size_t count, write_fn *write, con
     }
     if (rc == 0)
         redis_succeed(link);
-    return rc;
+    return rc == 0 ? redis_confirm(link, err) : rc;
 }
 
 struct putting {

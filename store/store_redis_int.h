@@ -1,4 +1,7 @@
-/* What the files of the Redis backend share: the connection of a link, commands and replies.
+/* What the files of the Redis backends share: a connection to one server, commands and replies.
+ *
+ * One Redis, or the master that sentinels name: a link is one connection. With sentinels each connection begins with
+ * the question where the master is.
  *
  * hiredis parses the replies; the socket is ours. Its blocking calls count their timeout anew with every
  * read, so that a server which sends a byte now and then holds a caller for ever; and they write without
@@ -22,10 +25,19 @@ struct redis_address {
     int database;
 };
 
+struct redis_addresses {
+    struct redis_address *at; /* malloc'ed */
+    size_t count;
+};
+
 struct redis_store {
     struct store base;
-    struct redis_address address;
-    char *password; /* NULL: none */
+    struct redis_address address; /* with sentinels its user and database alone: they tell the rest */
+    struct redis_addresses sentinels;
+    char master[64];              /* what the sentinels call it; "": there are none */
+    atomic_size_t sentinel_first; /* the one that answered last */
+    bool replicated;              /* a write is done when a replica has it, see redis_confirm() */
+    char *password;               /* NULL: none */
     int connect_timeout_ms, command_timeout_ms, retry_min_ms, retry_max_ms;
     atomic_int_fast64_t well_ms; /* when any of the links has had an answer */
 };
@@ -35,6 +47,7 @@ struct redis_store {
 struct redis_link {
     struct store_link base;
     struct redis_store *store;
+    struct redis_address address;
     int fd; /* -1: not connected */
     redisReader *reader;
     redisReplyObjectFunctions functions; /* the reader's */
@@ -52,8 +65,34 @@ struct redis_link {
 /* store_redis_url.c. Neither message shows the URL, which may hold a secret in the wrong place. */
 int redis_parse_tcp(struct redis_address *out, const char *text, struct err *err);
 int redis_parse_unix(struct redis_address *out, const char *text, struct err *err);
+/* host:port,host:port/name[?db=N&user=NAME]; out has the user and the database. On failure nothing is allocated. */
+int redis_parse_sentinel(struct redis_address *out, struct redis_addresses *sentinels, char master[64],
+    const char *text, struct err *err);
+
+/* ---- store_redis_socket.c ---- */
+
+int64_t redis_now_ms(void); /* CLOCK_MONOTONIC */
+
+/* When something is to be done by, and how long that was when it began, which messages tell. */
+struct redis_deadline {
+    int64_t at_ms;
+    int ms;
+};
+struct redis_deadline redis_deadline_in(int ms);
+/* Half of what is left is for one of several to try. */
+struct redis_deadline redis_deadline_half(struct redis_deadline deadline);
+
+/* A connected, non-blocking socket, or the negative errno: -ETIMEDOUT or -EAGAIN when the deadline has passed. What the
+ * resolver has to say, if it is its fault, goes to *resolver_says. */
+int redis_socket_open(const struct redis_address *address, int64_t deadline_ms, const char **resolver_says);
 
 /* ---- store_redis_conn.c ---- */
+
+void redis_link_init(struct redis_link *link, struct redis_store *store, const struct redis_address *address);
+void redis_link_done(struct redis_link *link);
+
+/* A number that the links of a fleet do not have in common. */
+uint64_t redis_random(struct redis_link *link);
 
 /* Before the first command of a call: connected, authenticated, nothing in flight. ERR_UNAVAILABLE at once
  * while the back-off has not passed. */
@@ -76,10 +115,38 @@ int redis_unexpected(struct redis_link *link, redisReply *reply, const char *com
 /* All replies of a call have come: the link is healthy, back-off begins anew. */
 void redis_succeed(struct redis_link *link);
 
+/* The connection is over, and so is the call: ERR_UNAVAILABLE. why may be the reader's own text, which ends here too. */
+int redis_fail(struct redis_link *link, struct err *err, enum store_fault fault, const char *why);
+
+/* What connecting consists of, for those who ask a server before there is a link: the connection, then AUTH and SELECT.
+ * Until the deadline, as are the answers that redis_reply_until() waits for. */
+int redis_dial(struct redis_link *link, struct redis_deadline deadline, struct err *err);
+int redis_greet(struct redis_link *link, struct redis_deadline deadline, struct err *err);
+int redis_reply_until(
+    struct redis_link *link, redisReply **out, struct redis_deadline deadline, struct err *err);
+
 /* A connection's reader of replies. False: no memory. */
 bool redis_reader_open(struct redis_link *link);
 
 void redis_disconnect(struct redis_link *link);
+
+/* ---- store_redis_sentinel.c ---- */
+
+/* Set link->address to where the sentinels say that the master is. */
+int redis_sentinel_find(struct redis_link *link, struct redis_deadline deadline, struct err *err);
+
+/* Do most of the sentinels say that the master is where the link is connected to? Asked before each step that a token
+ * guards: a master that was deposed and does not know it has its clients, but no majority. */
+int redis_sentinel_confirm(struct redis_link *link, struct err *err);
+
+/* ---- store_redis_replica.c ---- */
+
+/* Is it a master that we are connected to? */
+int redis_check_role(struct redis_link *link, struct redis_deadline deadline, struct err *err);
+
+/* What this connection has written is on a replica, or there is none, or this is no store->replicated. Else it is
+ * ERR_UNAVAILABLE and the end of the connection: the next one may lead to another master. */
+int redis_confirm(struct redis_link *link, struct err *err);
 
 /* ---- store_redis_table.c ---- */
 
