@@ -18,7 +18,7 @@ static const struct option {
     {"--config", "FILE", "read the configuration from FILE (JSON)", OPTION_CONFIG, NULL, 0},
     {"--store", "URL",
         "the store: lmdb:PATH, redis://[user@]host:port/db, redis+unix:PATH, "
-        "redis+sentinel://host,host/name",
+        "redis+sentinel://host,host/name, redis+cluster://host,host",
         OPTION_KEY, "store.url", 0},
     {"--listen", "ADDR:PORT", "where to listen; port 0 lets the system choose", OPTION_KEY, "server.listen",
         0},

@@ -12,16 +12,18 @@
 
 static const struct {
     const char *scheme;
-    const struct store_backend *backend; /* NULL: known by name, not built yet */
+    const struct store_backend *backend;
 } schemes[] = {
     {"lmdb:", &store_lmdb},
     {"redis://", &store_redis_tcp},
     {"redis+unix:", &store_redis_unix},
     {"redis+sentinel://", &store_redis_sentinel},
-    {"redis+cluster://", NULL},
+    {"redis+cluster://", &store_redis_cluster},
 };
 
-#define FORMS "lmdb:PATH, redis://host:port/db, redis+unix:PATH or redis+sentinel://host:port,host:port/name"
+#define FORMS                                                                                                \
+    "lmdb:PATH, redis://host:port/db, redis+unix:PATH, redis+sentinel://host:port,host:port/name or "        \
+    "redis+cluster://host:port,host:port"
 
 /* Messages name the scheme alone: a URL may hold what somebody took for the place of a password. */
 static int find_backend(
@@ -31,9 +33,6 @@ static int find_backend(
         const size_t len = strlen(schemes[i].scheme);
         if (strncmp(url, schemes[i].scheme, len) != 0)
             continue;
-        if (!schemes[i].backend)
-            return err_set(
-                err, ERR_INVALID, "store URL: %s is not supported by this version", schemes[i].scheme);
         *out = schemes[i].backend;
         *address = url + len;
         return 0;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int redis_open(struct store **out, const struct redis_store *wanted,
+int redis_store_open(struct store **out, const struct redis_store *wanted,
     const struct store_options *options, struct err *err)
 {
     const char *const user = wanted->address.user;
@@ -33,7 +33,7 @@ static int redis_open_tcp(
 {
     struct redis_store wanted = {0};
     const int rc = redis_parse_tcp(&wanted.address, text, err);
-    return rc < 0 ? rc : redis_open(out, &wanted, options, err);
+    return rc < 0 ? rc : redis_store_open(out, &wanted, options, err);
 }
 
 static int redis_open_unix(
@@ -41,7 +41,7 @@ static int redis_open_unix(
 {
     struct redis_store wanted = {0};
     const int rc = redis_parse_unix(&wanted.address, text, err);
-    return rc < 0 ? rc : redis_open(out, &wanted, options, err);
+    return rc < 0 ? rc : redis_store_open(out, &wanted, options, err);
 }
 
 static int redis_open_sentinel(
@@ -51,19 +51,20 @@ static int redis_open_sentinel(
     int rc = redis_parse_sentinel(&wanted.address, &wanted.sentinels, wanted.master, text, err);
     if (rc < 0)
         return rc;
-    rc = redis_open(out, &wanted, options, err);
+    rc = redis_store_open(out, &wanted, options, err);
     if (rc < 0)
         free(wanted.sentinels.at);
     return rc;
 }
 
-static void redis_close(struct store *store)
+void redis_store_close(struct store *store)
 {
     struct redis_store *const self = (struct redis_store *)store;
     if (self->password)
         explicit_bzero(self->password, strlen(self->password));
     free(self->password);
     free(self->sentinels.at);
+    free(self->seeds.at);
     free(self);
 }
 
@@ -85,7 +86,7 @@ static void redis_link_free(struct store_link *link)
     free(self);
 }
 
-static int redis_ping(struct store_link *link, struct err *err)
+int redis_ping(struct store_link *link, struct err *err)
 {
     struct redis_link *const self = (struct redis_link *)link;
     redisReply *reply = NULL;
@@ -104,9 +105,9 @@ static int redis_ping(struct store_link *link, struct err *err)
 }
 
 #define COMMON                                                                                               \
-    .close = redis_close, .connect = redis_link_new, .disconnect = redis_link_free, .ping = redis_ping,      \
-    .live = redis_live, .generations = redis_generations, .stream = redis_stream, .scan = redis_scan,        \
-    .put = redis_put, .lock = redis_lock, .renew = redis_renew, .unlock = redis_unlock,                      \
+    .close = redis_store_close, .connect = redis_link_new, .disconnect = redis_link_free,                    \
+    .ping = redis_ping, .live = redis_live, .generations = redis_generations, .stream = redis_stream,        \
+    .scan = redis_scan, .put = redis_put, .lock = redis_lock, .renew = redis_renew, .unlock = redis_unlock,  \
     .commit = redis_commit, .drop = redis_drop, .changes_append = redis_changes_append,                      \
     .changes_read = redis_changes_read
 

@@ -151,6 +151,8 @@ static void append_size(struct redis_link *link, char type, size_t size)
 
 void redis_command(struct redis_link *link, size_t count, const char *name)
 {
+    if (link->asking)
+        append(link, "*1\r\n$6\r\nASKING\r\n", 16);
     append_size(link, '*', count);
     redis_arg_text(link, name);
 }
@@ -190,6 +192,11 @@ static int send_some(struct redis_link *link, struct err *err)
     if (link->out_sent == link->out_used)
         link->out_sent = link->out_used = 0;
     return 0;
+}
+
+int redis_flush(struct redis_link *link, struct err *err)
+{
+    return link->out_used && !link->out_failed ? send_some(link, err) : 0;
 }
 
 static int receive_some(struct redis_link *link, struct err *err)
@@ -245,9 +252,16 @@ static enum store_fault fault_of(const char *error)
     return STORE_OTHER;
 }
 
-static int refuse_reply(struct redis_link *link, redisReply *reply, struct err *err)
+int redis_refuse(struct redis_link *link, redisReply *reply, struct err *err)
 {
-    char why[128];
+    char why[128], where[280];
+    if (link->store->seeds.count && redis_redirect_parse(&link->redirect, reply->str)) {
+        describe(where, sizeof where, link);
+        err_set(err, ERR_UNAVAILABLE, "Redis at %s: %s", where, reply->str);
+        freeReplyObject(reply);
+        link->base.fault = STORE_OTHER;
+        return -ERR_UNAVAILABLE;
+    }
     const bool wrong_type = strncmp(reply->str, "WRONGTYPE", 9) == 0;
     snprintf(why, sizeof why, "%s", reply->str);
     freeReplyObject(reply);
@@ -259,7 +273,7 @@ static int refuse_reply(struct redis_link *link, redisReply *reply, struct err *
     return err_set(err, ERR_CORRUPT, "a key of the store has another type than it should: %s", why);
 }
 
-int redis_reply_until(
+int redis_reply_any(
     struct redis_link *link, redisReply **out, struct redis_deadline deadline, struct err *err)
 {
     void *reply = NULL;
@@ -282,15 +296,34 @@ int redis_reply_until(
         if (rc < 0)
             return rc;
     }
-    if (((redisReply *)reply)->type == REDIS_REPLY_ERROR)
-        return refuse_reply(link, reply, err);
     *out = reply;
     return 0;
 }
 
+int redis_reply_until(
+    struct redis_link *link, redisReply **out, struct redis_deadline deadline, struct err *err)
+{
+    redisReply *reply = NULL;
+    const int rc = redis_reply_any(link, &reply, deadline, err);
+    if (rc == 0 && reply->type == REDIS_REPLY_ERROR)
+        return redis_refuse(link, reply, err);
+    if (rc == 0)
+        *out = reply;
+    return rc;
+}
+
 int redis_reply(struct redis_link *link, redisReply **out, struct err *err)
 {
-    return redis_reply_until(link, out, redis_deadline_in(link->store->command_timeout_ms), err);
+    const struct redis_deadline deadline =
+        link->until.at_ms ? link->until : redis_deadline_in(link->store->command_timeout_ms);
+    redisReply *asked = NULL;
+    int rc = link->asking ? redis_reply_until(link, &asked, deadline, err) : 0;
+    freeReplyObject(asked);
+    if (rc == 0)
+        rc = redis_reply_until(link, out, deadline, err);
+    if (rc == 0)
+        link->until.at_ms = 0;
+    return rc;
 }
 
 int redis_unexpected(struct redis_link *link, redisReply *reply, const char *command, struct err *err)
@@ -375,7 +408,9 @@ int redis_dial(struct redis_link *link, struct redis_deadline deadline, struct e
 
 static int connect_link(struct redis_link *link, struct err *err)
 {
-    const struct redis_deadline deadline = redis_deadline_in(link->store->connect_timeout_ms);
+    struct redis_deadline deadline = redis_deadline_in(link->store->connect_timeout_ms);
+    if (link->until.at_ms && link->until.at_ms < deadline.at_ms)
+        deadline = link->until;
     const bool guided = link->store->sentinels.count;
     int rc = guided ? redis_sentinel_find(link, deadline, err) : 0;
     if (rc == 0)
@@ -397,7 +432,8 @@ static bool is_stale(const struct redis_link *link)
 static int64_t pause_left_ms(const struct redis_link *link)
 {
     struct redis_store *const store = link->store;
-    const bool well = atomic_load_explicit(&store->well_ms, memory_order_relaxed) > link->failed_ms;
+    const bool well = !store->seeds.count && /* where there are many, another one was well */
+                      atomic_load_explicit(&store->well_ms, memory_order_relaxed) > link->failed_ms;
     const int64_t soon_ms = link->failed_ms + store->retry_min_ms;
     return (well && soon_ms < link->retry_at_ms ? soon_ms : link->retry_at_ms) - redis_now_ms();
 }
@@ -416,5 +452,9 @@ int redis_begin(struct redis_link *link, struct err *err)
         return err_set(err, ERR_UNAVAILABLE, "Redis at %s: %s; the next attempt is due in %" PRId64 " ms",
             where, link->why, left_ms);
     }
-    return connect_link(link, err);
+    const bool asking = link->asking;
+    link->asking = false;
+    const int rc = connect_link(link, err);
+    link->asking = asking;
+    return rc;
 }

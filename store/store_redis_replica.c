@@ -35,24 +35,23 @@ int redis_check_role(struct redis_link *link, struct redis_deadline deadline, st
 int redis_confirm(struct redis_link *link, struct err *err)
 {
     redisReply *reply = NULL;
-    const int wait_ms = (link->store->command_timeout_ms + 1) / 2;
+    const int timeout_ms = link->store->command_timeout_ms;
     long replicas = 0;
     if (!link->store->replicated)
         return 0;
+    int rc = ask_role(link, &replicas, redis_deadline_in(timeout_ms), err);
+    if (rc < 0 || replicas == 0) /* WAIT would wait for it to have one */
+        return rc;
     redis_command(link, 3, "WAIT");
     redis_arg_number(link, 1);
-    redis_arg_number(link, (uint64_t)wait_ms);
-    int rc = redis_reply(link, &reply, err);
+    redis_arg_number(link, (uint64_t)(timeout_ms + 1) / 2);
+    rc = redis_reply(link, &reply, err);
     if (rc < 0)
         return rc;
     if (reply->type != REDIS_REPLY_INTEGER)
         return redis_unexpected(link, reply, "WAIT", err);
     const bool confirmed = reply->integer > 0;
     freeReplyObject(reply);
-    if (confirmed)
-        return 0;
-    rc = ask_role(link, &replicas, redis_deadline_in(link->store->command_timeout_ms), err);
-    if (rc < 0 || replicas == 0)
-        return rc;
-    return redis_fail(link, err, STORE_TIMEOUT, "none of its replicas has confirmed the write");
+    return confirmed ? 0
+                     : redis_fail(link, err, STORE_TIMEOUT, "none of its replicas has confirmed the write");
 }

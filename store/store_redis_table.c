@@ -297,18 +297,28 @@ static int unlink_all(struct redis_link *link, const struct store_key *base, str
 
 /* A generation whose keys are going is marked as building first: nobody makes it live, and the next writer
  * drops the rest if this one dies. */
+int redis_drop_begin(struct redis_link *link, uint64_t token, const char *generation, struct err *err)
+{
+    const struct store_generation mark = {.state = STORE_BUILDING, .token = token};
+    char row[STORE_ROW_MAX];
+    store_row_format(row, &mark);
+    const int rc = begin_guarded(link, err);
+    return rc == 0 ? drop_row(link, token, generation, row, err) : rc;
+}
+
+int redis_drop_end(struct redis_link *link, uint64_t token, const char *generation, struct err *err)
+{
+    const int rc = begin_guarded(link, err);
+    return rc == 0 ? drop_row(link, token, generation, "", err) : rc;
+}
+
 int redis_drop(struct store_link *link, uint64_t token, const char *generation, struct err *err)
 {
     struct redis_link *const self = (struct redis_link *)link;
-    struct store_generation mark = {.state = STORE_BUILDING, .token = token};
     struct store_key keys, changes;
-    char row[STORE_ROW_MAX];
-    store_row_format(row, &mark);
     store_key_generation(&keys, link->store, generation);
     store_key_changes(&changes, link->store, generation);
-    int rc = begin_guarded(self, err);
-    if (rc == 0)
-        rc = drop_row(self, token, generation, row, err);
+    int rc = redis_drop_begin(self, token, generation, err);
     if (rc == 0)
         rc = unlink_all(self, &keys, err);
     if (rc == 0) {
@@ -316,5 +326,5 @@ int redis_drop(struct store_link *link, uint64_t token, const char *generation, 
         redisReply *one[] = {&stream};
         rc = unlink_keys(self, &(redisReply){.elements = 1, .element = one}, err);
     }
-    return rc == 0 ? drop_row(self, token, generation, "", err) : rc;
+    return rc == 0 ? redis_drop_end(self, token, generation, err) : rc;
 }

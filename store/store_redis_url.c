@@ -1,5 +1,5 @@
 /* Addresses of a Redis: [user@]host[:port][/db], the host of IPv6 in brackets; PATH[?db=N&user=NAME]; of sentinels:
- * [user@]host[:port],host[:port]/name[?db=N&user=NAME]. */
+ * [user@]host[:port],host[:port]/name[?db=N&user=NAME]; of a cluster: [user@]host[:port],host[:port]. */
 #include "store/store_redis_int.h"
 
 #include <stdlib.h>
@@ -174,5 +174,22 @@ int redis_parse_sentinel(struct redis_address *out, struct redis_addresses *sent
     master[name_len] = '\0';
     *out = address;
     *sentinels = list;
+    return 0;
+}
+
+int redis_parse_cluster(
+    struct redis_address *out, struct redis_addresses *seeds, const char *text, struct err *err)
+{
+    struct redis_address address = {0};
+    struct redis_addresses list = {0};
+    const size_t hosts_len = strcspn(text, "/?");
+    if (text[hosts_len] && strcmp(text + hosts_len, "/") != 0 && strcmp(text + hosts_len, "/0") != 0)
+        return err_set(
+            err, ERR_INVALID, "store URL: a cluster has the database 0 alone; nothing follows its hosts");
+    const int rc = parse_hosts(&list, &address, text, hosts_len, "6379", err);
+    if (rc < 0)
+        return rc;
+    *out = address;
+    *seeds = list;
     return 0;
 }

@@ -1,5 +1,6 @@
 #include "tests/lib/redis_set.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,4 +68,87 @@ void test_sentinels_stop(struct test_sentinels *set)
         test_redis_stop(&set->sentinels[i]);
     for (size_t i = 0; i < 2; i++)
         test_redis_stop(&set->nodes[i]);
+}
+
+/* ---- a cluster ---- */
+
+static void add_option(struct test_redis *redis, const char *name, const char *value)
+{
+    size_t i = 0;
+    while (redis->more[i][0])
+        i++;
+    snprintf(redis->more[i], sizeof redis->more[i], "--%s", name);
+    snprintf(redis->more[i + 1], sizeof redis->more[i + 1], "%s", value);
+}
+
+static void start_node(struct test_redis *redis, const char *password)
+{
+    char bus[16];
+    test_redis_prepare(redis, password);
+    snprintf(bus, sizeof bus, "%d", test_free_port());
+    add_option(redis, "cluster-enabled", "yes");
+    add_option(redis, "cluster-node-timeout", "1000");
+    add_option(redis, "cluster-port", bus); /* the usual one, 10000 above, may not be a port at all */
+    test_redis_restart(redis);
+}
+
+static void tell(const struct test_redis *redis, const char *format, ...)
+{
+    char command[256];
+    va_list more;
+    va_start(more, format);
+    vsnprintf(command, sizeof command, format, more);
+    va_end(more);
+    test_redis_cli(redis, command);
+}
+
+/* The id of a node, which others are told. */
+static void read_id(const struct test_redis *redis, char id[41])
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/nodes.conf", redis->dir);
+    FILE *const file = fopen(path, "r");
+    char line[512];
+    id[0] = '\0';
+    while (file && fgets(line, sizeof line, file))
+        if (strstr(line, " myself"))
+            snprintf(id, 41, "%.40s", line);
+    if (file)
+        fclose(file);
+}
+
+void test_cluster_start(struct test_cluster *cluster, const char *password, size_t masters, bool replicas)
+{
+    char known[64], id[41];
+    *cluster = (struct test_cluster){.masters = masters, .count = replicas ? 2 * masters : masters};
+    size_t len = (size_t)snprintf(cluster->url, sizeof cluster->url, "redis+cluster://");
+    for (size_t i = 0; i < cluster->count; i++) {
+        struct test_redis *const node = &cluster->nodes[i];
+        start_node(node, password);
+        len += (size_t)snprintf(
+            cluster->url + len, sizeof cluster->url - len, "%s127.0.0.1:%d", i ? "," : "", node->port);
+        tell(node, "config set cluster-migration-barrier 10");
+        tell(node, "cluster set-config-epoch %zu", i + 1);
+        if (i < masters)
+            tell(node, "cluster addslotsrange %zu %zu", i * 16384 / masters, (i + 1) * 16384 / masters - 1);
+        if (i)
+            tell(&cluster->nodes[0], "cluster meet 127.0.0.1 %d %s", node->port, node->more[5]);
+    }
+    snprintf(known, sizeof known, "cluster_known_nodes:%zu", cluster->count);
+    for (size_t i = 0; i < cluster->count; i++)
+        test_redis_await(&cluster->nodes[i], "cluster info", known);
+    for (size_t i = masters; i < cluster->count; i++) {
+        read_id(&cluster->nodes[i - masters], id);
+        tell(&cluster->nodes[i], "cluster replicate %s", id);
+    }
+    for (size_t i = masters; i < cluster->count; i++)
+        test_redis_await(&cluster->nodes[i], "role", "connected");
+    for (size_t i = 0; i < cluster->count; i++)
+        test_redis_await(&cluster->nodes[i], "cluster info", "cluster_state:ok");
+}
+
+void test_cluster_stop(struct test_cluster *cluster)
+{
+    for (size_t i = 0; i < cluster->count; i++)
+        test_redis_stop(&cluster->nodes[i]);
 }

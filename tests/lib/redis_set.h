@@ -17,4 +17,13 @@ struct test_sentinels {
 void test_sentinels_start(struct test_sentinels *set, const char *password, size_t count, bool guarded);
 void test_sentinels_stop(struct test_sentinels *set);
 
+/* Masters that share the slots of a cluster, the first ones, and a replica of each behind them if there are to be any. */
+struct test_cluster {
+    struct test_redis nodes[6];
+    size_t masters, count;
+    char url[256]; /* redis+cluster://127.0.0.1:1,127.0.0.1:2,... */
+};
+void test_cluster_start(struct test_cluster *cluster, const char *password, size_t masters, bool replicas);
+void test_cluster_stop(struct test_cluster *cluster);
+
 #endif

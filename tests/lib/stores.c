@@ -104,12 +104,23 @@ static int run_sentinel(int (*run)(const char *))
     return failed;
 }
 
+static int run_cluster(int (*run)(const char *))
+{
+    struct test_cluster cluster;
+    struct test_world world_of_cluster = {.name = "redis cluster", .password = PASSWORD};
+    test_cluster_start(&cluster, PASSWORD, 3, false);
+    snprintf(world_of_cluster.url, sizeof world_of_cluster.url, "%s", cluster.url);
+    const int failed = run_in(&world_of_cluster, run);
+    test_cluster_stop(&cluster);
+    return failed;
+}
+
 int test_worlds(int (*run)(const char *world_name))
 {
     int failed = run_lmdb(run);
     const bool redis = test_redis_installed();
     if (redis)
-        failed += run_redis(run) + run_sentinel(run);
+        failed += run_redis(run) + run_sentinel(run) + run_cluster(run);
     else
         fprintf(stderr, "SKIPPED: redis-server is not installed, so the Redis backend was NOT tested\n");
     return failed ? 1 : redis ? 0 : 77;

@@ -241,6 +241,8 @@ static void test_network(void **state)
     in_child(tcp_child);
     url_of_network = "redis+sentinel://x:1,y:2/name";
     in_child(tcp_child);
+    url_of_network = "redis+cluster://x:1,y:2";
+    in_child(tcp_child);
 }
 
 static int make_folder(void **state)
