@@ -133,9 +133,9 @@ static int read_map(
         return err_set(err, ERR_UNAVAILABLE, "Redis at %s:%s: it is in no cluster", asked->link.address.host,
             asked->link.address.port);
     memcpy(link->owner, owner, sizeof owner);
-    for (size_t i = 0; i < link->node_count; i++) {
+    for (size_t i = 0; !link->busy && i < link->node_count; i++) {
         const struct cluster_node *const node = link->nodes[i];
-        if (node && !node->known && !node->seed && !node->held && !node->pending && node != asked)
+        if (node && !node->known && !node->seed && node != asked)
             forget(link, i);
     }
     return 0;

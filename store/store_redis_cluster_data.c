@@ -188,6 +188,7 @@ static void abandon(struct traffic *traffic)
 static int run(struct traffic *traffic, struct err *err)
 {
     int rc = 0;
+    traffic->link->busy++;
     while (rc == 0) {
         rc = fill(traffic, err);
         if (rc == 0 && traffic->taken == traffic->sent)
@@ -197,6 +198,7 @@ static int run(struct traffic *traffic, struct err *err)
     }
     if (rc < 0)
         abandon(traffic);
+    traffic->link->busy--;
     return rc;
 }
 

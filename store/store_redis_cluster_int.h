@@ -21,7 +21,6 @@ struct cluster_node {
     bool known;             /* the last map has it */
     bool master;            /* it has slots, by the same map */
     bool touched;           /* written to in this call */
-    bool held;              /* somebody works with it: not to be forgotten */
     size_t pending;         /* commands whose answers have not come */
     size_t first, last;     /* of these, see store_redis_cluster_data.c */
 };
@@ -33,7 +32,8 @@ struct cluster_link {
     size_t node_count;                             /* places in use, free ones among them */
     uint16_t owner[REDIS_SLOTS];                   /* places in nodes */
     bool stale;                                    /* the map may be wrong */
-    int64_t refresh_at_ms;                         /* not again before */
+    unsigned busy;         /* callers that work with nodes: none is forgotten meanwhile */
+    int64_t refresh_at_ms; /* not again before */
     uint64_t random;
     size_t value_bytes[REDIS_KINDS]; /* of the largest value of a kind in the last call */
 };

@@ -71,7 +71,7 @@ static int walk_node(struct cluster_link *link, struct cluster_node *node, const
 {
     char cursor[REDIS_CURSOR_MAX] = "0";
     int rc = cluster_failed(link, node, redis_begin(&node->link, err));
-    node->held = true;
+    link->busy++;
     while (rc == 0) {
         redisReply *reply = NULL;
         rc = cluster_failed(link, node, redis_scan_step(&node->link, base, cursor, &reply, err));
@@ -81,7 +81,7 @@ static int walk_node(struct cluster_link *link, struct cluster_node *node, const
         if (strcmp(cursor, "0") == 0)
             break;
     }
-    node->held = false;
+    link->busy--;
     return rc;
 }
 
