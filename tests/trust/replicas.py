@@ -78,7 +78,7 @@ class Cluster(Servers):
                        stdout=subprocess.DEVNULL)
         for port in self.ports:
             self.wait(port, "cluster info", "cluster_state:ok")
-            self.wait(port, "role", "connect" if "slave" in self.ask(port, "role") else "master")
+            self.wait(port, "role", "connected" if "slave" in self.ask(port, "role") else "master")
         self.url = "redis+cluster://" + ",".join(hosts)
         return self
 
