@@ -39,6 +39,7 @@ int redis_confirm(struct redis_link *link, struct err *err)
     long replicas = 0;
     if (!link->store->replicated)
         return 0;
+    link->asking = false; /* it goes for commands with keys alone */
     int rc = ask_role(link, &replicas, redis_deadline_in(timeout_ms), err);
     if (rc < 0 || replicas == 0) /* WAIT would wait for it to have one */
         return rc;

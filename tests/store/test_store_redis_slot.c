@@ -82,6 +82,10 @@ static void play(struct fake_redis *fake, const char *message, char *answer, siz
                 nodes.fakes[A].port);
         return;
     }
+    if (strstr(message, "ROLE")) {
+        snprintf(answer, size, "%s*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n", asking ? "+OK\r\n" : "");
+        return;
+    }
     atomic_fetch_add(&nodes.asked[who], 1);
     const size_t len = asking ? (size_t)snprintf(answer, size, "+OK\r\n") : 0;
     if (who == B && nodes.wants_asking != asking)
@@ -95,24 +99,41 @@ static void play(struct fake_redis *fake, const char *message, char *answer, siz
         snprintf(answer + len, size - len, "%s", nodes.says[who]);
 }
 
-/* What the one call said and took; text is its value. */
-static int ask_nodes(char text[64], struct err *err)
+static void start_nodes(void)
 {
-    char url[64];
-    int rc;
     for (int who = A; who <= B; who++) {
         nodes.fakes[who] = (struct fake_redis){.script = play};
         atomic_init(&nodes.asked[who], 0);
         fake_redis_start(&nodes.fakes[who]);
     }
-    snprintf(url, sizeof url, "redis+cluster://127.0.0.1:%d", nodes.fakes[A].port);
+}
+
+static void stop_nodes(void)
+{
+    fake_redis_stop(&nodes.fakes[A]);
+    fake_redis_stop(&nodes.fakes[B]);
+}
+
+static struct client open_client(struct err *err)
+{
+    char url[64];
     struct store_options options = STORE_OPTIONS_INIT;
     struct client client;
+    snprintf(url, sizeof url, "redis+cluster://127.0.0.1:%d", nodes.fakes[A].port);
     options.prefix = "fault";
     options.connect_timeout_ms = options.command_timeout_ms =
         nodes.short_of_time ? TIMEOUT_MS : 20 * TIMEOUT_MS;
     assert_int_equal(store_open(&client.store, url, &options, err), 0);
     assert_int_equal(store_connect(&client.link, client.store, err), 0);
+    return client;
+}
+
+/* What the one call said and took; text is its value. */
+static int ask_nodes(char text[64], struct err *err)
+{
+    int rc;
+    start_nodes();
+    struct client client = open_client(err);
     const long long begun = test_now_ms();
     rc = client_get(&client, "U1", text, err);
     assert_true(!nodes.short_of_time ||
@@ -125,8 +146,7 @@ static int ask_nodes(char text[64], struct err *err)
         assert_string_equal(name, text);
     }
     client_close(&client);
-    fake_redis_stop(&nodes.fakes[A]);
-    fake_redis_stop(&nodes.fakes[B]);
+    stop_nodes();
     return rc;
 }
 
@@ -166,6 +186,24 @@ static void test_redirections(void **state)
     nodes = (struct nodes){
         .says = {"-ASK 1 127.0.0.1:@\r\n", "$2\r\nU1\r\n"}, .wants_asking = true, .tryagain = 3};
     await_value(5, 2);
+}
+
+/* A script is asked for like a value; what its confirmation asks is no matter of slots. */
+static void test_redirected_lock(void **state)
+{
+    (void)state;
+    static const char *const ways[] = {"-ASK 1 127.0.0.1:@\r\n", "-MOVED 1 127.0.0.1:@\r\n"};
+    for (size_t i = 0; i < 2; i++) {
+        nodes = (struct nodes){.says = {ways[i], "$1\r\n7\r\n"}, .wants_asking = i == 0};
+        start_nodes();
+        struct err err = ERR_INIT;
+        struct client client = open_client(&err);
+        uint64_t token = 0;
+        ok(store_lock(client.link, 1000, &token, &err));
+        assert_int_equal(token, 7);
+        client_close(&client);
+        stop_nodes();
+    }
 }
 
 static void test_ways_that_lead_nowhere(void **state)
@@ -219,6 +257,7 @@ int main(void)
         cmocka_unit_test(test_slots),
         cmocka_unit_test(test_texts),
         cmocka_unit_test(test_redirections),
+        cmocka_unit_test(test_redirected_lock),
         cmocka_unit_test(test_ways_that_lead_nowhere),
         cmocka_unit_test(test_maps),
     };
