@@ -27,7 +27,7 @@ struct written {
 struct generation_writer {
     struct store_link *link;
     struct lease *lease;
-    bool finished;
+    bool finished, stays;
     char name[STORE_GENERATION_MAX], previous[STORE_GENERATION_MAX];
     enum blob_dtype dtype;
     time_t created;
@@ -360,8 +360,6 @@ int generation_finish(struct generation_writer *writer, struct manifest *manifes
     filled.created = writer->created;
     memcpy(filled.previous, writer->previous, sizeof filled.previous);
     rc = put_manifest(writer, &filled, err);
-    if (rc == 0)
-        rc = set_state(writer, STORE_READY, err);
     if (rc == 0) {
         writer->finished = true;
         *manifest = filled;
@@ -369,21 +367,38 @@ int generation_finish(struct generation_writer *writer, struct manifest *manifes
     return rc;
 }
 
-int generation_publish(struct generation_writer *writer, struct err *err)
+static int check_finished(const struct generation_writer *writer, struct err *err)
 {
-    int rc = lease_check(writer->lease, err);
+    const int rc = lease_check(writer->lease, err);
     if (rc < 0)
         return rc;
-    if (!writer->finished)
-        return err_set(err, ERR_INVALID, "generation %s is not finished", writer->name);
-    return generation_switch(writer->link, lease_token(writer->lease), writer->name, err);
+    return writer->finished ? 0 : err_set(err, ERR_INVALID, "generation %s is not finished", writer->name);
+}
+
+int generation_publish(struct generation_writer *writer, struct err *err)
+{
+    int rc = check_finished(writer, err);
+    if (rc == 0)
+        rc = generation_switch(writer->link, lease_token(writer->lease), writer->name, err);
+    writer->stays = writer->stays || rc == 0;
+    return rc;
+}
+
+int generation_keep(struct generation_writer *writer, struct err *err)
+{
+    int rc = check_finished(writer, err);
+    if (rc == 0)
+        rc = set_state(writer, STORE_READY, err);
+    writer->stays = writer->stays || rc == 0;
+    return rc;
 }
 
 void generation_end(struct generation_writer *writer)
 {
     if (!writer)
         return;
-    if (!writer->finished)
+    if (!writer
+             ->stays) /* a live one the store does not drop: publishing may have done its work and lost the reply */
         store_drop(writer->link, lease_token(writer->lease), writer->name, NULL);
     free_writer(writer);
 }
