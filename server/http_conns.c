@@ -120,6 +120,7 @@ static void look(struct http_conns *conns)
 static void *watch(void *ctx)
 {
     struct http_conns *conns = ctx;
+    pthread_setname_np(pthread_self(), "connections");
     pthread_mutex_lock(&conns->lock);
     while (!conns->stopping) {
         const struct timespec until = clock_timespec(clock_ns() + LOOK_MS * 1000000);
@@ -186,7 +187,6 @@ int http_conns_new(struct http_conns **out, const struct http_conns_options *opt
         return code;
     }
     conns->started = true;
-    pthread_setname_np(conns->thread, "connections");
     *out = conns;
     return 0;
 }

@@ -171,6 +171,7 @@ static void *watch(void *ctx)
 {
     struct live *live = ctx;
     const long poll_ms = live->service->config->store.poll_ms;
+    pthread_setname_np(pthread_self(), "watcher");
     pthread_mutex_lock(&live->lock);
     while (!live->stopping) {
         pthread_mutex_unlock(&live->lock);

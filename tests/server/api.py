@@ -600,6 +600,14 @@ class Sandbox(Case):
             found.add((status["NoNewPrivs"], status["Seccomp"]))
         return found
 
+    def names(self, daemon):
+        """Of its threads, as tools show them."""
+        names = set()
+        for task in os.listdir(f"/proc/{daemon.process.pid}/task"):
+            with open(f"/proc/{daemon.process.pid}/task/{task}/comm", encoding="ascii") as file:
+                names.add(file.read().strip())
+        return names
+
     def test_on_and_off(self):
         self.assertEqual(self.daemon.ask("GET", "/livez")[0], 200)
         line = next(json.loads(line) for line in self.daemon.lines if '"msg":"sandbox"' in line)
@@ -607,6 +615,10 @@ class Sandbox(Case):
             self.skipTest(line["calls"])
         self.assertEqual(self.limits(self.daemon), {("1", "2")})
         self.assertEqual(self.daemon.metric("embsum_sandbox_refused_total"), 0)
+        wanted, until = {"rank", "store", "watcher", "acceptor", "deadlines", "connections"}, time.monotonic() + 10
+        while not self.names(self.daemon) >= wanted and time.monotonic() < until:
+            time.sleep(0.01)  # a thread names itself when it runs
+        self.assertGreaterEqual(self.names(self.daemon), wanted)
         daemon = Daemon(self.url, "server.sandbox=false")
         self.assertEqual(self.limits(daemon), {("0", "0")})
         line = next(json.loads(line) for line in daemon.lines if '"msg":"sandbox"' in line)
