@@ -14,10 +14,10 @@ import time
 from clients import slow, stop, worst
 from common import failures
 from doubt import framing
-from faults import outage, timeouts
+from faults import outage, timeouts, wire
 from generations import fence, kill, switch
 
-PROMISES = {"slow": slow, "worst": worst, "stop": stop, "framing": framing, "outage": outage, "timeouts": timeouts,
+PROMISES = {"slow": slow, "worst": worst, "stop": stop, "framing": framing, "outage": outage, "timeouts": timeouts, "wire": wire,
             "switch": switch, "fence": fence, "kill": kill}
 
 
