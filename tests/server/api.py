@@ -903,10 +903,11 @@ class Tokens(Case):
 
 
 class Proxy:
-    """Between the daemon and its Redis: when told to, it swallows requests that hold certain bytes, or answers itself."""
+    """Between the daemon and its Redis: when told to, it swallows requests that hold certain bytes, ends the
+    connection of the first one that does, or answers itself."""
 
     def __init__(self, path, target):
-        self.target, self.swallow, self.reply, self.requests = target, None, None, 0
+        self.target, self.swallow, self.cut, self.reply, self.requests = target, None, None, None, 0
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(path)
         self.server.listen(64)
@@ -932,6 +933,9 @@ class Proxy:
         try:
             while (data := source.recv(65536)):
                 self.requests += filtered
+                if filtered and self.cut and self.cut in data:
+                    self.cut = None
+                    break
                 if filtered and self.reply:
                     source.sendall(self.reply)
                 elif not (filtered and self.swallow and self.swallow in data):
@@ -1044,6 +1048,20 @@ class Redis(Case):
         self.assertEqual(answer["missing"], [{"id": "never-seen", "reason": "unavailable"}])
         self.check_ranking(answer["ranking"], 1, "U1", ["N1", "N2"])
         self.wait_until(lambda: "degraded" not in self.daemon.rank({"user": "U1", "candidates": ["never-seen"]})[1])
+
+    def test_one_reader_fails(self):
+        """What it had asked for cannot be known; the rest is read by the others."""
+        for number in range(4):
+            settled = {"user": "U1", "candidates": [f"before-{number}"]}
+            self.wait_until(lambda: "degraded" not in self.daemon.rank(settled)[1])
+        errors = self.daemon.metric('embsum_store_errors_total{kind="io"}')
+        self.proxy.cut = b":c:cut"
+        status, answer = self.daemon.rank({"user": "U1", "candidates": [f"cut-{i}" for i in range(600)]})
+        reasons = [missing["reason"] for missing in answer["missing"]]
+        self.assertEqual((status, len(reasons), self.proxy.cut), (200, 600, None))
+        self.assertEqual(reasons.count("not_found") + reasons.count("unavailable"), 600)
+        self.assertLessEqual(reasons.count("unavailable"), 64)  # two shares of 32 are under way at most
+        self.assertEqual(self.daemon.metric('embsum_store_errors_total{kind="io"}'), errors + 1)
 
     def test_others_go_on_while_one_waits(self):
         """The HTTP library puts a request that waits for the store aside; the busy connections beside it must not
