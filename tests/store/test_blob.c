@@ -1,10 +1,14 @@
 /* The codec: a blob written out by hand, every reason for a refusal, every dtype, mutations. */
 #include "store/blob.h"
 
+#include "tests/lib/blob_judge.h"
+#include "tests/lib/mutants.h"
+
 #include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -276,36 +280,51 @@ static void test_dtype_names(void **state)
     assert_non_null(strstr(err.message, "int8"));
 }
 
-/* Any byte flipped is found: by its own check or by the checksum. */
-static void test_mutations(void **state)
+/* What is left of a blob after anything may have happened to it: the judge's verdict, and its numbers. */
+static void read_mutants(struct rng *rng, bool sealed, unsigned reasons[BLOB_REASONS])
+{
+    enum { ROWS_MOST = 4, COLS_MOST = 130, VALUES = ROWS_MOST * COLS_MOST, COUNT = 10000 };
+    static float matrix[VALUES], read[VALUES];
+    static uint8_t bytes[BLOB_HEADER + 4 * VALUES + MUTANT_TAIL];
+    for (int i = 0; i < COUNT; i++) {
+        const struct blob_spec spec = {i % 2 ? BLOB_CONTENT : BLOB_USER, BLOB_F32,
+            1 + rng_next(rng) % ROWS_MOST, 1 + rng_next(rng) % COLS_MOST, "20261124T030000Z-9f3c2a1b", "N12",
+            3};
+        const size_t count = spec.rows * spec.cols;
+        for (size_t k = 0; k < count; k++) {
+            matrix[k] = (float)rng_normal(rng);
+            read[k] = 7;
+        }
+        struct mutant mutant = {.bytes = bytes};
+        mutant_make(&mutant, rng, &spec, matrix, sealed);
+        const enum blob_reason reason = blob_decode(read, &spec, bytes, mutant.len);
+        if (reason != blob_judge(&spec, bytes, mutant.len))
+            fail_msg("%s is taken for %s", mutant.done, blob_reason_name(reason));
+        reasons[reason]++;
+        for (size_t k = 0; k < count; k++) {
+            const float right = reason == BLOB_OK ? blob_judge_value(bytes, k) : 7;
+            assert_memory_equal(&read[k], &right, sizeof right);
+        }
+    }
+}
+
+static void test_mutants(void **state)
 {
     (void)state;
-    const struct blob_spec spec = golden_spec();
-    unsigned reasons[BLOB_REASONS] = {0};
-    srand(20261124);
-    for (int i = 0; i < 10000; i++) {
-        unsigned char blob[sizeof golden];
-        memcpy(blob, golden, sizeof blob);
-        blob[(size_t)rand() % sizeof blob] ^= (unsigned char)(1 + rand() % 255);
-        const enum blob_reason reason = blob_decode(NULL, &spec, blob, sizeof blob);
-        assert_int_not_equal(reason, BLOB_OK);
-        reasons[reason]++;
-    }
-    for (int i = BLOB_BAD_MAGIC; i <= BLOB_BAD_CHECK; i++)
-        assert_true(reasons[i] > 0);
-    /* With the checksum made right, nothing that is not finite comes out. */
-    for (int i = 0; i < 10000; i++) {
-        unsigned char blob[sizeof golden];
-        float matrix[6] = {0};
-        memcpy(blob, golden, sizeof blob);
-        for (int k = 0; k < 3; k++)
-            blob[64 + (size_t)rand() % 24] = (unsigned char)rand();
-        mend_check(blob, sizeof blob);
-        const enum blob_reason reason = blob_decode(matrix, &spec, blob, sizeof blob);
-        assert_true(reason == BLOB_OK || reason == BLOB_NOT_FINITE);
-        for (int k = 0; k < 6; k++)
-            assert_true(isfinite(matrix[k]));
-    }
+    const char *text = getenv("EMBSUM_SEED");
+    const uint64_t seed = text ? strtoull(text, NULL, 10) : 20261128;
+    printf("seed %llu\n", (unsigned long long)seed);
+    struct rng rng = rng_seed(seed, 0);
+    unsigned wrong[BLOB_REASONS] = {0}, right[BLOB_REASONS] = {0};
+    read_mutants(&rng, false, wrong);
+    read_mutants(&rng, true, right);
+    for (int i = 0; i < BLOB_REASONS; i++)
+        printf("%-10s %5u with a wrong checksum, %5u with the right one\n",
+            blob_reason_name((enum blob_reason)i), wrong[i], right[i]);
+    assert_int_equal(wrong[BLOB_OK] + wrong[BLOB_NOT_FINITE], 0);
+    assert_int_equal(right[BLOB_BAD_CHECK], 0);
+    for (int i = 0; i < BLOB_REASONS; i++)
+        assert_true(wrong[i] + right[i] > 0);
 }
 
 int main(void)
@@ -321,7 +340,7 @@ int main(void)
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_inputs),
         cmocka_unit_test(test_dtype_names),
-        cmocka_unit_test(test_mutations),
+        cmocka_unit_test(test_mutants),
     };
     return cmocka_run_group_tests_name("blob", tests, NULL, NULL);
 }
