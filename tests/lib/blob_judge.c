@@ -91,5 +91,8 @@ enum blob_reason blob_judge(const struct blob_spec *spec, const uint8_t *blob, s
     for (size_t i = 0; i < spec->rows * spec->cols; i++)
         if (!isfinite(blob_judge_value(blob, i)))
             return BLOB_NOT_FINITE;
+    for (size_t i = 0; i < spec->rows * spec->cols; i++)
+        if (fabsf(blob_judge_value(blob, i)) >= BLOB_LIMIT)
+            return BLOB_BAD_RANGE;
     return BLOB_OK;
 }

@@ -129,8 +129,8 @@ static void test_reasons(void **state)
 static void test_reason_names(void **state)
 {
     (void)state;
-    static const char *const names[] = {
-        "ok", "magic", "version", "kind", "dtype", "dimensions", "length", "owner", "check", "not_finite"};
+    static const char *const names[] = {"ok", "magic", "version", "kind", "dtype", "dimensions", "length",
+        "owner", "check", "not_finite", "range"};
     for (int i = 0; i < BLOB_REASONS; i++)
         assert_string_equal(blob_reason_name((enum blob_reason)i), names[i]);
 }
@@ -235,6 +235,36 @@ static void test_overflow_of_dtype(void **state)
     assert_int_equal(blob_encode(blob, &spec, 0, &value, NULL), -ERR_INVALID);
 }
 
+/* The limit is the first that is refused, in every dtype that reaches it, wherever it stands. */
+static void test_limit(void **state)
+{
+    (void)state;
+    enum { COLS = 200 };
+    static const float just_below[] = {0x1.fffffep29f, 0x1.fep29f}; /* float32's and bfloat16's next */
+    unsigned char blob[BLOB_HEADER + 4 * COLS];
+    float matrix[COLS] = {0}, back[COLS];
+    for (size_t at = 0; at < COLS; at++) {
+        for (enum blob_dtype dtype = BLOB_F32; dtype <= BLOB_BF16; dtype++) {
+            const struct blob_spec spec = {BLOB_USER, dtype, 1, COLS, "g", "U1", 2};
+            const size_t size = blob_size(dtype, 1, COLS), width = dtype == BLOB_F32 ? 4 : 2;
+            matrix[at] = at % 2 ? -just_below[dtype] : just_below[dtype];
+            assert_int_equal(blob_encode(blob, &spec, 0, matrix, NULL), 0);
+            assert_int_equal(blob_decode(back, &spec, blob, size), BLOB_OK);
+            assert_memory_equal(back, matrix, sizeof back);
+            struct err err = ERR_INIT;
+            float limit = at % 2 ? -BLOB_LIMIT : BLOB_LIMIT;
+            matrix[at] = limit;
+            assert_int_equal(blob_encode(blob, &spec, 0, matrix, &err), -ERR_INVALID);
+            assert_non_null(strstr(err.message, "2^30"));
+            matrix[at] = 0;
+            assert_int_equal(blob_encode(blob, &spec, 0, matrix, NULL), 0);
+            memcpy(blob + BLOB_HEADER + width * at, (char *)&limit + sizeof limit - width, width);
+            mend_check(blob, size);
+            assert_int_equal(blob_decode(NULL, &spec, blob, size), BLOB_BAD_RANGE);
+        }
+    }
+}
+
 static void test_sizes(void **state)
 {
     (void)state;
@@ -321,7 +351,7 @@ static void test_mutants(void **state)
     for (int i = 0; i < BLOB_REASONS; i++)
         printf("%-10s %5u with a wrong checksum, %5u with the right one\n",
             blob_reason_name((enum blob_reason)i), wrong[i], right[i]);
-    assert_int_equal(wrong[BLOB_OK] + wrong[BLOB_NOT_FINITE], 0);
+    assert_int_equal(wrong[BLOB_OK] + wrong[BLOB_NOT_FINITE] + wrong[BLOB_BAD_RANGE], 0);
     assert_int_equal(right[BLOB_BAD_CHECK], 0);
     for (int i = 0; i < BLOB_REASONS; i++)
         assert_true(wrong[i] + right[i] > 0);
@@ -337,6 +367,7 @@ int main(void)
         cmocka_unit_test(test_foreign),
         cmocka_unit_test(test_round_trips),
         cmocka_unit_test(test_overflow_of_dtype),
+        cmocka_unit_test(test_limit),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_inputs),
         cmocka_unit_test(test_dtype_names),
