@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 
+from blobs import blobs
 from clients import slow, stop, worst
 from common import failures
 from doubt import framing
@@ -18,7 +19,8 @@ from faults import outage, timeouts
 from generations import fence, kill, switch
 
 PROMISES = {"slow": slow, "worst": worst, "stop": stop, "framing": framing, "outage": outage, "timeouts": timeouts,
-            "switch": switch, "fence": fence, "kill": kill}
+            "switch": switch, "fence": fence, "kill": kill,
+            "blobs": blobs}
 
 
 def main():
