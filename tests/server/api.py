@@ -22,6 +22,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../trust"))
 import framing  # noqa: E402  (tests/trust/framing.py: requests whose end is in doubt)
+import hostile_json  # noqa: E402  (tests/trust/hostile_json.py: bodies that are no JSON, or no request)
 
 EMBSUMD = os.environ["EMBSUMD"]
 TEST_API = os.environ["TEST_API"]
@@ -370,6 +371,14 @@ class Answers(Case):
                 answer = self.daemon.ask("POST", "/rank", body, {"Content-Type": "application/json"})
                 self.check_error(answer, 400, "bad_request")
         self.assertEqual(self.daemon.rank(json.loads(GOOD))[0], 200)
+
+    def test_hostile_json(self):
+        """Every kind of text that is no JSON, or is no request, in every place; one connection serves them all."""
+        with Raw(self.daemon) as raw:
+            statuses, problems = hostile_json.play(raw, post, (body for _, _, body in hostile_json.bodies()))
+            self.assertEqual(problems, [])
+            self.assertGreater(statuses[400], 8000)
+            self.assertEqual(hostile_json.play_queries(raw), [])
 
 
 class Limits(Case):

@@ -12,6 +12,7 @@ import sys
 import time
 
 from blobs import blobs
+from bodies import hostile_json
 from clients import slow, stop, worst
 from common import failures
 from doubt import framing
@@ -20,7 +21,7 @@ from generations import fence, kill, switch
 
 PROMISES = {"slow": slow, "worst": worst, "stop": stop, "framing": framing, "outage": outage, "timeouts": timeouts,
             "switch": switch, "fence": fence, "kill": kill,
-            "blobs": blobs}
+            "blobs": blobs, "json": hostile_json}
 
 
 def main():
