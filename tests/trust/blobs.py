@@ -239,6 +239,6 @@ def blobs(rng):
         with Place() as place:
             reasons[sealed] += play("LMDB", place.url, rng, sealed, count)
         with Redis() as redis:
-            reasons[sealed] += play("Redis", f"redis+unix:{redis.path}", rng, sealed, count)
+            reasons[sealed] += play("Redis", redis.url, rng, sealed, count)
     for sealed, counts in reasons.items():
         print(f"  {'right' if sealed else 'wrong'} checksums: " + ", ".join(f"{n} {reason}" for reason, n in counts.most_common()))
