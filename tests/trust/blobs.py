@@ -28,7 +28,7 @@ class Mutants:
             name, _, reason, *numbers = line.split("\t")
             self.reason[name] = reason
             numbers = list(map(float, numbers))
-            self.scores[name] = {partner: numbers[3 * i:3 * i + 3] for i, partner in enumerate(partners)} if numbers else None
+            self.scores[name] = {partner: numbers[3 * i:3 * i + 3] for i, partner in enumerate(partners)} if numbers else {}
         assert len(self.reason) == count
         self.refused = sum(reason != "ok" for reason in self.reason.values())
 
@@ -48,8 +48,8 @@ def strict(text):
 class Asking:
     """One daemon, to which all are strangers but those it has been asked for; what is wrong with its answers."""
 
-    def __init__(self, url, dtype, world):
-        self.dtype, self.world, self.wrong, self.scores = dtype, world, [], collections.defaultdict(dict)
+    def __init__(self, url, dtype):
+        self.dtype, self.wrong, self.scores = dtype, [], collections.defaultdict(dict)
         self.exact = dtype.startswith("float32")
         self.daemon = api.Daemon(url, "memory.preload=false", f"scoring.dtype={dtype}", "rank.deadline_ms=60000")
         while self.daemon.ask("GET", "/readyz")[0] != 200:
@@ -72,8 +72,11 @@ class Asking:
         return {reason: int(count) for reason, count in re.findall(r'^embsum_blobs_refused_total\{reason="(\w+)"\} (\d+)$', text, re.M)}
 
     def judge(self, who, what, score, owed, whole):
-        """owed: of Mutants, or a right score. Whole pairs that are not scored in float32 are the same as before."""
-        if isinstance(owed, list):
+        """owed: of Mutants, a right score, or None where there is none. Whole pairs that are not scored in float32 are the same
+        as before."""
+        if owed is None:
+            good = False
+        elif isinstance(owed, list):
             good = abs(score - owed[0]) <= owed[1] if self.exact else abs(score) <= 1.05 * owed[2] + 1e-30
         elif self.exact:
             good = abs(score - owed) <= 1e-5 * max(1, abs(owed))
@@ -116,7 +119,7 @@ class Asking:
             self.note(f"{who} has another ranking")
         for item in result["ranking"]:
             name = item["id"]
-            owed = mutants.scores[name][who] if name in mutants.reason else right[who][name]
+            owed = mutants.scores[name].get(who) if name in mutants.reason else right[who][name]
             self.judge(who, name, item["score"], owed, whole)
             self.scores[who][name] = item["score"]
 
@@ -199,11 +202,11 @@ def play(where, url, rng, sealed, count):
     right[DEFAULT] = api.right_scores(world, "", ASKED)
     askings, whole = [], {}
     for dtype in DTYPES:
-        before = Asking(url, dtype, world)  # one that never sees a mutant
+        before = Asking(url, dtype)  # one that never sees a mutant
         results = before.rank(users=[*list(right)[:USERS], DEFAULT], candidates=all_whole)["results"]
         whole[dtype] = {result["user"]: {item["id"]: item["score"] for item in result["ranking"]} for result in results}
         before.end()
-        askings.append(Asking(url, dtype, world))
+        askings.append(Asking(url, dtype))
     bad_contents = Mutants(url, generation, world, rng, "c", CONTENTS, contents, sealed, ASKING)
     bad_users = Mutants(url, generation, world, rng, "u", USERS, users, sealed, ASKED)
     wrong, told, start = [], 0, time.monotonic()
@@ -221,8 +224,8 @@ def play(where, url, rng, sealed, count):
     for text in wrong[:8]:
         print(f"  {text}")
     which = "with the right checksum" if sealed else "with a wrong checksum"
-    check(not wrong and (sealed or refused == count), f"{where}: of {count} {which} {refused} were refused in each of {', '.join(DTYPES)}, "
-          f"{count - refused} scored as they are; {len(wrong)} answers wrong; {told} refusals counted; {seconds:.0f} s")
+    check(not wrong and (sealed or refused == count), f"{where}: of {count} {which} {refused} are to be refused, {count - refused} scored as they "
+          f"are: {len(wrong)} answers wrong in {', '.join(DTYPES)}; {told} refusals counted; {seconds:.0f} s")
     found, code = verified(url)
     owed = {(kind, name): reason for kind, mutants in (("content", bad_contents), ("user", bad_users))
             for name, reason in mutants.reason.items() if reason != "ok"}
