@@ -1,4 +1,5 @@
 /* embsumd: the life of the daemon, from the command line to the last answer. */
+#include "server/descriptors.h"
 #include "server/http.h"
 #include "server/options.h"
 #include "server/router.h"
@@ -261,9 +262,12 @@ int main(int argc, char **argv)
     if (action != OPTIONS_RUN)
         return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
     struct log log = {.fd = STDERR_FILENO};
-    if (log_init(&log, STDERR_FILENO, config.log.level, &err) < 0 || run(&config, &log, &err) < 0) {
-        log_err(&log, LOG_ERROR, "failed", &err);
-        return EXIT_FAILURE;
+    int code = log_init(&log, STDERR_FILENO, config.log.level, &err);
+    if (code == 0) {
+        descriptors_reserve(&config, &log);
+        code = run(&config, &log, &err);
     }
-    return EXIT_SUCCESS;
+    if (code < 0)
+        log_err(&log, LOG_ERROR, "failed", &err);
+    return code < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

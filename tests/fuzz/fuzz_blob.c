@@ -1,105 +1,29 @@
 /* Blobs: the first four bytes say what is demanded, the rest is the blob as it came. A plain reading of the format gives
  * the same verdict and the same numbers. Hardly any input has the right checksum, so each is read once more with the
  * owner and the checksum put right. */
-#include "core/half.h"
-#include "store/blob.h"
+#include "tests/lib/blob_judge.h"
 #include "tests/lib/fuzz.h"
 
-#include <endian.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
-
-static uint64_t field(const uint8_t *blob, size_t at, size_t width)
-{
-    uint64_t value = 0;
-    for (size_t i = width; i > 0; i--)
-        value = value << 8 | blob[at + i - 1];
-    return value;
-}
-
-static void put_field(uint8_t *blob, size_t at, uint64_t value)
-{
-    for (size_t i = 0; i < 8; i++)
-        blob[at + i] = (uint8_t)(value >> 8 * i);
-}
-
-static uint64_t owner_of(const struct blob_spec *spec)
-{
-    char text[128] = {(char)spec->kind, '\n'};
-    strcat(text, spec->generation);
-    strcat(text, "\n");
-    strcat(text, spec->id);
-    return XXH3_64bits(text, strlen(text));
-}
-
-static uint64_t check_of(const uint8_t *blob, size_t size)
-{
-    uint8_t *const copy = malloc(size);
-    must(copy);
-    memcpy(copy, blob, size);
-    memset(copy + 32, 0, 8);
-    const uint64_t check = XXH3_64bits(copy, size);
-    free(copy);
-    return check;
-}
-
-static float number(const uint8_t *blob, size_t index)
-{
-    float value;
-    if (blob[6] != BLOB_F32) {
-        const uint16_t half = (uint16_t)field(blob, BLOB_HEADER + 2 * index, 2);
-        return blob[6] == BLOB_BF16 ? bf16_to_f32(half) : f16_to_f32(half);
-    }
-    const uint32_t bits = (uint32_t)field(blob, BLOB_HEADER + 4 * index, 4);
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/* The checks of blob.h, one by one. */
-static enum blob_reason judge(const struct blob_spec *spec, const uint8_t *blob, size_t size)
-{
-    if (size < BLOB_HEADER)
-        return BLOB_BAD_LENGTH;
-    if (memcmp(blob, "EMBS", 4) != 0)
-        return BLOB_BAD_MAGIC;
-    if (blob[4] != 1 || blob[7] || field(blob, 40, 8) || field(blob, 48, 8) || field(blob, 56, 8))
-        return BLOB_BAD_VERSION;
-    if (blob[5] != spec->kind)
-        return BLOB_BAD_KIND;
-    if (blob[6] > 2)
-        return BLOB_BAD_DTYPE;
-    if (field(blob, 8, 4) != spec->rows || field(blob, 12, 4) != spec->cols)
-        return BLOB_BAD_DIMENSIONS;
-    if (size != BLOB_HEADER + spec->rows * spec->cols * (blob[6] == BLOB_F32 ? 4 : 2))
-        return BLOB_BAD_LENGTH;
-    if (field(blob, 16, 8) != owner_of(spec))
-        return BLOB_BAD_OWNER;
-    if (field(blob, 32, 8) != check_of(blob, size))
-        return BLOB_BAD_CHECK;
-    for (size_t i = 0; i < spec->rows * spec->cols; i++)
-        if (!isfinite(number(blob, i)))
-            return BLOB_NOT_FINITE;
-    return BLOB_OK;
-}
 
 /* What was accepted is written as it was, and nobody else takes it for his. */
 static void check_accepted(
     const struct blob_spec *spec, const float *matrix, const uint8_t *blob, size_t size)
 {
     for (size_t i = 0; i < spec->rows * spec->cols; i++) {
-        const float value = number(blob, i);
+        const float value = blob_judge_value(blob, i);
         must(isfinite(matrix[i]) && memcmp(&matrix[i], &value, sizeof value) == 0);
     }
     struct blob_spec other = *spec;
     struct err err = ERR_INIT;
     other.dtype = (enum blob_dtype)blob[6];
     must(blob_size(other.dtype, spec->rows, spec->cols) == size);
-    must(blob_inputs(blob, size) == field(blob, 24, 8));
+    must(blob_inputs(blob, size) == blob_judge_field(blob, 24, 8));
     uint8_t *const again = malloc(size);
     must(again);
-    must(blob_encode(again, &other, field(blob, 24, 8), matrix, &err) == 0);
+    must(blob_encode(again, &other, blob_judge_field(blob, 24, 8), matrix, &err) == 0);
     must(memcmp(again, blob, size) == 0);
     free(again);
     other.id = "U2";
@@ -116,7 +40,7 @@ static void check(const struct blob_spec *spec, const uint8_t *blob, size_t size
     float *const matrix = calloc(count, sizeof *matrix); /* of its size, for the sanitizers */
     must(matrix);
     const enum blob_reason reason = blob_decode(matrix, spec, blob, size);
-    must(reason == judge(spec, blob, size));
+    must(reason == blob_judge(spec, blob, size));
     must(reason == blob_decode(NULL, spec, blob, size));
     blob_inputs(blob, size);
     if (reason == BLOB_OK)
@@ -148,8 +72,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t *const blob = malloc(left);
     must(blob);
     memcpy(blob, input.at, left);
-    put_field(blob, 16, owner_of(&spec));
-    put_field(blob, 32, check_of(blob, left));
+    blob_judge_put(blob, 16, 8, blob_judge_owner(&spec));
+    blob_judge_seal(blob, left);
     check(&spec, blob, left);
     free(blob);
     return 0;

@@ -22,6 +22,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../trust"))
 import framing  # noqa: E402  (tests/trust/framing.py: requests whose end is in doubt)
+import hostile_json  # noqa: E402  (tests/trust/hostile_json.py: bodies that are no JSON, or no request)
 
 EMBSUMD = os.environ["EMBSUMD"]
 TEST_API = os.environ["TEST_API"]
@@ -43,8 +44,8 @@ class Daemon:
 
     all = []
 
-    def __init__(self, url, *settings, env=()):
-        arguments = [EMBSUMD, "--listen", "127.0.0.1:0", "--store", url]
+    def __init__(self, url, *settings, env=(), under=()):
+        arguments = [*under, EMBSUMD, "--listen", "127.0.0.1:0", "--store", url]
         for setting in settings:
             arguments += ["--set", setting]
         self.process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env={**os.environ, **dict(env)})
@@ -371,6 +372,14 @@ class Answers(Case):
                 self.check_error(answer, 400, "bad_request")
         self.assertEqual(self.daemon.rank(json.loads(GOOD))[0], 200)
 
+    def test_hostile_json(self):
+        """Every kind of text that is no JSON, or is no request, in every place; one connection serves them all."""
+        with Raw(self.daemon) as raw:
+            statuses, problems = hostile_json.play(raw, post, (body for _, _, body in hostile_json.bodies()))
+            self.assertEqual(problems, [])
+            self.assertGreater(statuses[400], 8000)
+            self.assertEqual(hostile_json.play_queries(raw), [])
+
 
 class Limits(Case):
     settings = ("server.connections_max=8", "server.idle_timeout_ms=1000", "server.body_timeout_ms=1000", "server.workers=2")
@@ -513,29 +522,64 @@ class Balance(Case):
                 self.assertLessEqual(ratios[-1], 1.2, ratios)
 
 
+class Starved:
+    """A daemon that may open a few more descriptors than it has, which clients take and more of them wait for. The limit stays."""
+
+    def __init__(self, daemon, clients=100):
+        self.pid = daemon.process.pid
+        in_use = len(os.listdir(f"/proc/{self.pid}/fd"))
+        before = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (in_use + 20, before[1]))
+        self.held = [Raw(daemon) for _ in range(clients)]
+        time.sleep(0.2)
+
+    def share(self, seconds, meanwhile=time.sleep):
+        """Of a processor, that the daemon takes."""
+        before, start = self.processor_seconds(), time.monotonic()
+        meanwhile(seconds)
+        return (self.processor_seconds() - before) / (time.monotonic() - start)
+
+    def processor_seconds(self):
+        with open(f"/proc/{self.pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for raw in self.held:
+            raw.close()
+
+
 class Descriptors(Case):
     settings = ("server.workers=2",)
 
     def test_out_of_descriptors(self):
         """No spinning while there are none, and the daemon is back as soon as there are some."""
-        pid = self.daemon.process.pid
-        in_use = len(os.listdir(f"/proc/{pid}/fd"))
-        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (in_use + 20, before[1]))
-        held = [Raw(self.daemon) for _ in range(100)]
-
-        def cpu():
-            with open(f"/proc/{pid}/stat") as file:
-                fields = file.read().rsplit(")", 1)[1].split()
-            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        time.sleep(0.2)
-        start = cpu()
-        time.sleep(1)
-        self.assertLessEqual(cpu() - start, 0.1 * SLOW)
-        for raw in held:
-            raw.close()
+        with Starved(self.daemon) as starved:
+            self.assertLessEqual(starved.share(1), 0.1 * SLOW)
         self.assertEqual(self.daemon.ask("GET", "/livez")[0], 200)
         self.assertEqual(self.daemon.rank(json.loads(GOOD))[0], 200)
+
+    def test_limit_of_the_system(self):
+        """The soft limit is raised; where the hard one is low, who is one too many is refused."""
+        for limit, warned in (("-S -n 64", False), ("-n 64", True)):
+            daemon = Daemon(self.url, under=("sh", "-c", f'ulimit {limit} && exec "$0" "$@"'))
+            held = [Raw(daemon) for _ in range(100)]
+            try:
+                statuses = []
+                for raw in held:
+                    raw.send(post(GOOD))
+                    statuses.append(raw.receive()[0])
+                self.assertEqual(503 in statuses, warned)
+                self.assertGreaterEqual(statuses.count(200), 16)
+                self.assertEqual(any("too few descriptors" in line for line in daemon.lines), warned)
+                self.assertEqual(daemon.ask("GET", "/livez")[0], 200)
+            finally:
+                for raw in held:
+                    raw.close()
+            self.assertEqual(daemon.stop()[0], 0)
 
 
 class Load:

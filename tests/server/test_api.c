@@ -2,7 +2,8 @@
  * tests/server/api.py is its head.
  *
  *     test_api                                run api.py
- *     test_api publish URL SEED [USERS]       publish a generation (of 20 users), print its name
+ *     test_api publish URL SEED [USERS [CONTENTS]]
+ *                                             publish a generation (of 20 users, 300 contents), print its name
  *     test_api scores SEED USER CONTENT...    print the right scores
  *     test_api table SEED USERS CONTENT...    print those of U0, U1, ..., a line each
  *     test_api expire URL                     end the time of the writers' lock
@@ -13,7 +14,7 @@
 
 #include <unistd.h>
 
-static int publish(const char *url, const char *seed, const char *users)
+static int publish(const char *url, const char *seed, const char *users, const char *contents)
 {
     struct err err = ERR_INIT;
     struct store *store = NULL;
@@ -22,7 +23,7 @@ static int publish(const char *url, const char *seed, const char *users)
         .n = 2,
         .d = 16,
         .users = strtoull(users, NULL, 10),
-        .contents = 300,
+        .contents = strtoull(contents, NULL, 10),
         .categories = 7,
         .seed = strtoull(seed, NULL, 10)};
     int code = store_open(&store, url, NULL, &err);
@@ -149,8 +150,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", err.message);
         return 1;
     }
-    if ((argc == 4 || argc == 5) && strcmp(argv[1], "publish") == 0)
-        return publish(argv[2], argv[3], argc == 5 ? argv[4] : "20");
+    if (argc >= 4 && argc <= 6 && strcmp(argv[1], "publish") == 0)
+        return publish(argv[2], argv[3], argc > 4 ? argv[4] : "20", argc > 5 ? argv[5] : "300");
     if (argc > 4 && strcmp(argv[1], "table") == 0)
         return print_table(argv[2], strtoull(argv[3], NULL, 10), argv + 4, argc - 4);
     if (argc > 4 && strcmp(argv[1], "scores") == 0)

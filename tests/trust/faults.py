@@ -15,19 +15,20 @@ from common import BUILD, Steady, api, check, quantile
 
 
 class Redis:
-    """A redis-server on a unix socket, with a generation in it that outlives it."""
+    """A redis-server on a unix socket, and on a port of this machine if asked, with a generation in it that outlives it."""
 
-    def __init__(self, users=20):
+    def __init__(self, users=20, port=0):
         self.folder = tempfile.mkdtemp(prefix="embsum-trust-")
-        self.path = f"{self.folder}/redis.sock"
+        self.path, self.port = f"{self.folder}/redis.sock", port
+        self.url = f"redis+unix:{self.path}"
         self.start()
-        subprocess.run([api.TEST_API, "publish", f"redis+unix:{self.path}", "1", str(users)], check=True,
+        subprocess.run([api.TEST_API, "publish", self.url, "1", str(users)], check=True,
                        stdout=subprocess.DEVNULL)
 
     def start(self):
         self.process = subprocess.Popen(
-            ["/usr/bin/redis-server", "--port", "0", "--unixsocket", self.path, "--dir", self.folder, "--save", "",
-             "--appendonly", "yes"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            ["/usr/bin/redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.path, "--dir", self.folder,
+             "--save", "", "--appendonly", "yes"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while not self.answers():
             if time.monotonic() > deadline:

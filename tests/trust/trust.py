@@ -11,14 +11,17 @@ import resource
 import sys
 import time
 
+from blobs import blobs
+from bodies import hostile_json
 from clients import slow, stop, worst
 from common import failures
+from descriptors import descriptors
 from doubt import framing
 from faults import outage, timeouts, wire
 from generations import fence, kill, switch
 
 PROMISES = {"slow": slow, "worst": worst, "stop": stop, "framing": framing, "outage": outage, "timeouts": timeouts, "wire": wire,
-            "switch": switch, "fence": fence, "kill": kill}
+            "switch": switch, "fence": fence, "kill": kill, "blobs": blobs, "json": hostile_json, "descriptors": descriptors}
 
 
 def main():
