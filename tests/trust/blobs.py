@@ -51,7 +51,8 @@ class Asking:
     def __init__(self, url, dtype):
         self.dtype, self.wrong, self.scores = dtype, [], collections.defaultdict(dict)
         self.exact = dtype.startswith("float32")
-        self.daemon = api.Daemon(url, "memory.preload=false", f"scoring.dtype={dtype}", "rank.deadline_ms=60000")
+        self.daemon = api.Daemon(url, "memory.preload=false", f"scoring.dtype={dtype}", "rank.deadline_ms=60000",
+                                 "store.command_timeout_ms=60000")
         while self.daemon.ask("GET", "/readyz")[0] != 200:
             time.sleep(0.02)
         self.raw = api.Raw(self.daemon)
