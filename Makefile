@@ -133,7 +133,9 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TOOL_OBJ) $(LIB_ALL)
 
 $(BUILD)/tests/bench/kernels: $(BUILD)/obj/tests/bench/probes.o
 
-# An allocator of their own.
+# Allocators of their own.
+$(FUZZ_BIN): $(BUILD)/obj/tests/fuzz/memory.o
+$(FUZZ_BIN): LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(patsubst %.c,$(BUILD)/%,$(wildcard tests/faults/test_*.c)): $(BUILD)/obj/tests/faults/nomem.o
 
 ifneq ($(MODE),fuzz) # libFuzzer brings its own main

@@ -7,6 +7,7 @@
 
 #include <endian.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -84,6 +85,39 @@ static enum blob_reason judge(const struct blob_spec *spec, const uint8_t *blob,
     return BLOB_OK;
 }
 
+/* What is written in any dtype is read as the nearest number of the dtype, or refused because that is infinite. */
+static void check_written(const struct blob_spec *spec, const float *matrix)
+{
+    const size_t count = spec->rows * spec->cols, size = blob_size(spec->dtype, spec->rows, spec->cols);
+    enum blob_dtype dtype;
+    struct err err = ERR_INIT;
+    must(blob_dtype_parse(&dtype, blob_dtype_name(spec->dtype), &err) == 0 && dtype == spec->dtype);
+    must(blob_dtype_parse(&dtype, "float64", NULL) == -ERR_INVALID && dtype == spec->dtype);
+    uint8_t *const blob = malloc(size);
+    float *const again = calloc(count, sizeof *again);
+    must(blob && again);
+    bool finite = true;
+    for (size_t i = 0; i < count; i++) {
+        again[i] = dtype == BLOB_F32    ? matrix[i]
+                   : dtype == BLOB_BF16 ? bf16_to_f32(f32_to_bf16(matrix[i]))
+                                        : f16_to_f32(f32_to_f16(matrix[i]));
+        finite &= isfinite(again[i]);
+    }
+    const int code = blob_encode(blob, spec, 17, matrix, &err);
+    must(code == (finite ? 0 : -ERR_INVALID));
+    if (code < 0) {
+        fuzz_must_tell(code, &err);
+    } else {
+        must(blob_decode(NULL, spec, blob, size) == BLOB_OK && judge(spec, blob, size) == BLOB_OK);
+        for (size_t i = 0; i < count; i++) {
+            const float value = number(blob, i);
+            must(memcmp(&value, &again[i], sizeof value) == 0);
+        }
+    }
+    free(again);
+    free(blob);
+}
+
 /* What was accepted is written as it was, and nobody else takes it for his. */
 static void check_accepted(
     const struct blob_spec *spec, const float *matrix, const uint8_t *blob, size_t size)
@@ -102,6 +136,10 @@ static void check_accepted(
     must(blob_encode(again, &other, field(blob, 24, 8), matrix, &err) == 0);
     must(memcmp(again, blob, size) == 0);
     free(again);
+    for (int dtype = BLOB_F32; dtype <= BLOB_F16; dtype++) {
+        other.dtype = (enum blob_dtype)dtype;
+        check_written(&other, matrix);
+    }
     other.id = "U2";
     other.id_len = 2;
     must(blob_decode(NULL, &other, blob, size) == BLOB_BAD_OWNER);
@@ -118,6 +156,7 @@ static void check(const struct blob_spec *spec, const uint8_t *blob, size_t size
     const enum blob_reason reason = blob_decode(matrix, spec, blob, size);
     must(reason == judge(spec, blob, size));
     must(reason == blob_decode(NULL, spec, blob, size));
+    must(strcmp(blob_reason_name(reason), "unknown") != 0);
     blob_inputs(blob, size);
     if (reason == BLOB_OK)
         check_accepted(spec, matrix, blob, size);
