@@ -3,7 +3,7 @@
 #   make                 build/embsumd and build/embsum
 #   make check           every test
 #   V=1                  show the commands       BUILD=dir   build elsewhere
-#   MODE=release|debug|asan|tsan                 debug, asan and tsan turn warnings into errors; fuzz is make fuzz's
+#   MODE=release|debug|asan|tsan                 debug, asan and tsan turn warnings into errors; fuzz and cover are make fuzz's
 #   WITH_MPI=0           training on one machine only, although Open MPI is there
 
 MODE ?= release
@@ -31,13 +31,16 @@ OPT_debug := -Og -Werror -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 OPT_asan := -O1 -Werror -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 OPT_tsan := -O1 -Werror -fno-omit-frame-pointer -fsanitize=thread
 OPT_fuzz := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+OPT_cover := -Og -fprofile-instr-generate -fcoverage-mapping
 LD_asan := -fsanitize=address,undefined
 LD_tsan := -fsanitize=thread
 LD_fuzz := -fsanitize=fuzzer,address,undefined
+LD_cover := -fprofile-instr-generate
 ifeq ($(OPT_$(MODE)),)
-$(error MODE=$(MODE): use release, debug, asan, tsan or fuzz)
+$(error MODE=$(MODE): use release, debug, asan, tsan, fuzz or cover)
 endif
-ifeq ($(MODE),fuzz) # by clang, which does not know all of gcc's flags
+CLANG := $(filter fuzz cover,$(MODE))
+ifneq ($(CLANG),) # by clang, which does not know all of gcc's flags
 CC := clang
 CXX := clang++
 WARN := -Wall -Wextra -Wno-format-zero-length
@@ -67,7 +70,7 @@ LIBS_batch := -lnettle $(shell $(PKG_CONFIG) --libs libcurl)
 
 DIRS := core store config server batch
 $(foreach d,$(DIRS),$(eval SRC_$(d) := $(filter-out %/main.c,$(wildcard $(d)/*.c $(d)/*.cc))))
-ifeq ($(MODE),fuzz) # the kernels are written in gcc's C, and read nothing from outside
+ifneq ($(CLANG),) # the kernels are written in gcc's C, and read nothing from outside
 SRC_core := $(filter-out core/scorer%,$(SRC_core))
 endif
 $(foreach d,$(DIRS),$(eval OBJ_$(d) := $(patsubst %,$(BUILD)/obj/%.o,$(basename $(SRC_$(d))))))
@@ -133,7 +136,9 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TOOL_OBJ) $(LIB_ALL)
 
 $(BUILD)/tests/bench/kernels: $(BUILD)/obj/tests/bench/probes.o
 
-# An allocator of their own.
+# Allocators of their own.
+$(FUZZ_BIN): $(BUILD)/obj/tests/fuzz/memory.o
+$(FUZZ_BIN): LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(patsubst %.c,$(BUILD)/%,$(wildcard tests/faults/test_*.c)): $(BUILD)/obj/tests/faults/nomem.o
 
 ifneq ($(MODE),fuzz) # libFuzzer brings its own main
@@ -157,7 +162,7 @@ $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan fuzz fuzzers bench bench-best bench-kernels bench-memory bench-request bench-train bench-books bench-study \
+.PHONY: check tests asan tsan fuzz fuzz-coverage fuzzers bench bench-best bench-kernels bench-memory bench-request bench-train bench-books bench-study \
         image fresh trust debug lint format help clean
 tests: all $(TEST_BIN) $(BENCH_BIN) $(LOAD_BIN) $(TRUST_BIN) $(PEER_BIN)
 
@@ -173,6 +178,10 @@ tsan: ## every test under ThreadSanitizer
 fuzz: ## each fuzz target under libFuzzer, ASan and UBSan, by clang (SECONDS=60 each)
 	$(Q)$(MAKE) MODE=fuzz BUILD=$(BUILD)/fuzz fuzzers
 	$(Q)BUILD=$(abspath $(BUILD))/fuzz sh tests/fuzz/fuzz $(or $(SECONDS),60)
+
+fuzz-coverage: ## lines of each parser that its fuzz target's corpus reaches, at least 90 % (by clang, a minute)
+	$(Q)$(MAKE) MODE=cover BUILD=$(BUILD)/cover fuzzers
+	$(Q)BUILD=$(abspath $(BUILD))/cover sh tests/fuzz/coverage
 
 fuzzers: $(FUZZ_BIN)
 

@@ -8,6 +8,37 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What is written in any dtype is read as a number next to it, or refused because some value is too large for that. */
+static void check_written(const struct blob_spec *spec, const float *matrix)
+{
+    static const struct {
+        double relative, absolute; /* half of the distance between two numbers, at most */
+        float large;
+    } dtypes[] = {{0, 0, INFINITY}, {0x1p-8, 0x1p-134, 0x1.fcp29F}, {0x1p-11, 0x1p-25, 65504}};
+    const size_t count = spec->rows * spec->cols, size = blob_size(spec->dtype, spec->rows, spec->cols);
+    enum blob_dtype dtype;
+    float largest = 0;
+    struct err err = ERR_INIT;
+    must(blob_dtype_parse(&dtype, blob_dtype_name(spec->dtype), &err) == 0 && dtype == spec->dtype);
+    must(blob_dtype_parse(&dtype, "float64", NULL) == -ERR_INVALID && dtype == spec->dtype);
+    uint8_t *const blob = malloc(size);
+    float *const again = malloc(count * sizeof *again);
+    must(blob && again);
+    const int code = blob_encode(blob, spec, 17, matrix, &err);
+    must(code < 0 || blob_decode(again, spec, blob, size) == BLOB_OK);
+    for (size_t i = 0; i < count; i++) {
+        const double value = matrix[i], bound = fabs(value) * dtypes[dtype].relative;
+        must(code < 0 || fabs(again[i] - value) <= fmax(bound, dtypes[dtype].absolute));
+        largest = fmaxf(largest, fabsf(matrix[i]));
+    }
+    if (code < 0) {
+        fuzz_must_tell(code, &err);
+        must(code == -ERR_INVALID && largest > dtypes[dtype].large);
+    }
+    free(again);
+    free(blob);
+}
+
 /* What was accepted is written as it was, and nobody else takes it for his. */
 static void check_accepted(
     const struct blob_spec *spec, const float *matrix, const uint8_t *blob, size_t size)
@@ -26,6 +57,10 @@ static void check_accepted(
     must(blob_encode(again, &other, blob_judge_field(blob, 24, 8), matrix, &err) == 0);
     must(memcmp(again, blob, size) == 0);
     free(again);
+    for (int dtype = BLOB_F32; dtype <= BLOB_F16; dtype++) {
+        other.dtype = (enum blob_dtype)dtype;
+        check_written(&other, matrix);
+    }
     other.id = "U2";
     other.id_len = 2;
     must(blob_decode(NULL, &other, blob, size) == BLOB_BAD_OWNER);
@@ -42,6 +77,7 @@ static void check(const struct blob_spec *spec, const uint8_t *blob, size_t size
     const enum blob_reason reason = blob_decode(matrix, spec, blob, size);
     must(reason == blob_judge(spec, blob, size));
     must(reason == blob_decode(NULL, spec, blob, size));
+    must(strcmp(blob_reason_name(reason), "unknown") != 0);
     blob_inputs(blob, size);
     if (reason == BLOB_OK)
         check_accepted(spec, matrix, blob, size);
