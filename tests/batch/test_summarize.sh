@@ -204,7 +204,7 @@ done
 fresh 60 '* later:0.1'
 become --in-flight 4 --api-key-file "$dir/key" --quiet >"$dir/out" 2>"$dir/err" &
 run=$!
-for _ in $(seq 1 400); do [ -s "$dir/out.jsonl" ] && [ "$(wc -l <"$dir/out.jsonl")" -ge 12 ] && break; sleep 0.02; done
+for _ in $(seq 1 $((400 * ${EMBSUM_SLOW:-1}))); do [ -s "$dir/out.jsonl" ] && [ "$(wc -l <"$dir/out.jsonl")" -ge 12 ] && break; sleep 0.02; done
 tr '\0' ' ' <"/proc/$run/cmdline" >"$dir/cmdline"
 ps -ef >>"$dir/cmdline" 2>/dev/null
 grep -q "embsum summarize" "$dir/cmdline" || fail "the program is not in the list of processes"
@@ -230,7 +230,7 @@ tail -n +$((before + 1)) "$dir/llm/log" | cut -f 2 | sort >"$dir/asked"
 fresh 60 '* later:0.1'
 become --in-flight 4 >"$dir/out" 2>"$dir/err" &
 run=$!
-for _ in $(seq 1 400); do [ -s "$dir/out.jsonl" ] && break; sleep 0.02; done
+for _ in $(seq 1 $((400 * ${EMBSUM_SLOW:-1}))); do [ -s "$dir/out.jsonl" ] && break; sleep 0.02; done
 kill -TERM $run
 wait $run
 code=$?

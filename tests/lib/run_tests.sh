@@ -6,9 +6,10 @@
 # A sanitizer, or memcheck, writes what it finds to $BUILD/log/NAME.report.PID, and one such file fails the test: a daemon
 # whose exit code nobody looks at is judged, too. EMBSUM_SLOW is how many times as long anything may take under it.
 set -u
-: "${BUILD:=build}" "${LIMIT:=600}" "${MODE:=release}"
+: "${BUILD:=build}" "${MODE:=release}"
 case $MODE in asan | tsan) : "${EMBSUM_SLOW:=4}" ;; valgrind) : "${EMBSUM_SLOW:=20}" ;; *) : "${EMBSUM_SLOW:=1}" ;; esac
 export EMBSUM_SLOW
+: "${LIMIT:=$((600 * EMBSUM_SLOW))}"
 asan=${ASAN_OPTIONS:-} ubsan=${UBSAN_OPTIONS:-} tsan=${TSAN_OPTIONS:-}
 export LSAN_OPTIONS="${LSAN_OPTIONS:-}:print_suppressions=0" # which ones were used is no finding
 log=$BUILD/log
