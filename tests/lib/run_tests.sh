@@ -38,7 +38,9 @@ for test in "$@"; do
     *) failed=$((failed + 1)) word=FAIL ;;
     esac
     printf '%s  %-40s %6d ms\n' "$word" "$name" "$ms"
-    if [ "$word" = SKIP ]; then
+    if [ "$word" = pass ]; then # all but what its parts say
+        grep -hoiE "^skipped: .*|[^ ]+ \([^ ]+\) .* skipped '.*" "$log/$name.log" | sed 's/^/      /'
+    elif [ "$word" = SKIP ]; then
         tail -n 3 "$log/$name.log" | sed 's/^/      /'
     elif [ "$word" = FAIL ]; then
         echo "---- exit $code, $log/$name.log:"

@@ -13,7 +13,7 @@ rm -rf "$there"
 why() {
     case ${1##*/} in
     test_sandbox) echo "the sandbox refuses what valgrind itself needs (the daemon runs without: server.sandbox=false)" ;;
-    test_nomem_*) echo "memcheck's malloc takes the place of the one that runs out" ;;
+    test_nomem_* | test_warm) echo "memcheck has a malloc of its own, in place of the one that fails or counts" ;;
     test_mpi.sh) echo "Open MPI loses memory of its own; make asan runs it" ;;
     test_encode_reference.sh) echo "a T5-small takes hours; test_encode_golden runs the same on the tiny model" ;;
     test_train.sh | test_train_faults.sh | test_validation.sh | test_study.sh | test_overfit.sh)
