@@ -201,7 +201,8 @@ for address in ftp://127.0.0.1/ 127.0.0.1 "" http://; do
 done
 
 # ---- killed in the middle, and a torn line: the others' summaries stay, and nobody is asked twice ----
-fresh 60 '* later:0.1'
+late=$(awk -v slow="${EMBSUM_SLOW:-1}" 'BEGIN { print 0.1 * slow }') # time for another run to be started meanwhile
+fresh 60 "* later:$late"
 become --in-flight 4 --api-key-file "$dir/key" --quiet >"$dir/out" 2>"$dir/err" &
 run=$!
 for _ in $(seq 1 $((400 * ${EMBSUM_SLOW:-1}))); do [ -s "$dir/out.jsonl" ] && [ "$(wc -l <"$dir/out.jsonl")" -ge 12 ] && break; sleep 0.02; done
@@ -216,7 +217,7 @@ run=''
 sed 's/.*"user": "\([^"]*\)".*/\1/' "$dir/out.jsonl" | sort >"$dir/kept"
 [ "$(wc -l <"$dir/kept")" -lt 60 ] || fail "it was done before it was killed: the test shows nothing"
 printf '{"user": "U60", "summ' >>"$dir/out.jsonl"
-sleep 0.3 # what was under way has been logged
+sleep "$late" && sleep 0.2 # what was under way has been logged
 before=$(wc -l <"$dir/llm/log")
 check "a dry run beside it" 0 "^==== U60 ====" --dry-run
 tail -c 5 "$dir/out.jsonl" | grep -q summ || fail "the dry run changed the output"
@@ -227,7 +228,7 @@ tail -n +$((before + 1)) "$dir/llm/log" | cut -f 2 | sort >"$dir/asked"
 [ -z "$(comm -12 "$dir/asked" "$dir/kept")" ] || fail "asked though known: $(comm -12 "$dir/asked" "$dir/kept")"
 
 # ---- asked to stop ----
-fresh 60 '* later:0.1'
+fresh 60 "* later:$late"
 become --in-flight 4 >"$dir/out" 2>"$dir/err" &
 run=$!
 for _ in $(seq 1 $((400 * ${EMBSUM_SLOW:-1}))); do [ -s "$dir/out.jsonl" ] && break; sleep 0.02; done
