@@ -80,7 +80,7 @@ fresh 40 'U1 429' 'U2 status:500 status:502' 'U3 drop' 'U4 half' 'U5 torn' 'U6 n
     'U10 number' 'U11 nul' 'U12 surrogate' 'U13 latin1' 'U14 error' 'U15 huge' 'U16 endless' 'U17 garbage' 'U18 slow' \
     'U19 no_object' 'U20 status:408' 'U21 later:0.3' 'U22 drop half' 'U23 status:503'
 check "every misbehaviour" 0 '^{"asked":40,"written":40,"failed":0,"skipped":0,"known":0,"requests":[0-9]*,"cut":0,"prompt_tokens":4' \
-    --api-key-file "$dir/key" --in-flight 40 --timeout 1
+    --api-key-file "$dir/key" --in-flight 40 --timeout "${EMBSUM_SLOW:-1}"
 everybody 40 "every misbehaviour"
 [ -n "$(tail -c 1 "$dir/out.jsonl")" ] && fail "the last line has no end"
 for u in U24 U40; do [ "$(requests $u)" = 1 ] || fail "$u was asked $(requests $u) times"; done

@@ -1271,7 +1271,8 @@ class RedisByName(unittest.TestCase):
         try:
             url = f"redis://localhost:{port}/0"
             publish(url, 1)
-            daemon = Daemon(url, "store.poll_ms=50", "memory.preload=false", f"store.command_timeout_ms={200 * SLOW}")
+            patient = [f"store.{key}_timeout_ms={200 * SLOW}" for key in ("connect", "command")]
+            daemon = Daemon(url, "store.poll_ms=50", "memory.preload=false", f"rank.deadline_ms={1000 * SLOW}", *patient)
             self.assertEqual(daemon.rank(json.loads(GOOD))[0], 200)
             redis.kill()
             redis.wait(10)
