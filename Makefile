@@ -162,7 +162,7 @@ $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan fuzz fuzz-coverage fuzzers bench bench-best bench-kernels bench-memory bench-request bench-train bench-books bench-study \
+.PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-kernels bench-memory bench-request bench-train bench-books bench-study \
         image fresh trust debug lint format help clean
 tests: all $(TEST_BIN) $(BENCH_BIN) $(LOAD_BIN) $(TRUST_BIN) $(PEER_BIN)
 
@@ -174,6 +174,9 @@ asan: ## every test under AddressSanitizer and UBSan
 
 tsan: ## every test under ThreadSanitizer
 	$(Q)$(MAKE) MODE=tsan BUILD=$(BUILD)/tsan check
+
+valgrind: tests ## every test under valgrind's memcheck, but those that say why not (half an hour)
+	$(Q)BUILD=$(abspath $(BUILD)) sh tests/lib/valgrind.sh $(abspath $(TEST_BIN)) $(TEST_SH)
 
 fuzz: ## each fuzz target under libFuzzer, ASan and UBSan, by clang (SECONDS=60 each)
 	$(Q)$(MAKE) MODE=fuzz BUILD=$(BUILD)/fuzz fuzzers

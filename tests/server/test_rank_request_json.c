@@ -273,7 +273,7 @@ static void test_a_million(void **state)
     struct sides sides = sides_make();
     compare(&sides, "{\"user\":\"a\",\"top_k\":1}", 22);
     const struct arena_chunk *const chunks = sides.arena.chunks;
-    const size_t bodies = getenv("EMBSUM_LONG") ? 20 * (size_t)BODIES : BODIES;
+    const size_t bodies = getenv("EMBSUM_LONG") ? 20 * (size_t)BODIES : test_rounds(BODIES);
     for (size_t i = 0; i < bodies; i++) {
         put_body(&draw);
         if (i % 3 == 0)
