@@ -2,59 +2,14 @@
 import json
 import multiprocessing
 import random
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-from common import BUILD, Steady, api, check, quantile
-
-
-class Redis:
-    """A redis-server on a unix socket, with a generation in it that outlives it."""
-
-    def __init__(self, users=20):
-        self.folder = tempfile.mkdtemp(prefix="embsum-trust-")
-        self.path = f"{self.folder}/redis.sock"
-        self.start()
-        subprocess.run([api.TEST_API, "publish", f"redis+unix:{self.path}", "1", str(users)], check=True,
-                       stdout=subprocess.DEVNULL)
-
-    def start(self):
-        self.process = subprocess.Popen(
-            ["/usr/bin/redis-server", "--port", "0", "--unixsocket", self.path, "--dir", self.folder, "--save", "",
-             "--appendonly", "yes"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
-        while not self.answers():
-            if time.monotonic() > deadline:
-                raise AssertionError("redis-server does not answer")
-            time.sleep(0.01)
-
-    def answers(self):
-        try:
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.settimeout(5)
-                probe.connect(self.path)
-                probe.sendall(b"PING\r\n")
-                return probe.recv(16).startswith(b"+PONG")
-        except OSError:
-            return False
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        api.tearDownModule()
-        self.end()
-        shutil.rmtree(self.folder)
+from common import BUILD, Place, Redis, Steady, api, check, near, quantile, right_table
 
 
 DEADLINE = 0.1
@@ -85,8 +40,8 @@ class Mixed(Steady):
                 wrong = None
                 if status == 200 and kind != "cold user":
                     scores = {item["id"]: item["score"] for item in answer["ranking"]}
-                    if scores.keys() != right[user].keys() or answer["user"] != user or any(
-                            abs(scores[i] - s) > 1e-5 * max(1, abs(s)) for i, s in right[user].items()):
+                    if scores.keys() != right[user].keys() or answer["user"] != user or not all(
+                            near(scores[i], s) for i, s in right[user].items()):
                         wrong = answer
                 elif status != 200 and (status, kind) != (503, "cold user"):
                     wrong = answer
@@ -99,7 +54,9 @@ def outage(rng):
     texts = {"LOADING": "LOADING Redis is loading the dataset in memory", "READONLY": "READONLY You can't write against a read only replica.",
              "NOAUTH": "NOAUTH Authentication required.", "OOM": "OOM command not allowed when used memory > 'maxmemory'.",
              "MISCONF": "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk."}
-    with Redis() as redis:
+    with Place() as place:
+        redis = Redis(place.folder)
+        api.publish(redis.url(), 1)
         proxy = api.Proxy(f"{redis.folder}/proxy.sock", redis.path)
         daemon = api.Daemon(f"redis+unix:{redis.folder}/proxy.sock")
 
@@ -157,13 +114,13 @@ def outage(rng):
         check(daemon.stop()[0] == 0, "the daemon ends with 0")
 
 
-USERS, WANTED, PROCESSES, CONNECTIONS = 20000, 200000, 4, 8
+USERS, PROCESSES, CONNECTIONS = 20000, 4, 8
 
 
 def is_right(result, user, right):
     """Does this ranking have exactly the user's own scores?"""
     return result["user"] == user and result["user_status"] == "present" and all(
-        abs(item["score"] - right[user][item["id"]]) <= 1e-5 * max(1, abs(right[user][item["id"]])) for item in result["ranking"])
+        near(item["score"], right[user][item["id"]]) for item in result["ranking"])
 
 
 def ask_many(address, right, seed, wanted, pipe):
@@ -194,11 +151,13 @@ def ask_many(address, right, seed, wanted, pipe):
     pipe.send(count)
 
 
-def timeouts(rng):
+def timeouts(rng, short=False):
     """One in ten commands to Redis takes longer than the daemon waits: nobody gets the answer of another user."""
-    with Redis(USERS) as redis:
-        table = subprocess.run([api.TEST_API, "table", "1", str(USERS), *CONTENTS], check=True, capture_output=True, text=True)
-        right = {f"U{u}": dict(zip(CONTENTS, map(float, line.split()))) for u, line in enumerate(table.stdout.splitlines())}
+    wanted = 10000 if short else 200000
+    with Place() as place:
+        redis = Redis(place.folder)
+        api.publish(redis.url(), 1, USERS)
+        right = {user: dict(zip(CONTENTS, scores)) for user, scores in right_table(1, USERS, CONTENTS).items()}
         wire = subprocess.Popen([BUILD / "tests/trust/stall", f"{redis.folder}/wire.sock", redis.path, "10", "60", str(rng.getrandbits(31))],
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         wire.stdout.readline()
@@ -210,7 +169,7 @@ def timeouts(rng):
         start, pipes, processes = time.monotonic(), [], []
         for _ in range(PROCESSES):
             parent, child = multiprocessing.Pipe()
-            process = multiprocessing.Process(target=ask_many, args=(Address(daemon), right, rng.random(), WANTED // PROCESSES, child))
+            process = multiprocessing.Process(target=ask_many, args=(Address(daemon), right, rng.random(), wanted // PROCESSES, child))
             process.start()
             child.close()
             pipes.append(parent)
@@ -225,7 +184,7 @@ def timeouts(rng):
         check(daemon.stop()[0] == 0, "the daemon ends with 0")
         commands, stalled = map(int, wire.communicate()[0].split())
         answers = count["right"] + count["wrong"]
-        check(count["wrong"] == 0 and count["right"] >= WANTED, f"{count['wrong']} of {answers} rankings wrong, {count['unavailable']} refused; "
+        check(count["wrong"] == 0 and count["right"] >= wanted, f"{count['wrong']} of {answers} rankings wrong, {count['unavailable']} refused; "
               f"{misses:.0f} users missed in memory, {seconds:.0f} s")
         check(stalled >= commands / 12 and late >= stalled / 2, f"{stalled} of {commands} commands stalled, {late:.0f} calls timed out")
         check(count["unnoticed"] == 0, f"the judge takes {count['unnoticed']} of {answers} for another user's, too")
