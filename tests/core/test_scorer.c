@@ -273,8 +273,8 @@ static void test_pack_content(void **state)
         float *b = malloc(n * d * sizeof *b), *gate = malloc(n * d * sizeof *gate);
         for (enum scorer_dtype dtype = SCORER_F32; dtype <= SCORER_INT8; dtype++) {
             for (size_t k = 0; k < n * d; k++) {
-                b[k] = dtype == SCORER_INT8 ? any_finite(&rng, i / 2 % 3) : any_float(&rng);
-                gate[k] = dtype == SCORER_INT8 ? any_finite(&rng, i / 2 % 3) : any_float(&rng);
+                b[k] = dtype == SCORER_INT8 ? any_finite(&rng, (int)(i / 2 % 3)) : any_float(&rng);
+                gate[k] = dtype == SCORER_INT8 ? any_finite(&rng, (int)(i / 2 % 3)) : any_float(&rng);
             }
             struct scorer *plain = scorer_make(dtype, "plain", 1, n, d);
             const size_t bytes = scorer_content_bytes(plain);

@@ -29,8 +29,8 @@ TEST_API = os.environ["TEST_API"]
 SLOW = int(os.environ.get("EMBSUM_SLOW", 1))  # sanitizers and valgrind are slower
 
 
-def publish(url, seed):
-    return subprocess.run([TEST_API, "publish", url, str(seed)], check=True, capture_output=True,
+def publish(url, seed, *size):
+    return subprocess.run([TEST_API, "publish", url, *map(str, (seed, *size))], check=True, capture_output=True,
                           text=True).stdout.strip()
 
 
@@ -494,6 +494,48 @@ class SlowClients(Case):
                 self.assertLess(time.monotonic(), deadline)
                 time.sleep(0.1)
         self.assertEqual(self.daemon.rank(json.loads(GOOD))[0], 200)
+
+
+class Leaving(Case):
+    """Clients that go away in the middle hold no connection until a deadline, nor the daemon back when it stops."""
+
+    def connections(self):
+        return self.daemon.metric("embsum_http_connections") - 1  # but for the one that asks
+
+    def wait_until_alone(self):
+        deadline = time.monotonic() + 2 * SLOW
+        while self.connections():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+
+    def test_clients_leave(self):
+        for what, sent in (("head", b"GET /liv"), ("fields", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-"), ("nothing", b""),
+                           ("body", HEAD + b"Content-Length: 100\r\n\r\n{"), ("whole", post(GOOD))):
+            with self.subTest(what):
+                for _ in range(20):  # the end comes together with the bytes, most times
+                    with self.daemon.connect() as client:
+                        client.sendall(sent)
+                self.wait_until_alone()
+        self.assertEqual(self.daemon.metric('embsum_http_connections_cut_total{phase="header"}'), 0)  # not for being slow
+
+    def test_who_will_send_no_more_is_answered(self):
+        for _ in range(20):
+            with Raw(self.daemon) as raw:
+                raw.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+                raw.send(post(GOOD))
+                raw.socket.shutdown(socket.SHUT_WR)
+                self.assertEqual(raw.receive()[0], 200)
+                start = time.monotonic()
+                self.assertTrue(raw.is_closed())
+                self.assertLess(time.monotonic() - start, 2 * SLOW)
+        self.wait_until_alone()
+
+    def test_who_waits_is_kept(self):
+        with Raw(self.daemon) as raw:
+            for piece in (b"GET /livez HTTP/1.1\r\n", b"Host: x\r\n", b"\r\n"):
+                raw.send(piece)
+                time.sleep(1)
+            self.assertEqual(raw.receive()[0], 200)
 
 
 class Balance(Case):

@@ -3,8 +3,8 @@ import json
 import socket
 import time
 
-from common import Place, api, check
-from faults import CONTENTS, Redis
+from common import Place, Redis, api, check
+from faults import CONTENTS
 
 CLIENTS, SECONDS = 200, 5
 ULIMIT = ("sh", "-c", 'ulimit -n 64 && exec "$0" "$@"')
@@ -114,11 +114,13 @@ def descriptors(rng):
     with Place() as place:
         limited("ulimit -n 64", api.Daemon(place.url, *settings, under=ULIMIT))
         starve("none left", api.Daemon(place.url, *settings))
-    with Redis() as redis:
-        limited("ulimit -n 64, Redis restarts", api.Daemon(redis.url, *settings, under=ULIMIT), redis)
-        starve("none left, Redis restarts", api.Daemon(redis.url, *settings), redis)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with Redis(port=port) as redis:  # a name takes descriptors to be looked up
+    with Place() as place:
+        redis = Redis(place.folder, port)
+        api.publish(redis.url(), 1)
+        limited("ulimit -n 64, Redis restarts", api.Daemon(redis.url(), *settings, under=ULIMIT), redis)
+        starve("none left, Redis restarts", api.Daemon(redis.url(), *settings), redis)
+        # a name takes descriptors to be looked up
         starve("none left, Redis by name restarts", api.Daemon(f"redis://localhost:{port}", *settings), redis)
