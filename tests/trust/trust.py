@@ -19,9 +19,10 @@ from common import failures
 from doubt import framing
 from faults import outage, timeouts
 from generations import fence, kill, switch
+from soak import soak
 
 PROMISES = {"slow": slow, "worst": worst, "stop": stop, "framing": framing, "outage": outage, "timeouts": timeouts,
-            "switch": switch, "fence": fence, "kill": kill}
+            "switch": switch, "fence": fence, "kill": kill, "soak": soak}
 
 
 def main():
