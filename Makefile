@@ -163,7 +163,7 @@ $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 # ---- tests ------------------------------------------------------------------------------------------------
 
 .PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-kernels bench-memory bench-request bench-train bench-books bench-study \
-        image fresh trust debug lint format help clean
+        image fresh trust torture debug lint format help clean
 tests: all $(TEST_BIN) $(BENCH_BIN) $(LOAD_BIN) $(TRUST_BIN) $(PEER_BIN)
 
 check: tests ## every test, under 10 minutes
@@ -197,8 +197,13 @@ bench-best: $(BUILD)/tests/bench/best ## the exact best 10 of 1,000 beside the f
 bench: all $(LOAD_BIN) $(PEER_BIN) ## /rank beside nginx and the peers a team would pick instead (15 minutes; ROWS=..., ROUNDS=3)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/serve.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-trust: tests ## what is promised under hostile clients and stores, with figures (minutes; SEED=..., NAMES='slow stop')
+trust: tests ## what is promised under hostile clients and stores, with figures (half an hour; SEED=..., NAMES='slow stop')
 	$(Q)BUILD=$(abspath $(BUILD)) tests/trust/trust.py $(if $(SEED),--seed $(SEED)) $(NAMES)
+
+torture: ## all that takes long, one after the other, whatever fails: trust, fuzz (SECONDS=600 each), asan, tsan, valgrind (hours)
+	$(Q)failed=; for what in trust "fuzz SECONDS=$(or $(SECONDS),600)" asan tsan valgrind; do \
+	    echo "---- make $$what"; $(MAKE) $$what || failed="$$failed $${what%% *}"; done; \
+	    [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
 bench-memory: $(BUILD)/tests/bench/memory ## look-ups in hot memory: ns an id, bytes a content (a minute)
 	$(Q)$<

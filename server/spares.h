@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { SPARES_MAX = 64, SPARES_LOOK = 256 /* uses */ };
+enum { SPARES_MAX = 64, SPARES_LOOK = 64 /* uses */ };
 
 struct spares {
     void *at[SPARES_MAX];

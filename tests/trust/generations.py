@@ -195,7 +195,7 @@ class Race:
 
 def fence(rng, short=False):
     """100 races of two imports, 50 on each store; the first is stopped past its lease of 30 s and woken."""
-    count = 4 if short else 50
+    count = 3 if short else 50
     with Place() as place:
         write_matrices(f"{place.folder}/matrices", rng)
         redis = Redis(place.folder)
@@ -204,12 +204,12 @@ def fence(rng, short=False):
         races = [Race(where, f"{place.folder}/matrices") for where in wheres]
         for race in races:
             race.stop_first(rng)
+        steps = [Race.run_second, Race.wake_first]
         if short:
-            for race in races:
-                race.expire()
+            steps.insert(0, Race.expire)
         else:
             time.sleep(31)
-        for step in (Race.run_second, Race.wake_first):
+        for step in steps:
             with concurrent.futures.ThreadPoolExecutor(16) as pool:
                 list(pool.map(step, races))
         wrong = [text for text in map(Race.verdict, races) if text]
