@@ -36,7 +36,7 @@ script() {
     chmod +x "$1"
 }
 options="--quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite"
-options="$options --num-callers=30"
+options="$options --num-callers=30 --suppressions=$PWD/tests/lib/memcheck.supp"
 # memcheck PROGRAM: in its place; reports go to a file where the test has one
 memcheck() {
     script "$there/$1" "exec valgrind $options \${MEMCHECK_REPORT:+--log-file=\"\$MEMCHECK_REPORT.%p\"} \"$BUILD/$1\" \"\$@\""
