@@ -63,4 +63,4 @@ done
 # training step takes a tenth of the time.
 export EMBSUM_ONEDNN=0 OPENBLAS_CORETYPE=Nehalem
 export EMBSUMD="$there/embsumd" TEST_API="$there/tests/server/test_api" EMBSUM_SERVER_SANDBOX=false EMBSUM_SHORT=20
-BUILD=$there MODE=valgrind LIMIT=${LIMIT:-900} exec sh tests/lib/run_tests.sh "$@"
+BUILD=$there MODE=valgrind LIMIT=${LIMIT:-1800} exec sh tests/lib/run_tests.sh "$@"
