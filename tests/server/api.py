@@ -503,7 +503,7 @@ class Balance(Case):
                 while len(ratios) < 3 * SLOW and not (ratios and ratios[-1] <= 1.2):
                     before = self.counts(thread)
                     load = Load(self.daemon, 32, is_200, explain=explain)
-                    time.sleep(2)
+                    time.sleep(max(2, 0.5 * SLOW))
                     load.stopping.set()
                     load.join()
                     self.assertEqual((load.lost, load.wrong), ([], []))
