@@ -15,12 +15,12 @@ why() {
     test_sandbox) echo "the sandbox refuses what valgrind itself needs (the daemon runs without: server.sandbox=false)" ;;
     test_nomem_* | test_warm) echo "memcheck has a malloc of its own, in place of the one that fails or counts" ;;
     test_mpi.sh) echo "Open MPI loses memory of its own; make asan runs it" ;;
-    test_encode_reference.sh) echo "a T5-small takes hours; test_encode_golden runs the same on the tiny model" ;;
+    test_encode_reference.sh) echo "a T5-small is too slow; test_encode_golden runs the same code on the tiny model" ;;
     test_train.sh | test_train_faults.sh | test_validation.sh | test_study.sh | test_overfit.sh)
-        echo "it trains for an hour; test_train, test_train_job and test_gradients run the same code"
+        echo "too many steps; test_train, test_train_job and test_gradients run the same code"
         ;;
-    test_eval.sh) echo "it ranks for thousands of users: an hour; test_demo_model.sh evaluates" ;;
-    test_gradients_t5) echo "thousands of passes of the encoder: an hour; test_train runs the same passes" ;;
+    test_eval.sh) echo "too many users; test_demo_model.sh evaluates" ;;
+    test_gradients_t5) echo "too many passes, for differences; test_train runs the same ones" ;;
     test_load.sh) echo "the load generator measures time" ;;
     test_serve.sh) echo "a benchmark under valgrind says nothing" ;;
     test_quickstart.sh) echo "it builds the programs itself; others run all of them" ;;
@@ -36,7 +36,7 @@ script() {
     chmod +x "$1"
 }
 options="--quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite"
-options="$options --num-callers=30"
+options="$options --num-callers=30 --suppressions=$PWD/tests/lib/memcheck.supp"
 # memcheck PROGRAM: in its place; reports go to a file where the test has one
 memcheck() {
     script "$there/$1" "exec valgrind $options \${MEMCHECK_REPORT:+--log-file=\"\$MEMCHECK_REPORT.%p\"} \"$BUILD/$1\" \"\$@\""
@@ -63,4 +63,4 @@ done
 # training step takes a tenth of the time.
 export EMBSUM_ONEDNN=0 OPENBLAS_CORETYPE=Nehalem
 export EMBSUMD="$there/embsumd" TEST_API="$there/tests/server/test_api" EMBSUM_SERVER_SANDBOX=false EMBSUM_SHORT=20
-BUILD=$there MODE=valgrind LIMIT=${LIMIT:-900} exec sh tests/lib/run_tests.sh "$@"
+BUILD=$there MODE=valgrind LIMIT=${LIMIT:-1800} exec sh tests/lib/run_tests.sh "$@"

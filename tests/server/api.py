@@ -551,10 +551,10 @@ class Balance(Case):
         for thread, explain in (("loop", False), ("worker", True)):
             with self.subTest(thread=thread):
                 ratios = []
-                while len(ratios) < 3 and not (ratios and ratios[-1] <= 1.2):
+                while len(ratios) < 3 * SLOW and not (ratios and ratios[-1] <= 1.2):
                     before = self.counts(thread)
                     load = Load(self.daemon, 32, is_200, explain=explain)
-                    time.sleep(2)
+                    time.sleep(max(2, 0.5 * SLOW))
                     load.stopping.set()
                     load.join()
                     self.assertEqual((load.lost, load.wrong), ([], []))
