@@ -286,8 +286,14 @@ static int count_id(void *ctx, const char *id, size_t len)
     return 0;
 }
 
-/* As many keys as puts? An id that was put twice, and a store that forgets (evicts), show here. So does a writer that has
- * taken over and dropped this generation: then that is the reason. */
+/* Asks the store, where the lease knows only what it has heard: a writer that has taken over may have dropped the generation,
+ * and then that is the reason for whatever is not found. */
+static int check_token(const struct generation_writer *writer, struct err *err)
+{
+    return store_renew(writer->link, lease_token(writer->lease), LEASE_TTL_MS, err);
+}
+
+/* As many keys as puts? An id that was put twice, and a store that forgets (evicts), show here. */
 static int check_count(
     struct generation_writer *writer, enum store_kind kind, size_t put, const char *what, struct err *err)
 {
@@ -295,7 +301,7 @@ static int check_count(
     int rc = store_scan(writer->link, writer->name, kind, count_id, &stored, err);
     if (rc < 0 || stored == put)
         return rc;
-    rc = store_renew(writer->link, lease_token(writer->lease), LEASE_TTL_MS, err);
+    rc = check_token(writer, err);
     if (rc < 0)
         return rc;
     return err_set(err, ERR_CORRUPT, "generation %s: %zu %s were put, the store holds %zu (%s)", writer->name,
@@ -360,6 +366,8 @@ int generation_finish(struct generation_writer *writer, struct manifest *manifes
     filled.created = writer->created;
     memcpy(filled.previous, writer->previous, sizeof filled.previous);
     rc = put_manifest(writer, &filled, err);
+    if (rc == 0)
+        rc = check_token(writer, err);
     if (rc == 0) {
         writer->finished = true;
         *manifest = filled;
@@ -372,7 +380,9 @@ static int check_finished(const struct generation_writer *writer, struct err *er
     const int rc = lease_check(writer->lease, err);
     if (rc < 0)
         return rc;
-    return writer->finished ? 0 : err_set(err, ERR_INVALID, "generation %s is not finished", writer->name);
+    if (!writer->finished)
+        return err_set(err, ERR_INVALID, "generation %s is not finished", writer->name);
+    return check_token(writer, err);
 }
 
 int generation_publish(struct generation_writer *writer, struct err *err)
