@@ -3,7 +3,7 @@
 #   make                 build/embsumd and build/embsum
 #   make check           every test
 #   V=1                  show the commands       BUILD=dir   build elsewhere
-#   MODE=release|debug|asan|tsan                 debug, asan and tsan turn warnings into errors; fuzz is make fuzz's
+#   MODE=release|debug|asan|tsan                 debug, asan and tsan turn warnings into errors; fuzz and cover are make fuzz's
 #   WITH_MPI=0           training on one machine only, although Open MPI is there
 
 MODE ?= release
@@ -31,13 +31,16 @@ OPT_debug := -Og -Werror -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 OPT_asan := -O1 -Werror -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 OPT_tsan := -O1 -Werror -fno-omit-frame-pointer -fsanitize=thread
 OPT_fuzz := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+OPT_cover := -Og -fprofile-instr-generate -fcoverage-mapping
 LD_asan := -fsanitize=address,undefined
 LD_tsan := -fsanitize=thread
 LD_fuzz := -fsanitize=fuzzer,address,undefined
+LD_cover := -fprofile-instr-generate
 ifeq ($(OPT_$(MODE)),)
-$(error MODE=$(MODE): use release, debug, asan, tsan or fuzz)
+$(error MODE=$(MODE): use release, debug, asan, tsan, fuzz or cover)
 endif
-ifeq ($(MODE),fuzz) # by clang, which does not know all of gcc's flags
+CLANG := $(filter fuzz cover,$(MODE))
+ifneq ($(CLANG),) # by clang, which does not know all of gcc's flags
 CC := clang
 CXX := clang++
 WARN := -Wall -Wextra -Wno-format-zero-length
@@ -67,7 +70,7 @@ LIBS_batch := -lnettle $(shell $(PKG_CONFIG) --libs libcurl)
 
 DIRS := core store config server batch
 $(foreach d,$(DIRS),$(eval SRC_$(d) := $(filter-out %/main.c,$(wildcard $(d)/*.c $(d)/*.cc))))
-ifeq ($(MODE),fuzz) # the kernels are written in gcc's C, and read nothing from outside
+ifneq ($(CLANG),) # the kernels are written in gcc's C, and read nothing from outside
 SRC_core := $(filter-out core/scorer%,$(SRC_core))
 endif
 $(foreach d,$(DIRS),$(eval OBJ_$(d) := $(patsubst %,$(BUILD)/obj/%.o,$(basename $(SRC_$(d))))))
@@ -81,7 +84,7 @@ FUZZ_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%) $(FUZZ_BIN)
 TEST_SH := $(filter-out tests/image/%,$(wildcard tests/*/test_*.sh))
 LOAD_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/load/*.c))
-TRUST_BIN := $(BUILD)/tests/trust/stall $(BUILD)/tests/trust/kill_at.so
+TRUST_BIN := $(BUILD)/tests/trust/wire $(BUILD)/tests/trust/mutate $(BUILD)/tests/trust/kill_at.so
 PEER_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/peers/*.c))
 BENCH_SRC := $(filter-out %/probes.c,$(wildcard tests/bench/*.c))
 BENCH_BIN := $(BENCH_SRC:%.c=$(BUILD)/%)
@@ -133,7 +136,9 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TOOL_OBJ) $(LIB_ALL)
 
 $(BUILD)/tests/bench/kernels: $(BUILD)/obj/tests/bench/probes.o
 
-# An allocator of their own.
+# Allocators of their own.
+$(FUZZ_BIN): $(BUILD)/obj/tests/fuzz/memory.o
+$(FUZZ_BIN): LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(patsubst %.c,$(BUILD)/%,$(wildcard tests/faults/test_*.c)): $(BUILD)/obj/tests/faults/nomem.o
 
 ifneq ($(MODE),fuzz) # libFuzzer brings its own main
@@ -144,10 +149,6 @@ endif
 $(BUILD)/tests/load/%: $(BUILD)/obj/tests/load/%.o $(BUILD)/obj/core/err.o
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $^ -lm
-
-$(BUILD)/tests/trust/%: $(BUILD)/obj/tests/trust/%.o
-	$(call say,LINK,$@)
-	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $^
 
 # Dies at its n-th write.
 $(BUILD)/tests/trust/kill_at.so: tests/trust/kill_at.c Makefile
@@ -161,8 +162,8 @@ $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan fuzz fuzzers bench bench-best bench-kernels bench-memory bench-request bench-train bench-books bench-study \
-        image fresh trust debug lint format help clean
+.PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-kernels bench-memory bench-request bench-train bench-books bench-study \
+        image fresh trust torture debug lint format help clean
 tests: all $(TEST_BIN) $(BENCH_BIN) $(LOAD_BIN) $(TRUST_BIN) $(PEER_BIN)
 
 check: tests ## every test, under 10 minutes
@@ -174,9 +175,16 @@ asan: ## every test under AddressSanitizer and UBSan
 tsan: ## every test under ThreadSanitizer
 	$(Q)$(MAKE) MODE=tsan BUILD=$(BUILD)/tsan check
 
+valgrind: tests ## every test under valgrind's memcheck, but those that say why not (half an hour)
+	$(Q)BUILD=$(abspath $(BUILD)) sh tests/lib/valgrind.sh $(abspath $(TEST_BIN)) $(TEST_SH)
+
 fuzz: ## each fuzz target under libFuzzer, ASan and UBSan, by clang (SECONDS=60 each)
 	$(Q)$(MAKE) MODE=fuzz BUILD=$(BUILD)/fuzz fuzzers
 	$(Q)BUILD=$(abspath $(BUILD))/fuzz sh tests/fuzz/fuzz $(or $(SECONDS),60)
+
+fuzz-coverage: ## lines of each parser that its fuzz target's corpus reaches, at least 90 % (by clang, a minute)
+	$(Q)$(MAKE) MODE=cover BUILD=$(BUILD)/cover fuzzers
+	$(Q)BUILD=$(abspath $(BUILD))/cover sh tests/fuzz/coverage
 
 fuzzers: $(FUZZ_BIN)
 
@@ -189,8 +197,13 @@ bench-best: $(BUILD)/tests/bench/best ## the exact best 10 of 1,000 beside the f
 bench: all $(LOAD_BIN) $(PEER_BIN) ## /rank beside nginx and the peers a team would pick instead (15 minutes; ROWS=..., ROUNDS=3)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/serve.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-trust: tests ## what is promised under hostile clients and stores, with figures (minutes; SEED=..., NAMES='slow stop')
+trust: tests ## what is promised under hostile clients and stores, with figures (half an hour; SEED=..., NAMES='slow stop')
 	$(Q)BUILD=$(abspath $(BUILD)) tests/trust/trust.py $(if $(SEED),--seed $(SEED)) $(NAMES)
+
+torture: ## all that takes long, one after the other, whatever fails: trust, fuzz (SECONDS=600 each), asan, tsan, valgrind (hours)
+	$(Q)failed=; for what in trust "fuzz SECONDS=$(or $(SECONDS),600)" asan tsan valgrind; do \
+	    echo "---- make $$what"; $(MAKE) $$what || failed="$$failed $${what%% *}"; done; \
+	    [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
 bench-memory: $(BUILD)/tests/bench/memory ## look-ups in hot memory: ns an id, bytes a content (a minute)
 	$(Q)$<

@@ -11,8 +11,8 @@ int publish(struct generation_writer *writer, struct store *store, struct manife
     char name[STORE_GENERATION_MAX];
     strcpy(name, generation_name(writer));
     int result = generation_finish(writer, manifest, err);
-    if (result == 0 && !options->no_promote)
-        result = generation_publish(writer, err);
+    if (result == 0)
+        result = options->no_promote ? generation_keep(writer, err) : generation_publish(writer, err);
     generation_end(writer);
     if (result < 0)
         return result;

@@ -42,7 +42,7 @@ const struct config_key config_keys[] = {
     LONG(server, queue_max, 1, 1000000, "1024",
         "Requests that wait for a worker; one more is answered 503 at once."),
     LONG(server, connections_max, 1, 1000000, "1024",
-        "Connections open at once. Some more are accepted, but answer nothing but /livez, /readyz, /metrics and /version."),
+        "Connections open at once. Some more are accepted, but answer nothing but /livez, /readyz, /metrics and /version. Lowered, with a line in the log, where the system allows too few descriptors (ulimit -n)."),
     LONG(server, body_max_bytes, 1024, 67108864, "262144",
         "Longest request body; a longer one is answered 413."),
     LONG(server, bodies_max_bytes, 1024, 1099511627776, "67108864",

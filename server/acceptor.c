@@ -187,6 +187,7 @@ static int next_timeout(const struct acceptor *acceptor, uint64_t now)
 static void *accept_loop(void *ctx)
 {
     struct acceptor *acceptor = ctx;
+    pthread_setname_np(pthread_self(), "acceptor");
     for (;;) {
         struct pollfd fds[2 + LINGER] = {{.fd = acceptor->stop_fd, .events = POLLIN}};
         const uint64_t now = clock_ms();

@@ -26,7 +26,7 @@ void *arena_array(struct arena *arena, size_t count, size_t size);
 /* A copy with a NUL behind it. */
 char *arena_copy(struct arena *arena, const char *data, size_t len);
 
-/* Forget all allocations. The first chunk is kept, so that an ordinary request never calls malloc. */
+/* Forget all allocations. What an ordinary request needs is kept, so that the next one never calls malloc. */
 void arena_reset(struct arena *arena);
 void arena_done(struct arena *arena);
 

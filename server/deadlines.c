@@ -27,6 +27,7 @@ static void take_out(struct deadline *deadline)
 static void *run(void *ctx)
 {
     struct deadlines *deadlines = ctx;
+    pthread_setname_np(pthread_self(), "deadlines");
     pthread_mutex_lock(&deadlines->lock);
     while (!deadlines->stopping) {
         struct deadline *first = deadlines->ends.next;
@@ -61,7 +62,6 @@ int deadlines_start(struct deadlines **out, struct err *err)
         return code;
     }
     deadlines->started = true;
-    pthread_setname_np(deadlines->thread, "deadlines");
     *out = deadlines;
     return 0;
 }

@@ -6,11 +6,12 @@
 #include <string.h>
 #include <strings.h>
 
-/* Buffers above this are not kept for the next request; exchanges above that are not kept at all. */
-enum { KEEP_BYTES = 256 * 1024, KEEP_EXCHANGES = 64 };
+enum { KEEP_BYTES = 128 * 1024 }; /* larger buffers are not kept for the next request */
 
 static void exchange_free(struct exchange *exchange)
 {
+    if (!exchange)
+        return;
     writer_done(&exchange->target);
     writer_done(&exchange->body);
     writer_done(&exchange->call.response.body);
@@ -19,12 +20,8 @@ static void exchange_free(struct exchange *exchange)
 
 struct exchange *exchange_take(struct exchange_pool *pool)
 {
-    struct exchange *exchange = pool->spare;
-    if (!exchange)
-        return calloc(1, sizeof *exchange);
-    pool->spare = exchange->next;
-    pool->count--;
-    return exchange;
+    struct exchange *exchange = spares_take(&pool->spares);
+    return exchange ? exchange : calloc(1, sizeof *exchange);
 }
 
 static struct writer trimmed(struct writer w)
@@ -39,26 +36,17 @@ void exchange_give(struct exchange_pool *pool, struct exchange *exchange)
 {
     if (exchange->charged)
         atomic_fetch_sub_explicit(&exchange->bodies->used, exchange->charged, memory_order_relaxed);
-    if (pool->count == KEEP_EXCHANGES) {
-        exchange_free(exchange);
-        return;
-    }
     const struct writer target = trimmed(exchange->target), body = trimmed(exchange->body);
     const struct writer answer = trimmed(exchange->call.response.body);
-    *exchange = (struct exchange){.next = pool->spare, .target = target, .body = body};
+    *exchange = (struct exchange){.target = target, .body = body};
     exchange->call.response.body = answer;
-    pool->spare = exchange;
-    pool->count++;
+    exchange_free(spares_give(&pool->spares, exchange));
 }
 
 void exchange_pool_done(struct exchange_pool *pool)
 {
-    while (pool->spare) {
-        struct exchange *next = pool->spare->next;
-        exchange_free(pool->spare);
-        pool->spare = next;
-    }
-    pool->count = 0;
+    for (struct exchange *exchange; (exchange = spares_take(&pool->spares));)
+        exchange_free(exchange);
 }
 
 /* ---- the pieces ---- */

@@ -5,6 +5,7 @@
 
 #include "server/http_guard.h"
 #include "server/http_message.h"
+#include "server/spares.h"
 
 #include <stdatomic.h>
 
@@ -24,8 +25,7 @@ struct exchange_limits {
 };
 
 struct exchange {
-    struct exchange *next; /* of the spare ones */
-    void *owner;           /* whoever takes it from the pool leaves three words of its own here */
+    void *owner; /* whoever takes it from the pool leaves three words of its own here */
     void *connection;
     struct http_conn *conn;
     bool begun;       /* the head is complete */
@@ -47,8 +47,7 @@ struct exchange {
 
 /* Exchanges that one thread uses again and again, with their buffers. Zero-initialised is empty and valid. */
 struct exchange_pool {
-    struct exchange *spare;
-    size_t count;
+    struct spares spares;
 };
 
 struct exchange *exchange_take(struct exchange_pool *pool); /* NULL when memory is short */

@@ -64,7 +64,7 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
     exchange->owner = loop;
     exchange_target(exchange, target);
     if (loop->in_place)
-        exchange->guard.end = target + strlen(target);
+        exchange->guard.end = target; /* until begin() knows where the method ends */
     return exchange;
 }
 
@@ -153,8 +153,12 @@ static enum MHD_Result begin(
     const union MHD_ConnectionInfo *head =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
     struct http_guard *guard = &exchange->guard;
-    if (guard->end)
+    if (guard->end && exchange->target.used) {
+        const struct http_piece target = {guard->end, guard->end + exchange->target.used - 1};
+        guard->end = method + strlen(method);
+        http_guard_place(guard, HTTP_GAP_SPACE, target);
         http_guard_place(guard, HTTP_GAP_SPACE, (struct http_piece){version, version + strlen(version)});
+    }
     MHD_get_connection_values_n(connection, MHD_HEADER_KIND, on_field, exchange);
     if (guard->end && head)
         http_guard_place(guard, HTTP_GAP_LINE, (struct http_piece){method + head->header_size - 2, NULL});

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-enum { LOOK_MS = 200, PHASE_BITS = 3, TURN_BITS = 21, CUT = HTTP_PHASES };
+enum { LOOK_MS = 200, LEFT_LOOKS = 3, PHASE_BITS = 3, TURN_BITS = 21, CUT = HTTP_PHASES };
 
 struct http_conns {
     struct http_conns_options options;
@@ -64,11 +64,18 @@ bool http_conn_enter(struct http_conn *conn, enum http_phase phase)
 
 /* ---- watching ---- */
 
+/* False: at the last moment something has happened on it. */
+static bool mark_cut(struct http_conn *conn, uint64_t state)
+{
+    return atomic_compare_exchange_strong(
+        &conn->state, &state, state_of(since_of(state), turn_of(state), CUT));
+}
+
 /* Tell the client, if nothing else has been told it, and end the connection. */
 static void cut(struct http_conns *conns, struct http_conn *conn, uint64_t state, unsigned phase)
 {
-    if (!atomic_compare_exchange_strong(&conn->state, &state, state_of(since_of(state), turn_of(state), CUT)))
-        return; /* at the last moment */
+    if (!mark_cut(conn, state))
+        return;
     atomic_fetch_add_explicit(&conns->cut[phase], 1, memory_order_relaxed);
     if (phase != HTTP_PHASE_WRITE) {
         char id[HTTP_ID_MAX + 1], answer[1024];
@@ -104,13 +111,27 @@ static void look_at_idle(struct http_conns *conns, struct http_conn *conn, uint6
     }
 }
 
+/* The client has closed, or will send no more, and nothing is being done for it. Several looks in a row, because the
+ * library may be about to do something with what came before the end. */
+static bool has_left(struct http_conn *conn, uint64_t state)
+{
+    char byte;
+    const bool ended = recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    conn->left_looks = !ended ? 0 : state == conn->left_state ? conn->left_looks + 1 : 1;
+    conn->left_state = state;
+    return conn->left_looks >= LEFT_LOOKS;
+}
+
 static void look(struct http_conns *conns)
 {
     const uint64_t now = clock_ms();
     for (struct http_conn *conn = conns->first; conn; conn = conn->next) {
         const uint64_t state = atomic_load_explicit(&conn->state, memory_order_acquire);
         const unsigned phase = phase_of(state);
-        if (phase == HTTP_PHASE_IDLE)
+        if (phase < HTTP_PHASE_WORK && has_left(conn, state)) {
+            if (mark_cut(conn, state))
+                shutdown(conn->fd, SHUT_RDWR);
+        } else if (phase == HTTP_PHASE_IDLE)
             look_at_idle(conns, conn, state, now);
         else if (phase != CUT && conns->options.ms[phase] && since_of(state) + conns->options.ms[phase] < now)
             cut(conns, conn, state, phase);
@@ -120,6 +141,7 @@ static void look(struct http_conns *conns)
 static void *watch(void *ctx)
 {
     struct http_conns *conns = ctx;
+    pthread_setname_np(pthread_self(), "connections");
     pthread_mutex_lock(&conns->lock);
     while (!conns->stopping) {
         const struct timespec until = clock_timespec(clock_ns() + LOOK_MS * 1000000);
@@ -186,7 +208,6 @@ int http_conns_new(struct http_conns **out, const struct http_conns_options *opt
         return code;
     }
     conns->started = true;
-    pthread_setname_np(conns->thread, "connections");
     *out = conns;
     return 0;
 }

@@ -3,7 +3,8 @@
  * The HTTP library's own timeout counts from the last byte: a client that sends one now and then keeps its connection
  * for ever. Here each phase of a request has a time in total. A thread looks at all connections some times a second and
  * shuts down those that are late, whereupon the library closes them; as long as nothing of an answer has been sent, 408
- * goes before it.
+ * goes before it. It also ends those whose client has left: the library does not notice an end that comes together with
+ * the last bytes.
  *
  *     conn = http_conns_add(conns, fd);               a loop has taken the connection
  *     http_conn_enter(conn, HTTP_PHASE_BODY);         ... and so on, from the thread that has the connection in hand
@@ -36,6 +37,8 @@ struct http_conn {
     atomic_uint_fast64_t state; /* since when, how often it has been idle, and the phase */
     uint64_t turn,
         bytes; /* the watching thread's: how many bytes had come when it first saw it idle for this time */
+    uint64_t left_state; /* the watching thread's, too: how often it has seen the client gone in this state */
+    unsigned left_looks;
 };
 
 struct http_conns_options {

@@ -100,9 +100,17 @@ static size_t distance(const char *from, const char *to)
     return (size_t)((uintptr_t)to - (uintptr_t)from);
 }
 
+/* Nothing but what parts pieces, or the zeros that a library has put in its place. */
+static bool is_gap(const char *at, enum http_gap gap)
+{
+    if (gap == HTTP_GAP_SPACE)
+        return *at == ' ' || *at == '\0';
+    return (*at == '\r' || *at == '\0') && (at[1] == '\n' || at[1] == '\0');
+}
+
 void http_guard_place(struct http_guard *guard, enum http_gap gap, struct http_piece piece)
 {
-    if (distance(guard->end, piece.begin) != gap)
+    if (distance(guard->end, piece.begin) != gap || !is_gap(guard->end, gap))
         scattered(guard);
     guard->end = piece.end;
 }

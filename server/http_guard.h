@@ -31,7 +31,8 @@ void http_guard_field(
 /* A library that hands out strings does not show what lay between them: a NUL that cut a value short, a line that was folded
  * into the one before, a field without a name, a line that ended with LF alone. One that leaves the pieces where they came in
  * does: a piece begins a space (of the first line) or CR LF behind the end of the one before. For each piece in its order,
- * once guard->end is the end of the first; the last is the empty line's end. */
+ * once guard->end is the end of the first, the method; the last is the empty line's end. Where the library has written zeros
+ * over the ends of lines, one that a NUL and LF ended looks as if it had been CR LF. */
 enum http_gap { HTTP_GAP_SPACE = 1, HTTP_GAP_LINE = 2 };
 void http_guard_place(struct http_guard *guard, enum http_gap gap, struct http_piece piece);
 /* A line with a field: a colon and blanks alone lie between its name and its value. */

@@ -4,6 +4,7 @@
 #include "server/worker.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,8 +38,11 @@ static void count(atomic_uint_fast64_t *counter, size_t more)
     atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
 }
 
+/* What a generation has held, and what requests have given back meanwhile, goes to the kernel: malloc would keep it, each
+ * time elsewhere. Not by the clock: it takes up to a millisecond a megabyte, during which whoever allocates waits. */
 static void free_retired(struct live *live)
 {
+    bool freed = false;
     for (struct live_generation **at = &live->retired; *at;) {
         struct live_generation *generation = *at;
         if (!live_generation_idle(generation)) {
@@ -47,7 +51,10 @@ static void free_retired(struct live *live)
         }
         *at = generation->next;
         live_generation_free(generation);
+        freed = true;
     }
+    if (freed)
+        malloc_trim(0);
 }
 
 static void swap(struct live *live, struct live_generation *fresh)
@@ -171,6 +178,7 @@ static void *watch(void *ctx)
 {
     struct live *live = ctx;
     const long poll_ms = live->service->config->store.poll_ms;
+    pthread_setname_np(pthread_self(), "watcher");
     pthread_mutex_lock(&live->lock);
     while (!live->stopping) {
         pthread_mutex_unlock(&live->lock);

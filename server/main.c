@@ -1,4 +1,5 @@
 /* embsumd: the life of the daemon, from the command line to the last answer. */
+#include "server/descriptors.h"
 #include "server/http.h"
 #include "server/options.h"
 #include "server/router.h"
@@ -212,12 +213,15 @@ static int serve(struct service *service, const struct fronts *fronts, bool file
     return 0;
 }
 
-/* Blocks of some megabytes, which a request with misses takes and gives back, stay with the process: by default malloc asks
- * the kernel for each anew, and the kernel clears every page of it (two fifths of such a request's time). */
-static void keep_large_blocks(void)
+/* Blocks of some megabytes, which a request with misses takes and gives back, stay with the process until the next switch
+ * (live.c gives back what is free then): by default malloc asks the kernel for each anew, and the kernel clears every page of
+ * it (two fifths of such a request's time). One heap for all threads: what one gives back is taken by the next, where each had a heap of its own
+ * that grew to the most it ever held; requests that find everything in memory do not call malloc. */
+static void set_up_malloc(void)
 {
     mallopt(M_MMAP_THRESHOLD, 32 << 20);
     mallopt(M_TRIM_THRESHOLD, 128 << 20);
+    mallopt(M_ARENA_MAX, 1);
 }
 
 static int run(const struct config *config, const struct log *log, struct err *err)
@@ -225,7 +229,7 @@ static int run(const struct config *config, const struct log *log, struct err *e
     sigset_t signals;
     catch_signals(&signals);
     json_object_seed(0);
-    keep_large_blocks();
+    set_up_malloc();
     struct service service = {0};
     struct fronts fronts = {0};
     int code = config->server.sandbox ? sandbox_files(config, err) : 0;
@@ -261,9 +265,12 @@ int main(int argc, char **argv)
     if (action != OPTIONS_RUN)
         return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
     struct log log = {.fd = STDERR_FILENO};
-    if (log_init(&log, STDERR_FILENO, config.log.level, &err) < 0 || run(&config, &log, &err) < 0) {
-        log_err(&log, LOG_ERROR, "failed", &err);
-        return EXIT_FAILURE;
+    int code = log_init(&log, STDERR_FILENO, config.log.level, &err);
+    if (code == 0) {
+        descriptors_reserve(&config, &log);
+        code = run(&config, &log, &err);
     }
-    return EXIT_SUCCESS;
+    if (code < 0)
+        log_err(&log, LOG_ERROR, "failed", &err);
+    return code < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -25,6 +25,7 @@ struct pool {
     size_t waiting;
     uint64_t task_ns; /* a moving mean of what a task takes */
     bool stopping;
+    const char *name;
     size_t started;
     struct pool_thread threads[];
 };
@@ -68,6 +69,7 @@ static void *run(void *ctx)
     struct pool_thread *self = ctx;
     struct pool_task *task;
     uint64_t spent_ns = 0;
+    pthread_setname_np(pthread_self(), self->pool->name); /* the sandbox lets a thread name itself alone */
     while ((task = take(self, spent_ns))) {
         const uint64_t start = clock_ns();
         task->run(task, self->worker);
@@ -83,6 +85,7 @@ int pool_start(
     if (!pool)
         return err_set(err, ERR_NOMEM, "no memory for threads");
     pthread_mutex_init(&pool->lock, NULL);
+    pool->name = name;
     pool->last = &pool->first;
     pool->idle_last = &pool->idle_first;
     for (size_t i = 0; i < count; i++) {
@@ -96,7 +99,6 @@ int pool_start(
             pool_free(pool);
             return code;
         }
-        pthread_setname_np(pool->threads[i].thread, name);
         pool->started++;
     }
     *out = pool;

@@ -11,53 +11,6 @@
 #include <string.h>
 #include <strings.h>
 
-/* ---- jobs ---- */
-
-enum { SPARE_JOBS = 16 };
-
-static struct rank_job *take_job(struct worker *worker)
-{
-    struct rank_job *job = worker->spare_jobs;
-    if (job) {
-        worker->spare_jobs = job->next;
-        worker->spare_job_count--;
-        return job;
-    }
-    job = calloc(1, sizeof *job);
-    if (job)
-        pthread_mutex_init(&job->lock, NULL);
-    return job;
-}
-
-static void free_job(struct rank_job *job)
-{
-    arena_done(&job->arena);
-    pthread_mutex_destroy(&job->lock);
-    buffer_done(&job->user_blocks);
-    free(job);
-}
-
-static void give_job(struct rank_job *job, struct worker *worker)
-{
-    if (worker->spare_job_count == SPARE_JOBS) {
-        free_job(job);
-        return;
-    }
-    arena_reset(&job->arena);
-    job->next = worker->spare_jobs;
-    worker->spare_jobs = job;
-    worker->spare_job_count++;
-}
-
-void rank_jobs_free(struct worker *worker)
-{
-    while (worker->spare_jobs) {
-        struct rank_job *next = worker->spare_jobs->next;
-        free_job(worker->spare_jobs);
-        worker->spare_jobs = next;
-    }
-}
-
 /* How long a job may wait for the store. One of many windows keeps a quarter of its time for scoring what is in memory. */
 static uint64_t wait_until_ns(const struct rank_job *job)
 {
@@ -135,7 +88,7 @@ void rank_finish(struct rank_job *job, struct worker *worker)
     buffer_done(&job->explained_blocks); /* rare, and large */
     catalogue_release(job->catalogue);
     live_release(job->generation);
-    give_job(job, worker);
+    rank_job_give(job, worker);
     router_answer(worker, call);
 }
 
@@ -458,7 +411,7 @@ static void run_call(struct pool_task *task, struct worker *worker)
         return;
     }
     const unsigned status = refuse(&call->request, &message);
-    struct rank_job *job = status ? NULL : take_job(worker);
+    struct rank_job *job = status ? NULL : rank_job_take(worker);
     if (!job) {
         http_fail(&call->response, &call->request, status ? status : 500, message);
         router_answer(worker, call);
@@ -479,7 +432,7 @@ static void run_call(struct pool_task *task, struct worker *worker)
     }
     if (worker_is_loop(worker) && !is_short(job)) { /* reading it again costs less than moving the job */
         live_release(job->generation);
-        give_job(job, worker);
+        rank_job_give(job, worker);
         hand_over(call, worker);
         return;
     }

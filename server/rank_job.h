@@ -21,7 +21,8 @@ struct rank_lane {
 };
 
 struct rank_job {
-    struct rank_job *next; /* of the spare ones */
+    struct worker *owner;  /* who has made it */
+    struct rank_job *next; /* of those that are returned to the owner */
     struct service *service;
     struct http_call *call;
     uint64_t deadline_ns;
@@ -46,6 +47,10 @@ struct rank_job {
     struct err err;       /* code < 0: the job has failed */
     atomic_uint_fast64_t stage_ns[STAGES];
 };
+
+/* rank_jobs.c. NULL when memory is short; what is given back has released all but its memory. */
+struct rank_job *rank_job_take(struct worker *worker);
+void rank_job_give(struct rank_job *job, struct worker *worker);
 
 /* Room for a gather of at most count ids; the job's arena. False: no memory. */
 bool rank_gather_init(struct rank_job *job, struct gather *gather, struct matrices *from, size_t count);

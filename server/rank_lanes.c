@@ -15,33 +15,14 @@ struct found {
     size_t count;
 };
 
-/* Finite matrices may still be so large that their products are not. Such a content is as good as damaged: it is left
- * out for all users, and JSON has no word for its score anyway. True if there is one. */
-static bool drop_infinite(struct gather *gather, const struct found *found, const float *scores, size_t users)
+static void keep_best(
+    struct rank_job *job, const struct rank_lane *lane, const struct found *found, const float *scores)
 {
-    bool any = false;
-    for (size_t i = 0; i < users * found->count; i++)
-        any |= !isfinite(scores[i]);
-    for (size_t i = 0; any && i < users * found->count; i++)
-        if (!isfinite(scores[i]))
-            gather->status[found->index[i % found->count]] = MATRIX_CORRUPT;
-    return any;
-}
-
-static void keep_best(struct rank_job *job, const struct rank_lane *lane, const struct found *found,
-    const float *scores, bool some_dropped)
-{
-    const uint8_t *status = lane->gather.status;
-    const uint32_t first = (uint32_t)lane->first;
     for (size_t u = 0; u < job->result.user_count; u++) {
         struct top *top = &job->result.tops[u];
         if (!job->result.users[u].matrix)
             continue;
-        if (!some_dropped)
-            top_add_chunk(top, scores, found->index, first, found->count);
-        for (size_t c = 0; some_dropped && c < found->count; c++)
-            if (status[found->index[c]] == MATRIX_HERE)
-                top_add(top, scores[c], first + found->index[c]);
+        top_add_chunk(top, scores, found->index, (uint32_t)lane->first, found->count);
         scores += found->count;
     }
 }
@@ -99,9 +80,8 @@ static void score_found(struct rank_lane *lane, struct found *found, struct work
         find_best(job, found, scores, worker->best.at);
     else
         scorer_run(job->generation->scorer, scores, job->result.matrices, users, found->blocks, found->count);
-    const bool some_dropped = drop_infinite(&lane->gather, found, scores, users);
     pthread_mutex_lock(&job->lock);
-    keep_best(job, lane, found, scores, some_dropped);
+    keep_best(job, lane, found, scores);
     pthread_mutex_unlock(&job->lock);
     rank_stage(job, STAGE_SCORE, start);
 }

@@ -151,8 +151,8 @@ void worker_note_blob(struct worker *worker, const char *kind, const struct stor
     log_end(&line);
 }
 
-/* A link that waits for its next attempt tells nothing about the store; and as long as the store is away, the breaker's
- * line has said so. */
+/* A link that waits for its next attempt tells nothing about the store, and is no news; and as long as the store is away,
+ * the breaker's line has said so. */
 void worker_note_store(struct worker *worker, int code, const struct err *err)
 {
     struct breaker *breaker = &worker->service->breaker;
@@ -166,7 +166,7 @@ void worker_note_store(struct worker *worker, int code, const struct err *err)
     metrics_add(&worker->metrics.store_errors[fault], 1);
     if (away && fault != STORE_PAUSED)
         breaker_failed(breaker, err->message);
-    if (breaker_is_open(breaker) || !log_allow(&worker->store_lines, &dropped))
+    if (fault == STORE_PAUSED || breaker_is_open(breaker) || !log_allow(&worker->store_lines, &dropped))
         return;
     struct log_line line;
     log_begin(&line, worker->service->log, LOG_WARN, "store error");

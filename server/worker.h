@@ -17,6 +17,7 @@
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/pool.h"
+#include "server/spares.h"
 
 struct http;
 struct rank_job;
@@ -48,9 +49,9 @@ struct worker {
     struct arena arena;      /* reset after each request that a handler answers */
     /* Of readers: blobs become blocks in these. */
     struct buffer matrices, gates, blocks;
-    /* Of workers: finished jobs to be used again. */
-    struct rank_job *spare_jobs;
-    size_t spare_job_count;
+    /* Of whoever begins to rank: finished jobs to be used again, and those that another has finished. */
+    struct spares jobs;
+    _Atomic(struct rank_job *) returned;
     /* Of whoever scores: room for a window's scores, and for scorer_best(). */
     struct buffer scores, best;
     struct metrics metrics;

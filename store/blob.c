@@ -1,6 +1,6 @@
 /* The codec of blob.h. Fields are assembled with memcpy and the byte order written out, so data may lie at
- * any address (inside a reply or a memory map) on any host. The payload is hashed and scanned for NaN and Inf
- * before the first value is handed out. */
+ * any address (inside a reply or a memory map) on any host. The payload is hashed and scanned for values that are none or
+ * too large before the first value is handed out. */
 #include "store/blob.h"
 
 #include "core/half.h"
@@ -77,15 +77,18 @@ static void save64(unsigned char *p, uint64_t v)
 
 const char *blob_reason_name(enum blob_reason reason)
 {
-    static const char *const names[BLOB_REASONS] = {
-        "ok", "magic", "version", "kind", "dtype", "dimensions", "length", "owner", "check", "not_finite"};
+    static const char *const names[BLOB_REASONS] = {"ok", "magic", "version", "kind", "dtype", "dimensions",
+        "length", "owner", "check", "not_finite", "range"};
     return (size_t)reason < BLOB_REASONS ? names[reason] : "unknown";
 }
 
+/* By enum blob_dtype. The bits of Inf and of BLOB_LIMIT, which float16 does not reach. */
 static const struct {
     const char *name;
     size_t size;
-} dtypes[] = {{"float32", 4}, {"bfloat16", 2}, {"float16", 2}}; /* by enum blob_dtype */
+    int32_t infinity, limit;
+} dtypes[] = {
+    {"float32", 4, 0x7F800000, 0x4E800000}, {"bfloat16", 2, 0x7F80, 0x4E80}, {"float16", 2, 0x7C00, 0x7C00}};
 
 #define DTYPES (sizeof dtypes / sizeof *dtypes)
 
@@ -142,37 +145,44 @@ static uint64_t hash_check(const unsigned char *blob, size_t size)
     return XXH3_64bits_digest(&state);
 }
 
-/* ---- NaN and Inf: an exponent of all ones ---- */
+/* ---- values that are none or too large: without the sign, the bits of magnitudes compare as they do ---- */
 
 /* Blocks of a fixed size, so that the compiler unrolls them into vector registers without a loop for the rest
  * in each. */
 #define SCAN_BLOCK 64
 
-static bool finite32(const unsigned char *p, size_t count)
+static bool below32(const unsigned char *p, size_t count, int32_t limit)
 {
     uint32_t bad = 0;
     for (; count >= SCAN_BLOCK; count -= SCAN_BLOCK, p += SCAN_BLOCK * sizeof(uint32_t))
         for (size_t i = 0; i < SCAN_BLOCK; i++)
-            bad |= (load32(p + 4 * i) & 0x7F800000) == 0x7F800000;
+            bad |= (int32_t)(load32(p + 4 * i) & INT32_MAX) >= limit;
     for (size_t i = 0; i < count; i++)
-        bad |= (load32(p + 4 * i) & 0x7F800000) == 0x7F800000;
+        bad |= (int32_t)(load32(p + 4 * i) & INT32_MAX) >= limit;
     return !bad;
 }
 
-static bool finite16(const unsigned char *p, size_t count, uint16_t exponent)
+static bool below16(const unsigned char *p, size_t count, int16_t limit)
 {
     uint16_t bad = 0;
     for (; count >= SCAN_BLOCK; count -= SCAN_BLOCK, p += SCAN_BLOCK * sizeof(uint16_t))
         for (size_t i = 0; i < SCAN_BLOCK; i++)
-            bad = (uint16_t)(bad | ((load16(p + 2 * i) & exponent) == exponent));
+            bad = (uint16_t)(bad | ((int16_t)(load16(p + 2 * i) & INT16_MAX) >= limit));
     for (size_t i = 0; i < count; i++)
-        bad = (uint16_t)(bad | ((load16(p + 2 * i) & exponent) == exponent));
+        bad = (uint16_t)(bad | ((int16_t)(load16(p + 2 * i) & INT16_MAX) >= limit));
     return !bad;
 }
 
-static bool payload_finite(enum blob_dtype dtype, const unsigned char *p, size_t count)
+static bool payload_below(enum blob_dtype dtype, const unsigned char *p, size_t count, int32_t limit)
 {
-    return dtype == BLOB_F32 ? finite32(p, count) : finite16(p, count, dtype == BLOB_BF16 ? 0x7F80 : 0x7C00);
+    return dtype == BLOB_F32 ? below32(p, count, limit) : below16(p, count, (int16_t)limit);
+}
+
+static enum blob_reason check_payload(enum blob_dtype dtype, const unsigned char *p, size_t count)
+{
+    if (payload_below(dtype, p, count, dtypes[dtype].limit))
+        return BLOB_OK;
+    return payload_below(dtype, p, count, dtypes[dtype].infinity) ? BLOB_BAD_RANGE : BLOB_NOT_FINITE;
 }
 
 /* ---- the payload ---- */
@@ -241,8 +251,9 @@ int blob_encode(
     const size_t count = spec->rows * spec->cols;
     unsigned char *const blob = out, *const payload = blob + BLOB_HEADER;
     payload_write(payload, spec->dtype, matrix, count);
-    if (!payload_finite(spec->dtype, payload, count))
-        return err_set(err, ERR_INVALID, "the matrix of \"%.*s\" holds NaN, Inf or a value too large for %s",
+    if (check_payload(spec->dtype, payload, count) != BLOB_OK)
+        return err_set(err, ERR_INVALID,
+            "the matrix of \"%.*s\" holds NaN, Inf or a value of 2^30 or more, or too large for %s",
             (int)(spec->id_len < ID_MAX ? spec->id_len : ID_MAX), spec->id ? spec->id : "",
             blob_dtype_name(spec->dtype));
     memset(blob, 0, BLOB_HEADER);
@@ -283,11 +294,10 @@ enum blob_reason blob_decode(float *matrix, const struct blob_spec *spec, const 
         return BLOB_BAD_OWNER;
     if (load64(blob + AT_CHECK) != hash_check(blob, size))
         return BLOB_BAD_CHECK;
-    if (!payload_finite(dtype, blob + BLOB_HEADER, count))
-        return BLOB_NOT_FINITE;
-    if (matrix)
+    const enum blob_reason reason = check_payload(dtype, blob + BLOB_HEADER, count);
+    if (reason == BLOB_OK && matrix)
         payload_read(matrix, dtype, blob + BLOB_HEADER, count);
-    return BLOB_OK;
+    return reason;
 }
 
 uint64_t blob_inputs(const void *data, size_t len)

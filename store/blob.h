@@ -14,7 +14,8 @@
  *      40    24  0
  *      64        payload: rows x columns values, row-major
  *
- * The owner makes sure that a reply that reached the wrong request is never scored.
+ * The owner makes sure that a reply that reached the wrong request is never scored, and BLOB_LIMIT that whatever is
+ * computed of matrices is finite.
  */
 #ifndef EMBSUM_STORE_BLOB_H
 #define EMBSUM_STORE_BLOB_H
@@ -25,6 +26,12 @@
 #include <stdint.h>
 
 #define BLOB_HEADER 64
+
+/* No value has such a magnitude; those of an encoder are about 1. One matrix of 3e38 would make the products of all that
+ * it meets infinite, and it could be a user's, who would spoil them for the users that are asked for beside. Below this
+ * limit and with at most 2^16 columns (scorer_new) similarities and gates stay within 2^76 and logits within 2^122, which
+ * float32 holds. */
+#define BLOB_LIMIT 0x1p30f
 
 enum blob_kind { BLOB_USER = 'u', BLOB_CONTENT = 'c', BLOB_SCORE_PROJ = 'w' };
 enum blob_dtype { BLOB_F32 = 0, BLOB_BF16 = 1, BLOB_F16 = 2 };
@@ -43,6 +50,7 @@ enum blob_reason {
     BLOB_BAD_OWNER,
     BLOB_BAD_CHECK,
     BLOB_NOT_FINITE,
+    BLOB_BAD_RANGE, /* BLOB_LIMIT is reached */
     BLOB_REASONS
 };
 
@@ -60,7 +68,7 @@ struct blob_spec {
 size_t blob_size(enum blob_dtype dtype, size_t rows, size_t cols);
 
 /* Write the blob of a float32 matrix (rows x cols) to out, which has room for blob_size() bytes.
- * ERR_INVALID if the matrix holds NaN or Inf, or becomes Inf in the dtype; what out holds then is undefined.
+ * ERR_INVALID if the matrix holds what a reader would refuse, or becomes it in the dtype; what out holds then is undefined.
  */
 int blob_encode(
     void *out, const struct blob_spec *spec, uint64_t inputs, const float *matrix, struct err *err);

@@ -1,11 +1,12 @@
-/* The life of a generation, on top of store.h: building -> ready -> live -> retired.
+/* The life of a generation, on top of store.h: building -> live -> retired, or ready where an operator decides.
  *
  *     struct generation_writer *w;
  *     generation_begin(&w, store, BLOB_F32, &err);         takes the lock, names the generation: building
  *     generation_put_matrix(w, BLOB_USER, ...);            as often as needed
- *     generation_finish(w, &manifest, &err);               writes what is buffered and the manifest: ready
- *     generation_publish(w, &err);                         live; the one before is retired
- *     generation_end(w);                                   gives the lock back; drops what is not finished
+ *     generation_finish(w, &manifest, &err);               writes what is buffered and the manifest
+ *     generation_publish(w, &err);                         live, the one before is retired;
+ *     or generation_keep(w, &err);                         ready, for an operator to promote
+ *     generation_end(w);                                   gives the lock back; drops what is neither
  *
  * A writer keeps its lock alive by itself (a thread with a link of its own renews it). Once the lock has
  * passed to another writer every call returns ERR_FENCED. A writer is used by one thread.
@@ -36,14 +37,17 @@ int generation_put_category(struct generation_writer *writer, const char *name, 
     const struct store_id *contents, size_t count, struct err *err);
 
 /* Flush, then write the manifest (users, contents, created, previous and dtype are filled in here; m, n, d
- * and model_sha256 by the caller) and mark the generation ready. ERR_INVALID if W_s was not put or the shapes
+ * and model_sha256 by the caller). ERR_INVALID if W_s was not put or the shapes
  * are not m x d, n x d and d x d; ERR_CORRUPT if the store does not hold as many keys as were put. */
 int generation_finish(struct generation_writer *writer, struct manifest *manifest, struct err *err);
 
-/* Make the finished generation live, what was live until now retired. May be repeated. */
+/* Make the finished generation live, what was live until now retired. May be repeated. Until then it is building: what a
+ * writer that is killed leaves behind at any moment, the next one drops. */
 int generation_publish(struct generation_writer *writer, struct err *err);
+/* Leave the finished generation ready, for generation_promote. */
+int generation_keep(struct generation_writer *writer, struct err *err);
 
-/* Releases the lock and frees the writer; a generation that was not finished is dropped. NULL is allowed. */
+/* Releases the lock and frees the writer; a generation that is neither live nor ready is dropped. NULL is allowed. */
 void generation_end(struct generation_writer *writer);
 
 /* ---- single steps for operators; each takes the lock for itself (ERR_BUSY) ---- */

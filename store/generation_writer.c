@@ -27,7 +27,7 @@ struct written {
 struct generation_writer {
     struct store_link *link;
     struct lease *lease;
-    bool finished;
+    bool finished, stays;
     char name[STORE_GENERATION_MAX], previous[STORE_GENERATION_MAX];
     enum blob_dtype dtype;
     time_t created;
@@ -286,8 +286,14 @@ static int count_id(void *ctx, const char *id, size_t len)
     return 0;
 }
 
-/* As many keys as puts? An id that was put twice, and a store that forgets (evicts), show here. So does a writer that has
- * taken over and dropped this generation: then that is the reason. */
+/* Asks the store, where the lease knows only what it has heard: a writer that has taken over may have dropped the generation,
+ * and then that is the reason for whatever is not found. */
+static int check_token(const struct generation_writer *writer, struct err *err)
+{
+    return store_renew(writer->link, lease_token(writer->lease), LEASE_TTL_MS, err);
+}
+
+/* As many keys as puts? An id that was put twice, and a store that forgets (evicts), show here. */
 static int check_count(
     struct generation_writer *writer, enum store_kind kind, size_t put, const char *what, struct err *err)
 {
@@ -295,7 +301,7 @@ static int check_count(
     int rc = store_scan(writer->link, writer->name, kind, count_id, &stored, err);
     if (rc < 0 || stored == put)
         return rc;
-    rc = store_renew(writer->link, lease_token(writer->lease), LEASE_TTL_MS, err);
+    rc = check_token(writer, err);
     if (rc < 0)
         return rc;
     return err_set(err, ERR_CORRUPT, "generation %s: %zu %s were put, the store holds %zu (%s)", writer->name,
@@ -361,7 +367,7 @@ int generation_finish(struct generation_writer *writer, struct manifest *manifes
     memcpy(filled.previous, writer->previous, sizeof filled.previous);
     rc = put_manifest(writer, &filled, err);
     if (rc == 0)
-        rc = set_state(writer, STORE_READY, err);
+        rc = check_token(writer, err);
     if (rc == 0) {
         writer->finished = true;
         *manifest = filled;
@@ -369,21 +375,40 @@ int generation_finish(struct generation_writer *writer, struct manifest *manifes
     return rc;
 }
 
-int generation_publish(struct generation_writer *writer, struct err *err)
+static int check_finished(const struct generation_writer *writer, struct err *err)
 {
-    int rc = lease_check(writer->lease, err);
+    const int rc = lease_check(writer->lease, err);
     if (rc < 0)
         return rc;
     if (!writer->finished)
         return err_set(err, ERR_INVALID, "generation %s is not finished", writer->name);
-    return generation_switch(writer->link, lease_token(writer->lease), writer->name, err);
+    return check_token(writer, err);
+}
+
+int generation_publish(struct generation_writer *writer, struct err *err)
+{
+    int rc = check_finished(writer, err);
+    if (rc == 0)
+        rc = generation_switch(writer->link, lease_token(writer->lease), writer->name, err);
+    writer->stays = writer->stays || rc == 0;
+    return rc;
+}
+
+int generation_keep(struct generation_writer *writer, struct err *err)
+{
+    int rc = check_finished(writer, err);
+    if (rc == 0)
+        rc = set_state(writer, STORE_READY, err);
+    writer->stays = writer->stays || rc == 0;
+    return rc;
 }
 
 void generation_end(struct generation_writer *writer)
 {
     if (!writer)
         return;
-    if (!writer->finished)
+    if (!writer
+             ->stays) /* a live one the store does not drop: publishing may have done its work and lost the reply */
         store_drop(writer->link, lease_token(writer->lease), writer->name, NULL);
     free_writer(writer);
 }

@@ -167,7 +167,7 @@ large() { $embsum refresh --model "$dir/model" --news "$dir/large.tsv" --behavio
 $embsum refresh --model "$dir/model" --news "$dir/large.tsv" --behaviors $tiny/behaviors.tsv --store "$store" --threads 1 \
     >"$dir/long.out" 2>&1 &
 pid=$!
-for i in $(seq 1 200); do grep -q '^generation' "$dir/long.out" && break; sleep 0.05; done
+for i in $(seq 1 $((200 * ${EMBSUM_SLOW:-1}))); do grep -q '^generation' "$dir/long.out" && break; sleep 0.05; done
 check "another refresh" 3 "lock" refresh
 kill -TERM $pid
 wait $pid

@@ -127,7 +127,7 @@ mkdir "$dir/stopped"
 "$embsum" eval --model $tiny --news $tiny/news.tsv --behaviors "$dir/many.tsv" --predictions "$dir/stopped/p" --threads 1 \
     >"$dir/out" 2>"$dir/log" &
 pid=$!
-for _ in $(seq 1 200); do grep -q '^contents' "$dir/log" && break; sleep 0.05; done
+for _ in $(seq 1 $((200 * ${EMBSUM_SLOW:-1}))); do grep -q '^contents' "$dir/log" && break; sleep 0.05; done
 kill -TERM $pid
 wait $pid
 code=$?

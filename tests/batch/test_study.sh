@@ -84,7 +84,7 @@ mv "$dir/kept.tsv" "$dir/valid.tsv"
 # shellcheck disable=SC2086
 become "$dir/broken" $grid --quiet >/dev/null 2>&1 &
 pid=$!
-for _ in $(seq 1 600); do # in the middle of the third run
+for _ in $(seq 1 $((600 * ${EMBSUM_SLOW:-1}))); do # in the middle of the third run
     [ "$(runs broken)" -ge 2 ] && [ "$(steps "$dir/broken/runs/no_lsum-s1")" -ge 2 ] && break
     sleep 0.02
 done
@@ -97,7 +97,7 @@ touch "$dir/mark"
 # shellcheck disable=SC2086
 become "$dir/broken" $grid >/dev/null 2>"$dir/log" &
 pid=$!
-for _ in $(seq 1 600); do
+for _ in $(seq 1 $((600 * ${EMBSUM_SLOW:-1}))); do
     [ "$(runs broken)" -gt "$done_before" ] && break
     sleep 0.02
 done

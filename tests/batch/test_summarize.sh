@@ -80,7 +80,7 @@ fresh 40 'U1 429' 'U2 status:500 status:502' 'U3 drop' 'U4 half' 'U5 torn' 'U6 n
     'U10 number' 'U11 nul' 'U12 surrogate' 'U13 latin1' 'U14 error' 'U15 huge' 'U16 endless' 'U17 garbage' 'U18 slow' \
     'U19 no_object' 'U20 status:408' 'U21 later:0.3' 'U22 drop half' 'U23 status:503'
 check "every misbehaviour" 0 '^{"asked":40,"written":40,"failed":0,"skipped":0,"known":0,"requests":[0-9]*,"cut":0,"prompt_tokens":4' \
-    --api-key-file "$dir/key" --in-flight 40 --timeout 1
+    --api-key-file "$dir/key" --in-flight 40 --timeout "${EMBSUM_SLOW:-1}"
 everybody 40 "every misbehaviour"
 [ -n "$(tail -c 1 "$dir/out.jsonl")" ] && fail "the last line has no end"
 for u in U24 U40; do [ "$(requests $u)" = 1 ] || fail "$u was asked $(requests $u) times"; done
@@ -201,10 +201,11 @@ for address in ftp://127.0.0.1/ 127.0.0.1 "" http://; do
 done
 
 # ---- killed in the middle, and a torn line: the others' summaries stay, and nobody is asked twice ----
-fresh 60 '* later:0.1'
+late=$(awk -v slow="${EMBSUM_SLOW:-1}" 'BEGIN { print 0.1 * slow }') # time for another run to be started meanwhile
+fresh 60 "* later:$late"
 become --in-flight 4 --api-key-file "$dir/key" --quiet >"$dir/out" 2>"$dir/err" &
 run=$!
-for _ in $(seq 1 400); do [ -s "$dir/out.jsonl" ] && [ "$(wc -l <"$dir/out.jsonl")" -ge 12 ] && break; sleep 0.02; done
+for _ in $(seq 1 $((400 * ${EMBSUM_SLOW:-1}))); do [ -s "$dir/out.jsonl" ] && [ "$(wc -l <"$dir/out.jsonl")" -ge 12 ] && break; sleep 0.02; done
 tr '\0' ' ' <"/proc/$run/cmdline" >"$dir/cmdline"
 ps -ef >>"$dir/cmdline" 2>/dev/null
 grep -q "embsum summarize" "$dir/cmdline" || fail "the program is not in the list of processes"
@@ -216,7 +217,7 @@ run=''
 sed 's/.*"user": "\([^"]*\)".*/\1/' "$dir/out.jsonl" | sort >"$dir/kept"
 [ "$(wc -l <"$dir/kept")" -lt 60 ] || fail "it was done before it was killed: the test shows nothing"
 printf '{"user": "U60", "summ' >>"$dir/out.jsonl"
-sleep 0.3 # what was under way has been logged
+sleep "$late" && sleep 0.2 # what was under way has been logged
 before=$(wc -l <"$dir/llm/log")
 check "a dry run beside it" 0 "^==== U60 ====" --dry-run
 tail -c 5 "$dir/out.jsonl" | grep -q summ || fail "the dry run changed the output"
@@ -227,10 +228,10 @@ tail -n +$((before + 1)) "$dir/llm/log" | cut -f 2 | sort >"$dir/asked"
 [ -z "$(comm -12 "$dir/asked" "$dir/kept")" ] || fail "asked though known: $(comm -12 "$dir/asked" "$dir/kept")"
 
 # ---- asked to stop ----
-fresh 60 '* later:0.1'
+fresh 60 "* later:$late"
 become --in-flight 4 >"$dir/out" 2>"$dir/err" &
 run=$!
-for _ in $(seq 1 400); do [ -s "$dir/out.jsonl" ] && break; sleep 0.02; done
+for _ in $(seq 1 $((400 * ${EMBSUM_SLOW:-1}))); do [ -s "$dir/out.jsonl" ] && break; sleep 0.02; done
 kill -TERM $run
 wait $run
 code=$?

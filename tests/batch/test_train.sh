@@ -46,7 +46,7 @@ sed 's/.*"loss":\([0-9.e+-]*\).*/\1/' "$dir/whole/train.jsonl" |
 # killed at some moment, then resumed; again and again until it is done
 become "$dir/killed" --resume &
 pid=$!
-for _ in $(seq 1 400); do
+for _ in $(seq 1 $((400 * ${EMBSUM_SLOW:-1}))); do
     [ "$(steps killed)" -ge 5 ] && break
     sleep 0.05
 done
@@ -60,7 +60,7 @@ same killed
 # asked to stop: a checkpoint at the step in hand
 become "$dir/stopped" >"$dir/log" 2>&1 &
 pid=$!
-for _ in $(seq 1 400); do
+for _ in $(seq 1 $((400 * ${EMBSUM_SLOW:-1}))); do
     [ "$(steps stopped)" -ge 4 ] && break
     sleep 0.05
 done

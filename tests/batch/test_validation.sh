@@ -68,7 +68,7 @@ echo "validation AUC: $(cut -d ' ' -f 1 "$dir/aucs" | tr '\n' ' ')"
 for round in 1 2 3 4 5 6; do
     become "$dir/killed" --valid "$dir/valid.tsv" --validate-every 2 --quiet --resume &
     pid=$!
-    for _ in $(seq 1 400); do
+    for _ in $(seq 1 $((400 * ${EMBSUM_SLOW:-1}))); do
         [ "$(lines killed)" -ge "$round" ] && break
         kill -0 "$pid" 2>/dev/null || break
         sleep 0.02
@@ -90,7 +90,7 @@ cmp "$dir/whole/curves.svg" "$dir/killed/curves.svg" || fail "resumed, other cur
 # A checkpoint remembers the best: without it the first validation after the resume would be one.
 become "$dir/stopped" --valid "$dir/valid.tsv" --validate-every 2 >"$dir/log" 2>&1 &
 pid=$!
-for _ in $(seq 1 400); do
+for _ in $(seq 1 $((400 * ${EMBSUM_SLOW:-1}))); do
     [ "$(lines stopped)" -ge 2 ] && break
     sleep 0.02
 done

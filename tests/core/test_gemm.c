@@ -4,6 +4,7 @@
 #include "tests/lib/scratch.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,17 +47,22 @@ static void test_against_plain(void **state)
     struct rng rng = rng_seed(1, 0);
     static const size_t sizes[] = {1, 2, 3, 7, 8, 16, 31, 33, 64, 130};
     for (enum gemm_form form = GEMM_NN; form <= GEMM_TN; form++)
-        for (int i = 0; i < 300; i++)
+        for (size_t i = 0; i < test_rounds(300); i++)
             check(form, sizes[rng_next(&rng) % 10], sizes[rng_next(&rng) % 10], sizes[rng_next(&rng) % 10],
                 rng_next(&rng) % 3, i % 2 ? 0.0f : 1.0f, &rng);
     check(GEMM_NT, 0, 5, 5, 0, 0, &rng);
-    check(GEMM_NT, 70, 1600, 512, 0, 0, &rng);
+    check(GEMM_NT, 70, test_rounds(1600), 512, 0, 0, &rng);
 }
 
-/* oneDNN where it is installed (the test set installs it), held against the same judge. */
+/* oneDNN where it is installed (the test set installs it) and wanted, held against the same judge. */
 static void test_onednn(void **state)
 {
     struct err err = ERR_INIT;
+    const char *const wish = getenv("EMBSUM_ONEDNN");
+    if (wish && strcmp(wish, "0") == 0) {
+        puts("skipped: oneDNN, for EMBSUM_ONEDNN=0");
+        skip();
+    }
     const int result = gemm_use_onednn(&err);
 #if defined __x86_64__
     if (__builtin_cpu_supports("avx2") && result < 0)

@@ -448,7 +448,10 @@ int main(void)
         cmocka_unit_test(test_embed), cmocka_unit_test(test_encoder), cmocka_unit_test(test_decoder),
         cmocka_unit_test(test_cross), cmocka_unit_test(test_cross_entropy)};
     int failed = cmocka_run_group_tests_name("gradients of T5, OpenBLAS", tests, setup, NULL);
-    if (gemm_use_onednn(NULL) != -ERR_NOT_FOUND)
+    const char *const wish = getenv("EMBSUM_ONEDNN");
+    if (wish && strcmp(wish, "0") == 0)
+        puts("skipped: oneDNN, for EMBSUM_ONEDNN=0");
+    else if (gemm_use_onednn(NULL) != -ERR_NOT_FOUND)
         failed += cmocka_run_group_tests_name("gradients of T5, oneDNN", tests, setup_onednn, NULL);
     return failed;
 }

@@ -75,7 +75,7 @@ static void test_invariants(void **state)
 {
     (void)state;
     struct rng rng = rng_seed(11, 0);
-    for (int i = 0; i < 10000; i++) {
+    for (size_t i = 0; i < test_rounds(10000); i++) {
         struct pair p = make(&rng, size(&rng, 9), size(&rng, 5), size(&rng, 40), size(&rng, 3),
             pow(10, rng_uniform(&rng) * 3 - 2));
         const size_t c = rng_next(&rng) % p.candidates, mn = p.m * p.n;
@@ -109,7 +109,7 @@ static void test_one_by_one_is_a_dot_product(void **state)
 {
     (void)state;
     struct rng rng = rng_seed(12, 0);
-    for (int i = 0; i < 1000; i++) {
+    for (size_t i = 0; i < test_rounds(1000); i++) {
         struct pair p = make(&rng, 1, 1, size(&rng, 300), 1, 1);
         float score;
         double dot = 0;
@@ -125,7 +125,7 @@ static void test_no_projection_is_the_mean(void **state)
 {
     (void)state;
     struct rng rng = rng_seed(13, 0);
-    for (int i = 0; i < 1000; i++) {
+    for (size_t i = 0; i < test_rounds(1000); i++) {
         struct pair p = make(&rng, size(&rng, 9), size(&rng, 5), size(&rng, 40), 1, 1);
         double similarities[45], mean = 0;
         float score;

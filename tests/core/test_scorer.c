@@ -136,7 +136,7 @@ static void test_random_sizes(void **state)
 {
     (void)state;
     struct rng rng = rng_seed(41, 0);
-    for (int i = 0; i < 600; i++) {
+    for (size_t i = 0; i < test_rounds(600); i++) {
         const bool small = i % 4;
         const size_t m = size(&rng, small ? 40 : 100), n = size(&rng, small ? 6 : 20),
                      d = size(&rng, small ? 70 : 1100);
@@ -163,7 +163,7 @@ static void test_exponential(void **state)
     (void)state;
     struct rng rng = rng_seed(42, 0);
     double worst = 0;
-    for (int i = 0; i < 3000; i++) {
+    for (size_t i = 0; i < test_rounds(3000); i++) {
         const float x = (float)(-86 * pow(rng_uniform(&rng), 2));
         const float a[2] = {1, 1}, b[4] = {0, 0, 1, 0}, gate[4] = {0, 0, x, 0};
         struct pair p = pair_make(SCORER_F32, a, b, gate, 1, 2, 2);
@@ -186,7 +186,7 @@ static void test_equal_integers(void **state)
 {
     (void)state;
     struct rng rng = rng_seed(43, 0);
-    for (int i = 0; i < 2000; i++) {
+    for (size_t i = 0; i < test_rounds(2000); i++) {
         const size_t d = size(&rng, 1100);
         float *a = normals(&rng, d, 1), *b = normals(&rng, d, 1);
         for (size_t k = 0; k < d && i % 3 == 0; k++) { /* all at the ends: the largest sums there are */
@@ -217,7 +217,7 @@ static void test_quantised(void **state)
 {
     (void)state;
     struct rng rng = rng_seed(44, 0);
-    for (int i = 0; i < 300; i++) {
+    for (size_t i = 0; i < test_rounds(300); i++) {
         const size_t m = size(&rng, 40), n = size(&rng, 6), d = size(&rng, 90);
         const double scale = pow(10, rng_uniform(&rng) * 60 - 30);
         float *a = normals(&rng, m * d, scale), *b = normals(&rng, n * d, scale);
@@ -268,13 +268,13 @@ static void test_pack_content(void **state)
 {
     (void)state;
     struct rng rng = rng_seed(49, 0);
-    for (int i = 0; i < 400; i++) {
+    for (size_t i = 0; i < test_rounds(400); i++) {
         const size_t n = size(&rng, 14), d = i % 2 ? size(&rng, 300) : 32 * size(&rng, 9);
         float *b = malloc(n * d * sizeof *b), *gate = malloc(n * d * sizeof *gate);
         for (enum scorer_dtype dtype = SCORER_F32; dtype <= SCORER_INT8; dtype++) {
             for (size_t k = 0; k < n * d; k++) {
-                b[k] = dtype == SCORER_INT8 ? any_finite(&rng, i / 2 % 3) : any_float(&rng);
-                gate[k] = dtype == SCORER_INT8 ? any_finite(&rng, i / 2 % 3) : any_float(&rng);
+                b[k] = dtype == SCORER_INT8 ? any_finite(&rng, (int)(i / 2 % 3)) : any_float(&rng);
+                gate[k] = dtype == SCORER_INT8 ? any_finite(&rng, (int)(i / 2 % 3)) : any_float(&rng);
             }
             struct scorer *plain = scorer_make(dtype, "plain", 1, n, d);
             const size_t bytes = scorer_content_bytes(plain);
@@ -304,7 +304,7 @@ static void test_huge(void **state)
 {
     (void)state;
     struct rng rng = rng_seed(45, 0);
-    for (int i = 0; i < 400; i++) {
+    for (size_t i = 0; i < test_rounds(400); i++) {
         const size_t m = size(&rng, 40), n = size(&rng, 6), d = size(&rng, 20);
         const double scale = pow(10, 2 + 13 * rng_uniform(&rng)); /* logits of 1e4 to 1e30 */
         float *a = normals(&rng, m * d, scale), *b = normals(&rng, n * d, scale),
@@ -342,7 +342,7 @@ static void test_orders_and_passes(void **state)
     (void)state;
     enum { USERS = 3, CONTENTS = 70 };
     struct rng rng = rng_seed(46, 0);
-    for (int i = 0; i < 40; i++) {
+    for (size_t i = 0; i < test_rounds(40); i++) {
         const size_t m = size(&rng, 70), n = size(&rng, 9), d = size(&rng, 600);
         for (enum scorer_dtype dtype = SCORER_F32; dtype < SCORER_DTYPES; dtype++) {
             struct scorer *scorer = scorer_make(dtype, NULL, m, n, d);
@@ -449,7 +449,7 @@ static void test_gelu(void **state)
         const float one = 1;
         double worst = 0;
         scorer_pack_proj(scorer, proj, &one);
-        for (int i = 0; i < 20000; i++) {
+        for (size_t i = 0; i < test_rounds(20000); i++) {
             const float x = (float)(i % 2 ? rng_normal(&rng) * 3 : pow(10, rng_uniform(&rng) * 12 - 10));
             float got;
             scorer_gate(scorer, &got, proj, &x, 1);
@@ -467,7 +467,7 @@ static void test_gates(void **state)
 {
     (void)state;
     struct rng rng = rng_seed(49, 0);
-    for (int i = 0; i < 60; i++) {
+    for (size_t i = 0; i < test_rounds(60); i++) {
         const size_t rows = size(&rng, 75), d = size(&rng, i % 5 ? 90 : 700);
         float *w = normals(&rng, d * d, 1 / sqrt((double)d)), *b = normals(&rng, rows * d, 1);
         float *gate = malloc((rows * d + 1) * sizeof *gate);

@@ -360,7 +360,7 @@ static void test_answers(void **state)
 {
     (void)state;
     struct rng rng = rng_seed(4, 0);
-    const size_t pools = is_long() ? 250 : 24, users = is_long() ? 20 : 6;
+    const size_t pools = is_long() ? 250 : test_rounds(24), users = is_long() ? 20 : 6;
     size_t all = 0;
     for (enum kind kind = 0; kind < KINDS; kind++) {
         size_t decisions = 0, rescored = 0, contents = 0;
@@ -386,7 +386,7 @@ static void test_answers(void **state)
         all += decisions;
     }
     print_message("%zu decisions\n", all);
-    assert_true(all > (is_long() ? 10000000 : 200000));
+    assert_true(all > (is_long() ? 10000000 : test_rounds(200000)));
 }
 
 /* The same check with a bound that is too small: the constants that are packed with the user are shrunk. */

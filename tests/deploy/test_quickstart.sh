@@ -54,7 +54,7 @@ port=$(sed -n 's,^==> embsumd on http://127.0.0.1:,,p' "$work/redis")
 [ "$port" ] || fail "no port is named" "$work/redis"
 env --default-signal=INT sh deploy/quickstart --port "$port" --dir "$work/kept" >"$work/up" 2>&1 &
 up=$!
-tries=600
+tries=$((600 * ${EMBSUM_SLOW:-1}))
 until grep -q 'stays up' "$work/up" || [ "$tries" = 0 ] || ! kill -0 "$up" 2>/dev/null; do
     tries=$((tries - 1))
     sleep 0.1

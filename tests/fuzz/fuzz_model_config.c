@@ -1,6 +1,7 @@
 /* A model's config.json: one that is read, written (alone, and into the text that it came from) and read again is the
- * same, and what the model's arithmetic takes for granted holds. */
+ * same, and what the model's arithmetic takes for granted holds. Without memory that is said, or no text is written. */
 #include "core/model_config.h"
+#include "tests/fuzz/memory.h"
 #include "tests/lib/fuzz.h"
 
 #include <math.h>
@@ -66,6 +67,25 @@ static void check_again(const struct model_config *config, const char *text, siz
     free(dump);
 }
 
+static void check_short(const uint8_t *data, size_t size, int code)
+{
+    const char *const text = (const char *)data;
+    struct model_config config;
+    struct err err = ERR_INIT;
+    fuzz_memory_fail(data, size);
+    const int again = model_config_parse(&config, text, size, &err);
+    must(again == (fuzz_memory_failed() ? -ERR_NOMEM : code));
+    if (again < 0) {
+        fuzz_must_tell(again, &err);
+        return;
+    }
+    free(model_config_dump(&config, text, size));
+    fuzz_memory_fail(data, size);
+    char *const dump = model_config_dump(&config, text, size);
+    must(fuzz_memory_failed() ? !dump : dump != NULL);
+    free(dump);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *const text = (const char *)data;
@@ -73,7 +93,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct err err = ERR_INIT;
     memset(&config, 0x5A, sizeof config);
     untouched = config;
+    fuzz_memory_count();
     const int code = model_config_parse(&config, text, size, &err);
+    check_short(data, size, code);
     if (code < 0) {
         fuzz_must_tell(code, &err);
         must(memcmp(&config, &untouched, sizeof config) == 0);

@@ -1,13 +1,14 @@
-/* What a Redis answers: the first byte chooses the question, the second how the answer is cut in pieces, the rest is
- * the answer, after which the server closes the connection. Whatever comes, nothing but what the interface promises
- * reaches the caller; in pieces it means the same as at once; and what is left over is never taken for the answer to
- * the next question.
+/* What a Redis answers: the first byte chooses the question, whether the server wants a password first, and how the
+ * connection begins and ends; the second how the answer is cut in pieces; the rest is the answer. Whatever comes, nothing
+ * but what the interface promises reaches the caller; in pieces and with interruptions it means the same as at once; and
+ * what is left over is never taken for the answer to the next question.
  *
- * The socket is played by poll, send and recv of this file, which the linker prefers to the C library's. */
+ * The socket is played by functions of this file, which the linker prefers to the C library's. */
 #include "store/category.h"
 #include "store/store_redis_int.h"
 #include "tests/lib/fuzz.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,16 +17,87 @@
 
 /* ---- the socket ---- */
 
+/* What becomes of the connection. Behind the answer it is closed, unless something else is said. */
+enum fate {
+    CLOSED,
+    RESET,         /* behind the answer */
+    SILENT,        /* behind the answer nothing comes */
+    POLL_FAILS,    /* behind the answer */
+    SEND_FAILS,    /* at once */
+    SLOW,          /* it is not made at once */
+    QUEUED,        /* it is made at the second attempt */
+    REFUSED,       /* it is not made */
+    REFUSED_LATER, /* it seems to be on the way, and is not made */
+    NEVER,         /* it stays on the way */
+    NO_SOCKET,     /* there are too many already */
+    FATES
+};
+
 static struct {
     const uint8_t *at, *end;
-    size_t piece; /* of one recv; 0: all */
-    bool asked;   /* nothing comes before the first command */
+    enum fate fate;
+    size_t piece;        /* of one recv or send; 0: all */
+    unsigned calls;      /* every third is interrupted, where it has pieces */
+    int attempts;        /* to connect; one alone is successful */
+    bool asked, waiting; /* nothing comes before the first command; for the connection */
 } server;
+
+static int failed(int number)
+{
+    errno = number;
+    return -1;
+}
+
+static bool interrupts(void)
+{
+    return server.piece && ++server.calls % 3 == 0;
+}
+
+int socket(int family, int type, int protocol)
+{
+    (void)family;
+    (void)type;
+    (void)protocol;
+    return server.fate == NO_SOCKET ? failed(EMFILE) : dup(STDERR_FILENO); /* which is closed with the link */
+}
+
+int connect(int fd, const struct sockaddr *address, socklen_t len)
+{
+    (void)fd;
+    (void)address;
+    (void)len;
+    server.attempts++;
+    if (server.fate == REFUSED || server.attempts > 1 + (server.fate == QUEUED))
+        return failed(ECONNREFUSED);
+    server.waiting = server.fate == SLOW || server.fate == REFUSED_LATER || server.fate == NEVER;
+    return server.waiting                                  ? failed(EINPROGRESS)
+           : server.fate == QUEUED && server.attempts == 1 ? failed(EAGAIN)
+                                                           : 0;
+}
+
+int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+    (void)fd;
+    must(level == SOL_SOCKET && name == SO_ERROR && *len == sizeof(int) && server.waiting);
+    *(int *)value = server.fate == REFUSED_LATER ? ECONNREFUSED : 0;
+    server.waiting = false;
+    return 0;
+}
 
 int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
+    if (!count) /* a pause */
+        return 0;
     must(count == 1);
-    fds->revents = server.asked ? POLLIN : timeout_ms ? POLLOUT : 0;
+    if (timeout_ms && interrupts())
+        return failed(EINTR);
+    const bool over = server.asked && server.at == server.end;
+    if (over && server.fate == POLL_FAILS && timeout_ms)
+        return failed(ENOMEM);
+    fds->revents = server.waiting                                     ? (server.fate == NEVER ? 0 : POLLOUT)
+                   : server.asked && !(over && server.fate == SILENT) ? POLLIN
+                                                                      : 0;
+    fds->revents |= server.waiting ? 0 : (short)(fds->events & POLLOUT);
     return fds->revents != 0;
 }
 
@@ -34,15 +106,24 @@ ssize_t send(int fd, const void *data, size_t len, int flags)
     (void)fd;
     (void)data;
     (void)flags;
+    must(len);
+    if (interrupts())
+        return failed(EAGAIN);
+    if (server.fate == SEND_FAILS)
+        return failed(EPIPE);
     server.asked = true;
-    return (ssize_t)len;
+    return (ssize_t)(server.piece && len > server.piece ? server.piece : len);
 }
 
 ssize_t recv(int fd, void *out, size_t room, int flags)
 {
     (void)fd;
     (void)flags;
+    if (interrupts())
+        return failed(EINTR);
     size_t some = (size_t)(server.end - server.at);
+    if (!some && server.fate == RESET)
+        return failed(ECONNRESET);
     if (server.piece && some > server.piece)
         some = server.piece;
     if (some > room)
@@ -171,8 +252,13 @@ static int ask_lock(struct store_link *link, struct trace *trace, struct err *er
 static int ask_unlock(struct store_link *link, struct trace *trace, struct err *err)
 {
     (void)trace;
-    const int rc = store_renew(link, 17, 1000, err);
-    return rc == 0 ? store_unlock(link, 17, err) : rc;
+    return store_unlock(link, 17, err);
+}
+
+static int ask_renew(struct store_link *link, struct trace *trace, struct err *err)
+{
+    (void)trace;
+    return store_renew(link, 17, 1000, err);
 }
 
 static int ask_commit(struct store_link *link, struct trace *trace, struct err *err)
@@ -203,25 +289,24 @@ static int ask_append(struct store_link *link, struct trace *trace, struct err *
 }
 
 static int (*const questions[])(struct store_link *, struct trace *, struct err *) = {ask_get, ask_live,
-    ask_generations, ask_scan, ask_changes, ask_lock, ask_unlock, ask_commit, ask_drop, ask_put, ask_append};
+    ask_generations, ask_scan, ask_changes, ask_lock, ask_unlock, ask_commit, ask_drop, ask_put, ask_append,
+    ask_renew};
 
 enum { LIVE = 1, DROP = 8, QUESTIONS = sizeof questions / sizeof *questions };
 
 /* ---- */
 
-static void ask(
-    struct trace *trace, struct store *store, size_t question, size_t piece, struct fuzz_input answer)
+static void ask(struct trace *trace, struct store *store, size_t question, enum fate fate, size_t piece,
+    struct fuzz_input answer)
 {
     struct store_link *link = NULL;
     struct err err = ERR_INIT;
     must(store_connect(&link, store, &err) == 0);
-    struct redis_link *const redis = (struct redis_link *)link;
-    redis->fd = dup(STDERR_FILENO); /* which is closed with the link */
-    must(redis->fd >= 0 && redis_reader_open(redis));
+    memset(&server, 0, sizeof server);
     server.at = answer.at;
     server.end = answer.end;
+    server.fate = fate;
     server.piece = piece;
-    server.asked = false;
     *trace = (struct trace){.sum = 14695981039346656037u};
     trace->rc = questions[question](link, trace, &err);
     if (trace->rc < 0) {
@@ -232,25 +317,41 @@ static void ask(
         memcpy(trace->message, err.message, sizeof err.message);
     }
     must(trace->rc <= 0);
+    must(server.attempts || fate == NO_SOCKET);
+    server.at = server.end;
     must(store_ping(link, &err) == -ERR_UNAVAILABLE); /* there is no server to connect to anew */
     store_disconnect(link);
 }
 
+static void open_stores(struct store *stores[2])
+{
+    static const uint8_t good[] = "$1\r\ng\r\n", greeted[] = "+OK\r\n+OK\r\n$1\r\ng\r\n";
+    struct store_options options = STORE_OPTIONS_INIT;
+    struct trace trace;
+    struct err err = ERR_INIT;
+    /* No time passes here but where this process is stopped for a while. */
+    options.connect_timeout_ms = options.command_timeout_ms = 24 * 3600 * 1000;
+    must(store_open(&stores[0], "redis+unix:/nonexistent/socket", &options, &err) == 0);
+    options.password = "secret";
+    must(store_open(&stores[1], "redis://user@127.0.0.1:6379/3", &options, &err) == 0);
+    /* Or the socket is not ours, and every answer is lost. */
+    ask(&trace, stores[0], LIVE, CLOSED, 0, (struct fuzz_input){good, good + sizeof good - 1});
+    must(trace.rc == 0);
+    ask(&trace, stores[1], LIVE, SLOW, 3, (struct fuzz_input){greeted, greeted + sizeof greeted - 1});
+    must(trace.rc == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct store *store;
+    static struct store *stores[2]; /* without and with a greeting */
     struct fuzz_input input = {data, data + size};
-    const size_t question = fuzz_byte(&input) % QUESTIONS, piece = 1u + fuzz_byte(&input) % 16;
+    const size_t first = fuzz_byte(&input), question = first % QUESTIONS, way = first / QUESTIONS,
+                 piece = 1u + fuzz_byte(&input) % 16;
     struct trace whole, pieces;
-    struct err err = ERR_INIT;
-    if (!store) {
-        static const uint8_t good[] = "$1\r\ng\r\n";
-        must(store_open(&store, "redis+unix:/nonexistent/socket", NULL, &err) == 0);
-        ask(&whole, store, LIVE, 0, (struct fuzz_input){good, good + sizeof good - 1});
-        must(whole.rc == 0); /* or the socket is not ours, and every answer is lost */
-    }
-    ask(&whole, store, question, 0, input);
-    ask(&pieces, store, question, piece, input);
+    if (!stores[0])
+        open_stores(stores);
+    ask(&whole, stores[way % 2], question, (enum fate)(way / 2 % FATES), 0, input);
+    ask(&pieces, stores[way % 2], question, (enum fate)(way / 2 % FATES), piece, input);
     must(whole.rc == pieces.rc && whole.sum == pieces.sum && whole.calls == pieces.calls);
     must(strcmp(whole.message, pieces.message) == 0);
     return 0;

@@ -137,12 +137,28 @@ static void check_members(const struct categories *categories, const struct id_m
     }
 }
 
+/* A content's categories, written and read again. */
+static void check_written(const struct categories *categories, const struct id_map *contents)
+{
+    struct categories again;
+    struct err err = ERR_INIT;
+    must(categories_write(categories, contents, fuzz_path(), &err) == 0);
+    must(categories_read(&again, fuzz_path(), contents, &err) == 0 && again.count == categories->count);
+    for (size_t i = 0; i < again.count; i++) {
+        const struct category_member *const a = &again.members[i], *const b = &categories->members[i];
+        const char *const name = id_map_get(&again.names, a->category);
+        must(a->content == b->content && strcmp(name, id_map_get(&categories->names, b->category)) == 0);
+    }
+    categories_done(&again);
+}
+
 static void check_categories(const struct fuzz_input *part, const struct news *news)
 {
     struct categories categories;
     struct err err = ERR_INIT;
     must(categories_of_news(&categories, news, false, &err) == 0);
     check_members(&categories, &news->ids);
+    check_written(&categories, &news->ids);
     categories_done(&categories);
     const int code = categories_read(&categories, part_file(part), &news->ids, &err);
     if (code < 0) {

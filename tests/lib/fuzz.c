@@ -1,5 +1,7 @@
 #include "tests/lib/fuzz.h"
 
+#include "tests/lib/scratch.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +30,25 @@ const char *fuzz_file(const void *data, size_t size)
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     }
     must(fd >= 0 && ftruncate(fd, 0) == 0 && pwrite(fd, data, size, 0) == (ssize_t)size);
+    return path;
+}
+
+static char folder[256];
+
+static void remove_folder(void)
+{
+    scratch_remove(folder);
+}
+
+const char *fuzz_path(void)
+{
+    static char path[512];
+    if (!*folder) {
+        if (access("/dev/shm", W_OK) == 0)
+            setenv("TMPDIR", "/dev/shm", 0); /* nothing waits for a disk */
+        snprintf(path, sizeof path, "%s/written", scratch_make(folder));
+        atexit(remove_folder);
+    }
     return path;
 }
 

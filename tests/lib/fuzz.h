@@ -22,6 +22,9 @@ void fuzz_must_tell(int code, const struct err *err);
 /* The path of a file in memory with these bytes, until the next call. */
 const char *fuzz_file(const void *data, size_t size);
 
+/* A path in a folder of its own, which goes with the program: for what is written and read again. */
+const char *fuzz_path(void);
+
 /* The input front to back. Behind its end come zeros. */
 struct fuzz_input {
     const uint8_t *at, *end;

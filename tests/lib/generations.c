@@ -48,8 +48,7 @@ void make_generation(
     ok(generation_begin(&writer, store, dtype, &err));
     put_generation(writer);
     ok(generation_finish(writer, &manifest, &err));
-    if (publish)
-        ok(generation_publish(writer, &err));
+    ok(publish ? generation_publish(writer, &err) : generation_keep(writer, &err));
     snprintf(name, STORE_GENERATION_MAX, "%s", generation_name(writer));
     generation_end(writer);
 }

@@ -16,4 +16,7 @@ void scratch_remove(const char *path);
 /* Write a file whole; its path (dir/name) is returned in a buffer that the next call reuses. */
 const char *scratch_write(const char *dir, const char *name, const void *bytes, size_t len);
 
+/* n, the rounds of a random test, or one in $EMBSUM_SHORT of them where each takes long (make valgrind); at least 1. */
+size_t test_rounds(size_t n);
+
 #endif

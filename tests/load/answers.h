@@ -1,5 +1,5 @@
-/* Which answers came: each different body once, with how often it came and when first and last. Whoever knows what is right
- * looks at these few afterwards, so that millions of answers are checked without slowing down who asks. */
+/* Which answers came: each different answer to each request once, with how often it came and when first and last. Whoever
+ * knows what is right looks at these few afterwards, so that millions of answers are checked without slowing down who asks. */
 #ifndef EMBSUM_TESTS_LOAD_ANSWERS_H
 #define EMBSUM_TESTS_LOAD_ANSWERS_H
 
@@ -14,14 +14,14 @@ enum { ANSWERS_MOST = 1 << 16 };
 
 struct answer {
     char *body;
-    size_t len;
+    size_t len, request;
     int status;
     uint64_t count;
     int64_t first, last; /* nanoseconds of CLOCK_MONOTONIC */
 };
 
 struct answers {
-    struct answer *slots; /* 2 * ANSWERS_MOST, open addressing by FNV-1a of the body */
+    struct answer *slots; /* 2 * ANSWERS_MOST, open addressing by FNV-1a */
     size_t count;
     uint64_t left_out; /* there were too many different ones */
 };
@@ -40,13 +40,14 @@ static inline void answers_done(struct answers *answers)
 }
 
 static inline void answers_add(
-    struct answers *answers, int status, const char *body, size_t len, int64_t now_ns)
+    struct answers *answers, size_t request, int status, const char *body, size_t len, int64_t now_ns)
 {
-    uint64_t hash = UINT64_C(14695981039346656037) + (uint64_t)status;
+    uint64_t hash = UINT64_C(14695981039346656037) + (uint64_t)status + (uint64_t)request * 1000;
     for (size_t i = 0; i < len; i++)
         hash = (hash ^ (unsigned char)body[i]) * UINT64_C(1099511628211);
     struct answer *slot = &answers->slots[hash % (2 * ANSWERS_MOST)];
-    while (slot->body && (slot->status != status || slot->len != len || memcmp(slot->body, body, len) != 0))
+    while (slot->body && (slot->request != request || slot->status != status || slot->len != len ||
+                             memcmp(slot->body, body, len) != 0))
         if (++slot == answers->slots + 2 * ANSWERS_MOST)
             slot = answers->slots;
     if (!slot->body) {
@@ -55,8 +56,11 @@ static inline void answers_add(
             answers->left_out++;
             return;
         }
-        *slot =
-            (struct answer){.body = memcpy(copy, body, len), .len = len, .status = status, .first = now_ns};
+        *slot = (struct answer){.body = memcpy(copy, body, len),
+            .len = len,
+            .request = request,
+            .status = status,
+            .first = now_ns};
         answers->count++;
     }
     slot->count++;
@@ -73,8 +77,9 @@ static inline int answers_write(const struct answers *answers, const char *path,
         const struct answer *a = &answers->slots[i];
         if (a->body)
             fprintf(file,
-                "{\"status\": %d, \"count\": %llu, \"first_ns\": %lld, \"last_ns\": %lld, \"body\": %.*s}\n",
-                a->status, (unsigned long long)a->count, (long long)a->first, (long long)a->last,
+                "{\"request\": %zu, \"status\": %d, \"count\": %llu, \"first_ns\": %lld, \"last_ns\": %lld, "
+                "\"body\": %.*s}\n",
+                a->request, a->status, (unsigned long long)a->count, (long long)a->first, (long long)a->last,
                 a->len ? (int)a->len : 4, a->len ? a->body : "null");
     }
     const int failed = ferror(file) | fclose(file);

@@ -37,6 +37,7 @@ struct connection {
     char *
         body; /* CONNECTION_READ bytes that the caller gives and takes back, for answers of that size; NULL: only counted */
     size_t body_used;
+    size_t request;          /* the caller's number of what was asked */
     int64_t scheduled, sent; /* nanoseconds: when the request was due, when it went out */
 };
 

@@ -125,7 +125,7 @@ static void finish(struct run *run, struct connection *c)
         histogram_add(&run->from_send, (uint64_t)(now - c->sent));
     }
     if (c->body)
-        answers_add(&run->answers, c->status, c->body, c->body_used, now);
+        answers_add(&run->answers, c->request, c->status, c->body, c->body_used, now);
     run->answered++;
     if (c->state == CONNECTION_CLOSED)
         reopen(run, c);
@@ -136,16 +136,17 @@ static void finish(struct run *run, struct connection *c)
 static bool start_request(struct run *run, int64_t due)
 {
     struct connection *c = run->idle[run->idle_count - 1];
-    const struct message *message = &run->requests.message[run->asked++ % run->requests.count];
+    const size_t request = run->asked++ % run->requests.count;
     if (c->state == CONNECTION_CLOSED && reopen(run, c) < 0) {
         run->failed++;
         return false;
     }
     run->idle_count--;
     run->in_flight++;
+    c->request = request;
     c->scheduled = due;
     c->sent = now_ns();
-    if (connection_send(c, *message) == CONNECTION_FAILED) {
+    if (connection_send(c, run->requests.message[request]) == CONNECTION_FAILED) {
         fail(run, c);
         return false;
     }

@@ -1,20 +1,16 @@
 /* Shortest decimals against a slow search that the C library's printf and strtof decide. EMBSUM_LONG=1 compares all
  * finite float32, which takes half an hour on two cores. */
 #include "server/decimal.h"
+#include "tests/lib/scratch.h"
 
 #include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 static float from_bits(uint32_t bits)
 {
@@ -88,7 +84,7 @@ static void test_random(void **state)
     (void)state;
     uint64_t x = 42;
     printf("seed %" PRIu64 "\n", x);
-    for (int i = 0; i < 3000000; i++) {
+    for (size_t i = 0; i < test_rounds(3000000); i++) {
         x = x * 6364136223846793005u + 1442695040888963407u;
         check((uint32_t)(x >> 32));
     }
@@ -98,7 +94,8 @@ static void test_random(void **state)
 static void test_around_one(void **state)
 {
     (void)state;
-    for (uint32_t bits = 0x3F800000 - 1000000; bits < 0x3F800000 + 1000000; bits++)
+    const uint32_t near = (uint32_t)test_rounds(1000000);
+    for (uint32_t bits = 0x3F800000 - near; bits < 0x3F800000 + near; bits++)
         check(bits);
 }
 

@@ -61,7 +61,7 @@ static void test_paths(void **state)
         assert_false(exchange->call.request.framed);
         exchange_give(&pool, exchange);
     }
-    assert_int_equal(pool.count, 1); /* always the same one */
+    assert_int_equal(pool.spares.count, 1); /* always the same one */
     exchange_pool_done(&pool);
 }
 

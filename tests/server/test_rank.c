@@ -157,7 +157,7 @@ static void reseal(unsigned char *blob, size_t len)
 
 static void damage(unsigned char *blob, size_t *len, enum blob_reason reason)
 {
-    const float nan = NAN;
+    const float nan = NAN, limit = BLOB_LIMIT;
     switch (reason) {
     case BLOB_BAD_MAGIC:
         blob[0] = 'X';
@@ -185,6 +185,9 @@ static void damage(unsigned char *blob, size_t *len, enum blob_reason reason)
         return;
     case BLOB_NOT_FINITE:
         memcpy(blob + BLOB_HEADER, &nan, sizeof nan);
+        break;
+    case BLOB_BAD_RANGE:
+        memcpy(blob + BLOB_HEADER, &limit, sizeof limit);
         break;
     case BLOB_OK:
     case BLOB_REASONS:
@@ -230,22 +233,29 @@ static void test_damaged_contents(void **state)
     json_decref(answer);
 }
 
-/* Finite matrices whose products are not: never a NaN in an answer. */
-static void test_overflow(void **state)
+/* A matrix whose products would not be finite spoils nothing for those that are asked for beside it. */
+static void test_huge(void **state)
 {
     struct bench *bench = *state;
-    float matrix[3 * 24];
+    float matrix[7 * 24];
     unsigned char blob[BLOB_HEADER + sizeof matrix];
-    for (size_t i = 0; i < 3 * 24; i++)
-        matrix[i] = i % 2 ? 3e38f : -3e38f;
-    put(bench, STORE_CONTENT, "huge", blob, encode(blob, bench, BLOB_CONTENT, "huge", matrix, 3, 24));
-    json_t *answer = rank(bench, 200, "{\"users\":[\"U0\",\"U1\"],\"candidates\":[\"huge\",\"N1\"]}");
-    const json_t *results = json_object_get(answer, "results");
-    const json_t *missing = json_object_get(answer, "missing");
-    for (size_t u = 0; u < 2; u++) {
-        const size_t ranked = json_array_size(json_object_get(json_array_get(results, u), "ranking"));
-        assert_int_equal(ranked + json_array_size(missing), 2);
+    for (size_t i = 0; i < 7 * 24; i++)
+        matrix[i] = 1;
+    for (enum blob_kind kind = BLOB_CONTENT; kind; kind = kind == BLOB_CONTENT ? BLOB_USER : 0) {
+        const size_t rows = kind == BLOB_USER ? one.m : one.n;
+        const size_t len = encode(blob, bench, kind, "huge", matrix, rows, 24);
+        memset(blob + BLOB_HEADER, 0x7E, len - BLOB_HEADER); /* 8e37 everywhere */
+        reseal(blob, len);
+        put(bench, (enum store_kind)kind, "huge", blob, len);
     }
+    json_t *answer =
+        rank(bench, 200, "{\"users\":[\"U0\",\"huge\",\"U1\"],\"candidates\":[\"N2\",\"huge\",\"N1\"]}");
+    const json_t *results = json_object_get(answer, "results");
+    static const char *const whose[] = {"U0", "", "U1"};
+    for (size_t u = 0; u < 3; u++)
+        check_ranking(json_object_get(json_array_get(results, u), "ranking"), &one, whose[u], 2);
+    assert_string_equal(text_of(json_array_get(results, 1), "user_status"), "default");
+    assert_string_equal(reason_of(answer, "huge"), "corrupt");
     json_decref(answer);
 }
 
@@ -422,7 +432,7 @@ int main(void)
         TEST(test_top_k_and_duplicates),
         TEST(test_ties),
         TEST(test_damaged_contents),
-        TEST(test_overflow),
+        TEST(test_huge),
         TEST(test_users),
         TEST(test_damaged_user),
         TEST(test_catalogue),

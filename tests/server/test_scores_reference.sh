@@ -23,9 +23,9 @@ finish() {
 trap finish EXIT
 trap 'exit 1' INT TERM
 
-# until_found FILE PATTERN PID: wait for a line, at most 30 s, while the process lives
+# until_found FILE PATTERN PID: wait for a line, at most 30 s (times EMBSUM_SLOW), while the process lives
 until_found() {
-    tries=300
+    tries=$((300 * ${EMBSUM_SLOW:-1}))
     until grep -q "$2" "$1" 2>/dev/null; do
         tries=$((tries - 1))
         if [ $tries = 0 ] || ! kill -0 "$3" 2>/dev/null; then

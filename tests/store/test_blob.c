@@ -1,10 +1,14 @@
 /* The codec: a blob written out by hand, every reason for a refusal, every dtype, mutations. */
 #include "store/blob.h"
 
+#include "tests/lib/blob_judge.h"
+#include "tests/lib/mutants.h"
+
 #include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,8 +129,8 @@ static void test_reasons(void **state)
 static void test_reason_names(void **state)
 {
     (void)state;
-    static const char *const names[] = {
-        "ok", "magic", "version", "kind", "dtype", "dimensions", "length", "owner", "check", "not_finite"};
+    static const char *const names[] = {"ok", "magic", "version", "kind", "dtype", "dimensions", "length",
+        "owner", "check", "not_finite", "range"};
     for (int i = 0; i < BLOB_REASONS; i++)
         assert_string_equal(blob_reason_name((enum blob_reason)i), names[i]);
 }
@@ -231,6 +235,36 @@ static void test_overflow_of_dtype(void **state)
     assert_int_equal(blob_encode(blob, &spec, 0, &value, NULL), -ERR_INVALID);
 }
 
+/* The limit is the first that is refused, in every dtype that reaches it, wherever it stands. */
+static void test_limit(void **state)
+{
+    (void)state;
+    enum { COLS = 200 };
+    static const float just_below[] = {0x1.fffffep29f, 0x1.fep29f}; /* float32's and bfloat16's next */
+    unsigned char blob[BLOB_HEADER + 4 * COLS];
+    float matrix[COLS] = {0}, back[COLS];
+    for (size_t at = 0; at < COLS; at++) {
+        for (enum blob_dtype dtype = BLOB_F32; dtype <= BLOB_BF16; dtype++) {
+            const struct blob_spec spec = {BLOB_USER, dtype, 1, COLS, "g", "U1", 2};
+            const size_t size = blob_size(dtype, 1, COLS), width = dtype == BLOB_F32 ? 4 : 2;
+            matrix[at] = at % 2 ? -just_below[dtype] : just_below[dtype];
+            assert_int_equal(blob_encode(blob, &spec, 0, matrix, NULL), 0);
+            assert_int_equal(blob_decode(back, &spec, blob, size), BLOB_OK);
+            assert_memory_equal(back, matrix, sizeof back);
+            struct err err = ERR_INIT;
+            float limit = at % 2 ? -BLOB_LIMIT : BLOB_LIMIT;
+            matrix[at] = limit;
+            assert_int_equal(blob_encode(blob, &spec, 0, matrix, &err), -ERR_INVALID);
+            assert_non_null(strstr(err.message, "2^30"));
+            matrix[at] = 0;
+            assert_int_equal(blob_encode(blob, &spec, 0, matrix, NULL), 0);
+            memcpy(blob + BLOB_HEADER + width * at, (char *)&limit + sizeof limit - width, width);
+            mend_check(blob, size);
+            assert_int_equal(blob_decode(NULL, &spec, blob, size), BLOB_BAD_RANGE);
+        }
+    }
+}
+
 static void test_sizes(void **state)
 {
     (void)state;
@@ -276,36 +310,51 @@ static void test_dtype_names(void **state)
     assert_non_null(strstr(err.message, "int8"));
 }
 
-/* Any byte flipped is found: by its own check or by the checksum. */
-static void test_mutations(void **state)
+/* What is left of a blob after anything may have happened to it: the judge's verdict, and its numbers. */
+static void read_mutants(struct rng *rng, bool sealed, unsigned reasons[BLOB_REASONS])
+{
+    enum { ROWS_MOST = 4, COLS_MOST = 130, VALUES = ROWS_MOST * COLS_MOST, COUNT = 10000 };
+    static float matrix[VALUES], read[VALUES];
+    static uint8_t bytes[BLOB_HEADER + 4 * VALUES + MUTANT_TAIL];
+    for (int i = 0; i < COUNT; i++) {
+        const struct blob_spec spec = {i % 2 ? BLOB_CONTENT : BLOB_USER, BLOB_F32,
+            1 + rng_next(rng) % ROWS_MOST, 1 + rng_next(rng) % COLS_MOST, "20261124T030000Z-9f3c2a1b", "N12",
+            3};
+        const size_t count = spec.rows * spec.cols;
+        for (size_t k = 0; k < count; k++) {
+            matrix[k] = (float)rng_normal(rng);
+            read[k] = 7;
+        }
+        struct mutant mutant = {.bytes = bytes};
+        mutant_make(&mutant, rng, &spec, matrix, sealed);
+        const enum blob_reason reason = blob_decode(read, &spec, bytes, mutant.len);
+        if (reason != blob_judge(&spec, bytes, mutant.len))
+            fail_msg("%s is taken for %s", mutant.done, blob_reason_name(reason));
+        reasons[reason]++;
+        for (size_t k = 0; k < count; k++) {
+            const float right = reason == BLOB_OK ? blob_judge_value(bytes, k) : 7;
+            assert_memory_equal(&read[k], &right, sizeof right);
+        }
+    }
+}
+
+static void test_mutants(void **state)
 {
     (void)state;
-    const struct blob_spec spec = golden_spec();
-    unsigned reasons[BLOB_REASONS] = {0};
-    srand(20261124);
-    for (int i = 0; i < 10000; i++) {
-        unsigned char blob[sizeof golden];
-        memcpy(blob, golden, sizeof blob);
-        blob[(size_t)rand() % sizeof blob] ^= (unsigned char)(1 + rand() % 255);
-        const enum blob_reason reason = blob_decode(NULL, &spec, blob, sizeof blob);
-        assert_int_not_equal(reason, BLOB_OK);
-        reasons[reason]++;
-    }
-    for (int i = BLOB_BAD_MAGIC; i <= BLOB_BAD_CHECK; i++)
-        assert_true(reasons[i] > 0);
-    /* With the checksum made right, nothing that is not finite comes out. */
-    for (int i = 0; i < 10000; i++) {
-        unsigned char blob[sizeof golden];
-        float matrix[6] = {0};
-        memcpy(blob, golden, sizeof blob);
-        for (int k = 0; k < 3; k++)
-            blob[64 + (size_t)rand() % 24] = (unsigned char)rand();
-        mend_check(blob, sizeof blob);
-        const enum blob_reason reason = blob_decode(matrix, &spec, blob, sizeof blob);
-        assert_true(reason == BLOB_OK || reason == BLOB_NOT_FINITE);
-        for (int k = 0; k < 6; k++)
-            assert_true(isfinite(matrix[k]));
-    }
+    const char *text = getenv("EMBSUM_SEED");
+    const uint64_t seed = text ? strtoull(text, NULL, 10) : 20261128;
+    printf("seed %llu\n", (unsigned long long)seed);
+    struct rng rng = rng_seed(seed, 0);
+    unsigned wrong[BLOB_REASONS] = {0}, right[BLOB_REASONS] = {0};
+    read_mutants(&rng, false, wrong);
+    read_mutants(&rng, true, right);
+    for (int i = 0; i < BLOB_REASONS; i++)
+        printf("%-10s %5u with a wrong checksum, %5u with the right one\n",
+            blob_reason_name((enum blob_reason)i), wrong[i], right[i]);
+    assert_int_equal(wrong[BLOB_OK] + wrong[BLOB_NOT_FINITE] + wrong[BLOB_BAD_RANGE], 0);
+    assert_int_equal(right[BLOB_BAD_CHECK], 0);
+    for (int i = 0; i < BLOB_REASONS; i++)
+        assert_true(wrong[i] + right[i] > 0);
 }
 
 int main(void)
@@ -318,10 +367,11 @@ int main(void)
         cmocka_unit_test(test_foreign),
         cmocka_unit_test(test_round_trips),
         cmocka_unit_test(test_overflow_of_dtype),
+        cmocka_unit_test(test_limit),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_inputs),
         cmocka_unit_test(test_dtype_names),
-        cmocka_unit_test(test_mutations),
+        cmocka_unit_test(test_mutants),
     };
     return cmocka_run_group_tests_name("blob", tests, NULL, NULL);
 }

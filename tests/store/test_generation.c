@@ -49,7 +49,10 @@ static void test_writer(void **state)
     assert_int_equal(generation_promote(f->store, first, &err), -ERR_BUSY);
     put_generation(writer);
     assert_int_equal(generation_publish(writer, &err), -ERR_INVALID);
+    assert_int_equal(generation_keep(writer, &err), -ERR_INVALID);
     ok(generation_finish(writer, &manifest, &err));
+    assert_int_equal(state_of(f->link, name, NULL), STORE_BUILDING);
+    ok(generation_keep(writer, &err));
     assert_int_equal(state_of(f->link, name, NULL), STORE_READY);
     assert_live(f->link, first);
     assert_int_equal(generation_finish(writer, &manifest, &err), -ERR_INVALID);
@@ -101,6 +104,7 @@ static void test_category(void **state)
     assert_int_equal(generation_put_category(writer, "a\tb", 3, ids, 3, &err), -ERR_INVALID);
     assert_int_equal(generation_put_category(writer, "c", 1, bad, 2, &err), -ERR_INVALID);
     ok(generation_finish(writer, &manifest, &err));
+    ok(generation_keep(writer, &err));
     generation_end(writer);
     assert_value(f->link, name, STORE_CATEGORY, "world news", "N1\nN3\nN0\n");
     assert_value(f->link, name, STORE_CATEGORY, "empty", "");
@@ -155,6 +159,7 @@ static void test_large(void **state)
     }
     ok(generation_put_matrix(writer, BLOB_SCORE_PROJ, "", 0, 0, matrix, COLS, COLS, &err));
     ok(generation_finish(writer, &manifest, &err));
+    ok(generation_keep(writer, &err));
     snprintf(name, sizeof name, "%s", generation_name(writer));
     generation_end(writer);
     ok(generation_verify(&check, f->link, name, NULL, NULL, &err));
@@ -168,6 +173,7 @@ static void test_large(void **state)
     ok(generation_put_matrix(writer, BLOB_SCORE_PROJ, "", 0, 0, matrix, BIG, BIG, &err));
     ok(generation_put_matrix(writer, BLOB_CONTENT, "N", 1, 0, matrix, 1, BIG, &err));
     ok(generation_finish(writer, &manifest, &err));
+    ok(generation_keep(writer, &err));
     snprintf(name, sizeof name, "%s", generation_name(writer));
     generation_end(writer);
     ok(generation_verify(&check, f->link, name, NULL, NULL, &err));
@@ -295,13 +301,39 @@ static void test_late_publish(void **state)
     ok(generation_begin(&writer, f->store, BLOB_F32, &err));
     put_generation(writer);
     ok(generation_finish(writer, &manifest, &err));
-    assert_int_equal(state_of(f->link, generation_name(writer), &token), STORE_READY);
+    assert_int_equal(state_of(f->link, generation_name(writer), &token), STORE_BUILDING);
     ok(store_unlock(f->link, token, &err));
     make_generation(f->store, BLOB_F32, true, newer);
     assert_int_equal(generation_publish(writer, &err), -ERR_FENCED);
+    assert_int_equal(generation_keep(writer, &err), -ERR_FENCED);
     assert_live(f->link, newer);
-    assert_int_equal(state_of(f->link, generation_name(writer), NULL), STORE_READY);
+    assert_int_equal(state_of(f->link, generation_name(writer), NULL), -1);
     generation_end(writer);
+}
+
+/* One that is killed between its last write and the switch leaves what the next one drops, manifest and all. */
+static void test_killed_before_switch(void **state)
+{
+    struct test_store *const f = *state;
+    struct generation_writer *writer = NULL;
+    struct manifest manifest = dimensions();
+    struct err err = ERR_INIT;
+    char live[STORE_GENERATION_MAX], lost[STORE_GENERATION_MAX];
+    ok(generation_begin(&writer, f->store, BLOB_F32, &err));
+    snprintf(lost, sizeof lost, "%s", generation_name(writer));
+    put_generation(writer);
+    ok(generation_finish(writer, &manifest, &err));
+    assert_int_equal(generation_promote(f->store, lost, &err), -ERR_BUSY);
+    uint64_t token = 0;
+    assert_int_equal(state_of(f->link, lost, &token), STORE_BUILDING);
+    ok(store_unlock(f->link, token, &err)); /* as its lease would end */
+    assert_int_equal(generation_promote(f->store, lost, &err), -ERR_INVALID);
+    make_generation(f->store, BLOB_F32, true, live);
+    assert_int_equal(state_of(f->link, lost, NULL), -1);
+    assert_int_equal(key_count(f->link, lost), 0);
+    assert_int_equal(manifest_get(&manifest, f->link, lost, &err), -ERR_NOT_FOUND);
+    generation_end(writer);
+    assert_live(f->link, live);
 }
 
 static void test_lease(void **state)
@@ -416,6 +448,7 @@ static int run(const char *world_name)
         store_test(test_abandoned),
         store_test(test_fenced),
         store_test(test_late_publish),
+        store_test(test_killed_before_switch),
         store_test(test_lease),
         store_test(test_operators),
         store_test(test_prune),

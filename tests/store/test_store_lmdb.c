@@ -425,7 +425,8 @@ static void test_small_address_space(void **state)
 {
     (void)state;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    skip(); /* sanitizers have terabytes of shadow memory already */
+    puts("skipped: a small address space, for a sanitizer has terabytes of shadow memory");
+    skip();
 #endif
     assert_int_equal(wait_for(start(open_in_small_space, new_url())), 0);
 }

@@ -118,12 +118,17 @@ CASES = [
     ("no version", get(line=b"GET /livez\r\n"), "refused"),
     ("space in the target", get(line=b"GET /li vez HTTP/1.1\r\n"), "refused"),
     ("control character in the target", get(line=b"GET /livez\x01 HTTP/1.1\r\n"), "refused"),
+    ("NUL in the method", get(line=b"GET\x00POST /livez HTTP/1.1\r\n"), "refused"),
+    ("NUL behind the method", get(line=b"GET\x00 /livez HTTP/1.1\r\n"), "refused"),
     ("NUL in the target", get(line=b"GET /livez\x00a HTTP/1.1\r\n"), "refused"),
     # ---- lines ----
     ("lines that end with LF", get().replace(b"\r\n", b"\n"), "refused"),
     ("one line that ends with LF", lengths(b"X-A: b\nContent-Length: []"), "refused"),
     ("NUL at the end of another field", lengths(b"Content-Length: []", b"X-A: b\x00"), "refused"),
+    ("NUL and a byte before an empty line of LF", (get(b"X-A: b")[:-4] + b"\x00c\n\n"), "refused"),
     ("blanks behind the length", lengths(b"Content-Length: [] \t"), "refused"),
+    # ---- not to be seen: the library writes zeros where lines end ----
+    ("NUL and LF for CR and LF", get(b"X-A: b\x00\nX-C: d"), "one"),
     # ---- rare, and right ----
     ("empty lines first", b"\r\n\r\n" + get(), "one"),
     ("underscore in the name of the length", lengths(b"Content-Length: []", b"Content_Length: {}"), "one"),
