@@ -409,8 +409,8 @@ void generation_end(struct generation_writer *writer)
 {
     if (!writer)
         return;
-    if (!writer
-             ->stays) /* a live one the store does not drop: publishing may have done its work and lost the reply */
+    /* The store drops no live one, where publishing has done its work and lost the reply. */
+    if (!writer->stays)
         store_drop(writer->link, lease_token(writer->lease), writer->name, NULL);
     free_writer(writer);
 }
