@@ -380,9 +380,7 @@ static int check_finished(const struct generation_writer *writer, struct err *er
     const int rc = lease_check(writer->lease, err);
     if (rc < 0)
         return rc;
-    if (!writer->finished)
-        return err_set(err, ERR_INVALID, "generation %s is not finished", writer->name);
-    return check_token(writer, err);
+    return writer->finished ? 0 : err_set(err, ERR_INVALID, "generation %s is not finished", writer->name);
 }
 
 int generation_publish(struct generation_writer *writer, struct err *err)
@@ -390,6 +388,10 @@ int generation_publish(struct generation_writer *writer, struct err *err)
     int rc = check_finished(writer, err);
     if (rc == 0)
         rc = generation_switch(writer->link, lease_token(writer->lease), writer->name, err);
+    if (rc == -ERR_NOT_FOUND) { /* whoever has taken over has dropped it */
+        const int fenced = check_token(writer, err);
+        rc = fenced < 0 ? fenced : rc;
+    }
     writer->stays = writer->stays || rc == 0;
     return rc;
 }
@@ -407,8 +409,8 @@ void generation_end(struct generation_writer *writer)
 {
     if (!writer)
         return;
-    if (!writer
-             ->stays) /* a live one the store does not drop: publishing may have done its work and lost the reply */
+    /* The store drops no live one, where publishing has done its work and lost the reply. */
+    if (!writer->stays)
         store_drop(writer->link, lease_token(writer->lease), writer->name, NULL);
     free_writer(writer);
 }
