@@ -12,8 +12,9 @@ struct store_args {
 /* Rows for a command's table of options. */
 #define STORE_OPTIONS(args)                                                                                  \
     {"store", "URL",                                                                                         \
-        "lmdb:PATH, redis://[user@]host:port/db or redis+unix:PATH; EMBSUM_STORE_URL unless given", false,   \
-        OPTION_TEXT, &(args).url, 0, 0},                                                                     \
+        "lmdb:PATH, redis://[user@]host:port/db, redis+unix:PATH, redis+sentinel://host,host/name, "         \
+        "redis+cluster://host,host; EMBSUM_STORE_URL unless given",                                          \
+        false, OPTION_TEXT, &(args).url, 0, 0},                                                              \
         {"prefix", "WORD", "of the store's keys; embsum unless given", false, OPTION_TEXT, &(args).prefix,   \
             0, 0},                                                                                           \
     {                                                                                                        \

@@ -80,7 +80,8 @@ const struct config_key config_keys[] = {
         "Which of the scoring kernels is used; `auto` takes the fastest that the processor has.",
         .choices = "auto|plain|portable|avx2|avx512|avx512-bf16|avx512-vnni"),
     STRING(store, url, 1, TEXT_MAX, "lmdb:/var/lib/embsum/store",
-        "The store: `lmdb:PATH`, `redis://[user@]host:port/db` or `redis+unix:PATH`. A password does not belong here."),
+        "The store: `lmdb:PATH`, `redis://[user@]host:port/db`, `redis+unix:PATH`, "
+        "`redis+sentinel://host:port,host:port/name` or `redis+cluster://host:port,host:port`. A password does not belong here."),
     STRING(store, prefix, 1, 63, "embsum",
         "Put before every key, so that several services can share one store.",
         .valid = is_prefix, .shape = "1 to 63 letters, digits or any of . _ -"),

@@ -16,8 +16,10 @@ static const struct option {
     enum options_action action; /* OPTION_ACTION */
 } options[] = {
     {"--config", "FILE", "read the configuration from FILE (JSON)", OPTION_CONFIG, NULL, 0},
-    {"--store", "URL", "the store: lmdb:PATH, redis://[user@]host:port/db, redis+unix:PATH", OPTION_KEY,
-        "store.url", 0},
+    {"--store", "URL",
+        "the store: lmdb:PATH, redis://[user@]host:port/db, redis+unix:PATH, "
+        "redis+sentinel://host,host/name, redis+cluster://host,host",
+        OPTION_KEY, "store.url", 0},
     {"--listen", "ADDR:PORT", "where to listen; port 0 lets the system choose", OPTION_KEY, "server.listen",
         0},
     {"--set", "KEY=VALUE", "set any key of the configuration, as --set rank.users_max=8", OPTION_SET, NULL,

@@ -90,7 +90,7 @@ static int allow_names(const struct rules *rules, struct err *err)
 
 static int allow_all(const struct rules *rules, const struct config *config, struct err *err)
 {
-    static const char lmdb[] = "lmdb:", tcp[] = "redis://";
+    static const char lmdb[] = "lmdb:", local[] = "redis+unix:";
     const char *url = config->store.url;
     int code = allow(rules, "/sys/devices/system/cpu", ACCESS_READ, err); /* malloc counts processors */
     if (code == 0 && strncmp(url, lmdb, sizeof lmdb - 1) == 0)
@@ -101,8 +101,8 @@ static int allow_all(const struct rules *rules, const struct config *config, str
         code = allow_beside(rules, config->server.token_file, err);
     if (code == 0)
         code = allow_beside(rules, config->admin.token_file, err);
-    if (code == 0 && (strncmp(url, tcp, sizeof tcp - 1) == 0 || is_name(config->server.listen) ||
-                         is_name(config->admin.listen)))
+    const bool network = strncmp(url, "redis", 5) == 0 && strncmp(url, local, sizeof local - 1) != 0;
+    if (code == 0 && (network || is_name(config->server.listen) || is_name(config->admin.listen)))
         code = allow_names(rules, err);
     return code;
 }

@@ -12,14 +12,18 @@
 
 static const struct {
     const char *scheme;
-    const struct store_backend *backend; /* NULL: known by name, not built yet */
+    const struct store_backend *backend;
 } schemes[] = {
     {"lmdb:", &store_lmdb},
     {"redis://", &store_redis_tcp},
     {"redis+unix:", &store_redis_unix},
-    {"redis+cluster://", NULL},
-    {"redis+sentinel://", NULL},
+    {"redis+sentinel://", &store_redis_sentinel},
+    {"redis+cluster://", &store_redis_cluster},
 };
+
+#define FORMS                                                                                                \
+    "lmdb:PATH, redis://host:port/db, redis+unix:PATH, redis+sentinel://host:port,host:port/name or "        \
+    "redis+cluster://host:port,host:port"
 
 /* Messages name the scheme alone: a URL may hold what somebody took for the place of a password. */
 static int find_backend(
@@ -29,20 +33,15 @@ static int find_backend(
         const size_t len = strlen(schemes[i].scheme);
         if (strncmp(url, schemes[i].scheme, len) != 0)
             continue;
-        if (!schemes[i].backend)
-            return err_set(
-                err, ERR_INVALID, "store URL: %s is not supported by this version", schemes[i].scheme);
         *out = schemes[i].backend;
         *address = url + len;
         return 0;
     }
     const size_t scheme = strspn(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-");
     if (url[scheme] == ':')
-        return err_set(err, ERR_INVALID,
-            "store URL: unknown scheme \"%.*s:\"; use lmdb:PATH, redis://host:port/db or redis+unix:PATH",
+        return err_set(err, ERR_INVALID, "store URL: unknown scheme \"%.*s:\"; use " FORMS,
             (int)(scheme < 32 ? scheme : 32), url);
-    return err_set(
-        err, ERR_INVALID, "store URL: no scheme; use lmdb:PATH, redis://host:port/db or redis+unix:PATH");
+    return err_set(err, ERR_INVALID, "store URL: no scheme; use " FORMS);
 }
 
 static int check_options(const struct store_options *options, struct err *err)

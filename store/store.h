@@ -2,6 +2,8 @@
  *
  *     lmdb:PATH                          embedded; PATH is a folder, made if it is missing
  *     redis://[user@]host:port/db        redis+unix:PATH  (db by ?db=N)
+ *     redis+sentinel://[user@]host:port,host:port/name    the master that these sentinels call by the name (?db=N)
+ *     redis+cluster://[user@]host:port,host:port          the cluster that these nodes are of
  *
  *     struct store *store;
  *     struct store_link *link;

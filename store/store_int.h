@@ -101,7 +101,8 @@ struct store_backend {
 };
 
 extern const struct store_backend store_lmdb;
-extern const struct store_backend store_redis_tcp, store_redis_unix;
+extern const struct store_backend store_redis_tcp, store_redis_unix, store_redis_sentinel,
+    store_redis_cluster;
 
 /* The refusals that all backends word alike. */
 int store_err_fenced(struct err *err, uint64_t token);

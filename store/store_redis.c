@@ -1,25 +1,24 @@
-/* The production store, one Redis: opening, links, the table of functions. A link connects with its first
+/* The production store, one Redis or the master that sentinels name: opening, links, the table of functions. A link connects with its first
  * call, so that a daemon may start before its Redis. */
 #include "store/store_redis_int.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
-static int redis_open(struct store **out, const struct redis_address *address,
+int redis_store_open(struct store **out, const struct redis_store *wanted,
     const struct store_options *options, struct err *err)
 {
-    if (*address->user && !options->password)
-        return err_set(
-            err, ERR_INVALID, "the store URL names the user %s, but there is no password", address->user);
-    struct redis_store *const store = calloc(1, sizeof *store);
+    const char *const user = wanted->address.user;
+    if (*user && !options->password)
+        return err_set(err, ERR_INVALID, "the store URL names the user %s, but there is no password", user);
+    struct redis_store *const store = malloc(sizeof *store);
     char *const password = options->password ? strdup(options->password) : NULL;
     if (!store || (options->password && !password)) {
         free(store);
         free(password);
         return err_set(err, ERR_NOMEM, "out of memory");
     }
-    store->address = *address;
+    *store = *wanted;
     store->password = password;
     store->connect_timeout_ms = options->connect_timeout_ms;
     store->command_timeout_ms = options->command_timeout_ms;
@@ -32,25 +31,40 @@ static int redis_open(struct store **out, const struct redis_address *address,
 static int redis_open_tcp(
     struct store **out, const char *text, const struct store_options *options, struct err *err)
 {
-    struct redis_address address;
-    const int rc = redis_parse_tcp(&address, text, err);
-    return rc < 0 ? rc : redis_open(out, &address, options, err);
+    struct redis_store wanted = {0};
+    const int rc = redis_parse_tcp(&wanted.address, text, err);
+    return rc < 0 ? rc : redis_store_open(out, &wanted, options, err);
 }
 
 static int redis_open_unix(
     struct store **out, const char *text, const struct store_options *options, struct err *err)
 {
-    struct redis_address address;
-    const int rc = redis_parse_unix(&address, text, err);
-    return rc < 0 ? rc : redis_open(out, &address, options, err);
+    struct redis_store wanted = {0};
+    const int rc = redis_parse_unix(&wanted.address, text, err);
+    return rc < 0 ? rc : redis_store_open(out, &wanted, options, err);
 }
 
-static void redis_close(struct store *store)
+static int redis_open_sentinel(
+    struct store **out, const char *text, const struct store_options *options, struct err *err)
+{
+    struct redis_store wanted = {.replicated = true};
+    int rc = redis_parse_sentinel(&wanted.address, &wanted.sentinels, wanted.master, text, err);
+    if (rc < 0)
+        return rc;
+    rc = redis_store_open(out, &wanted, options, err);
+    if (rc < 0)
+        free(wanted.sentinels.at);
+    return rc;
+}
+
+void redis_store_close(struct store *store)
 {
     struct redis_store *const self = (struct redis_store *)store;
     if (self->password)
         explicit_bzero(self->password, strlen(self->password));
     free(self->password);
+    free(self->sentinels.at);
+    free(self->seeds.at);
     free(self);
 }
 
@@ -59,11 +73,8 @@ static int redis_link_new(struct store_link **out, struct store *store, struct e
     struct redis_link *const link = calloc(1, sizeof *link);
     if (!link)
         return err_set(err, ERR_NOMEM, "out of memory");
-    link->store = (struct redis_store *)store;
-    link->fd = -1;
-    /* Without entropy the links of this process still differ. */
-    if (getrandom(&link->random, sizeof link->random, GRND_NONBLOCK) != (ssize_t)sizeof link->random)
-        link->random = (uint64_t)(uintptr_t)link;
+    struct redis_store *const self = (struct redis_store *)store;
+    redis_link_init(link, self, &self->address);
     *out = &link->base;
     return 0;
 }
@@ -71,12 +82,11 @@ static int redis_link_new(struct store_link **out, struct store *store, struct e
 static void redis_link_free(struct store_link *link)
 {
     struct redis_link *const self = (struct redis_link *)link;
-    redis_disconnect(self);
-    free(self->out);
+    redis_link_done(self);
     free(self);
 }
 
-static int redis_ping(struct store_link *link, struct err *err)
+int redis_ping(struct store_link *link, struct err *err)
 {
     struct redis_link *const self = (struct redis_link *)link;
     redisReply *reply = NULL;
@@ -95,11 +105,12 @@ static int redis_ping(struct store_link *link, struct err *err)
 }
 
 #define COMMON                                                                                               \
-    .close = redis_close, .connect = redis_link_new, .disconnect = redis_link_free, .ping = redis_ping,      \
-    .live = redis_live, .generations = redis_generations, .stream = redis_stream, .scan = redis_scan,        \
-    .put = redis_put, .lock = redis_lock, .renew = redis_renew, .unlock = redis_unlock,                      \
+    .close = redis_store_close, .connect = redis_link_new, .disconnect = redis_link_free,                    \
+    .ping = redis_ping, .live = redis_live, .generations = redis_generations, .stream = redis_stream,        \
+    .scan = redis_scan, .put = redis_put, .lock = redis_lock, .renew = redis_renew, .unlock = redis_unlock,  \
     .commit = redis_commit, .drop = redis_drop, .changes_append = redis_changes_append,                      \
     .changes_read = redis_changes_read
 
 const struct store_backend store_redis_tcp = {.open = redis_open_tcp, COMMON};
 const struct store_backend store_redis_unix = {.open = redis_open_unix, COMMON};
+const struct store_backend store_redis_sentinel = {.open = redis_open_sentinel, COMMON};

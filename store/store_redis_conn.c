@@ -1,27 +1,44 @@
-/* The connection of a link: its socket, its deadlines, its back-off. */
+/* A connection to one server: its deadlines, its back-off, commands and replies. */
 #include "store/store_redis_int.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Room that a reader keeps between replies: with hiredis's own 16 KiB it would be given back and taken anew for each. */
 #define READER_SPARE ((size_t)1 << 20)
 #define ARRAY_MAX 1000000
+#define SENTINEL_PAUSE_MS                                                                                    \
+    250 /* at most: another master is there soon, and who is asked for it is not the one that died */
 
-static int64_t now_ms(void)
+/* ---- beginning and end ---- */
+
+void redis_link_init(struct redis_link *link, struct redis_store *store, const struct redis_address *address)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    link->base.store = &store->base;
+    link->store = store;
+    link->address = *address;
+    link->fd = -1;
+    /* Without entropy the links of this process still differ. */
+    if (getrandom(&link->random, sizeof link->random, GRND_NONBLOCK) != (ssize_t)sizeof link->random)
+        link->random = (uint64_t)(uintptr_t)link;
+}
+
+void redis_link_done(struct redis_link *link)
+{
+    redis_disconnect(link);
+    free(link->out);
+}
+
+uint64_t redis_random(struct redis_link *link)
+{
+    link->random = link->random * 6364136223846793005u + 1442695040888963407u;
+    return link->random >> 16; /* the lower bits are none */
 }
 
 /* ---- failures ---- */
@@ -43,32 +60,36 @@ void redis_disconnect(struct redis_link *link)
 static void back_off(struct redis_link *link)
 {
     const struct redis_store *const store = link->store;
+    const int max_ms = store->sentinels.count && store->retry_max_ms > SENTINEL_PAUSE_MS
+                           ? SENTINEL_PAUSE_MS
+                           : store->retry_max_ms;
     if (!link->retry_ms)
         link->retry_ms = store->retry_min_ms;
     else
-        link->retry_ms = link->retry_ms < store->retry_max_ms / 2 ? 2 * link->retry_ms : store->retry_max_ms;
-    link->random = link->random * 6364136223846793005u + 1442695040888963407u;
-    link->failed_ms = now_ms();
-    link->retry_at_ms = link->failed_ms + link->retry_ms - link->retry_ms * (int)(link->random >> 56) / 1024;
+        link->retry_ms = link->retry_ms < max_ms / 2 ? 2 * link->retry_ms : max_ms;
+    link->failed_ms = redis_now_ms();
+    link->retry_at_ms =
+        link->failed_ms + link->retry_ms - link->retry_ms * (int)(redis_random(link) % 256) / 1024;
 }
 
 void redis_succeed(struct redis_link *link)
 {
     link->retry_ms = 0;
-    atomic_store_explicit(&link->store->well_ms, now_ms(), memory_order_relaxed);
+    atomic_store_explicit(&link->store->well_ms, redis_now_ms(), memory_order_relaxed);
 }
 
 static void describe(char *out, size_t size, const struct redis_link *link)
 {
-    const struct redis_address *const address = &link->store->address;
+    const struct redis_address *const address = &link->address;
     if (address->local)
         snprintf(out, size, "%s", address->path);
+    else if (!*address->host)
+        snprintf(out, size, "master %s", link->store->master); /* it has not been found yet */
     else
         snprintf(out, size, "%s:%s", address->host, address->port);
 }
 
-/* The connection is over, and so is the call. why may be the reader's own text, which ends here too. */
-static int fail(struct redis_link *link, struct err *err, enum store_fault fault, const char *why)
+int redis_fail(struct redis_link *link, struct err *err, enum store_fault fault, const char *why)
 {
     char where[280];
     describe(where, sizeof where, link);
@@ -84,7 +105,7 @@ static int fail_errno(
 {
     char why[128], text[96];
     snprintf(why, sizeof why, "%s: %s", what, strerror_r(number, text, sizeof text));
-    return fail(link, err, fault, why);
+    return redis_fail(link, err, fault, why);
 }
 
 static int fail_late(
@@ -92,7 +113,7 @@ static int fail_late(
 {
     char why[96];
     snprintf(why, sizeof why, "%s within %d ms", what, timeout_ms);
-    return fail(link, err, fault, why);
+    return redis_fail(link, err, fault, why);
 }
 
 /* ---- commands ---- */
@@ -130,6 +151,8 @@ static void append_size(struct redis_link *link, char type, size_t size)
 
 void redis_command(struct redis_link *link, size_t count, const char *name)
 {
+    if (link->asking)
+        append(link, "*1\r\n$6\r\nASKING\r\n", 16);
     append_size(link, '*', count);
     redis_arg_text(link, name);
 }
@@ -171,28 +194,33 @@ static int send_some(struct redis_link *link, struct err *err)
     return 0;
 }
 
+int redis_flush(struct redis_link *link, struct err *err)
+{
+    return link->out_used && !link->out_failed ? send_some(link, err) : 0;
+}
+
 static int receive_some(struct redis_link *link, struct err *err)
 {
     const ssize_t got = recv(link->fd, link->in, sizeof link->in, 0);
     if (got < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : fail_errno(link, err, STORE_IO, "receive", errno);
     if (got == 0)
-        return fail(link, err, STORE_IO, "the server closed the connection");
+        return redis_fail(link, err, STORE_IO, "the server closed the connection");
     if (redisReaderFeed(link->reader, link->in, (size_t)got) != REDIS_OK)
-        return fail(link, err, STORE_OTHER, link->reader->errstr);
+        return redis_fail(link, err, STORE_OTHER, link->reader->errstr);
     return 0;
 }
 
 /* Wait for the socket, then send and receive what goes without waiting. */
-static int exchange_some(struct redis_link *link, int64_t deadline_ms, int timeout_ms, struct err *err)
+static int exchange_some(struct redis_link *link, struct redis_deadline deadline, struct err *err)
 {
     struct pollfd poller = {link->fd, POLLIN, 0};
     if (link->out_used)
         poller.events |= POLLOUT;
-    const int64_t left_ms = deadline_ms - now_ms();
+    const int64_t left_ms = deadline.at_ms - redis_now_ms();
     const int rc = left_ms > 0 ? poll(&poller, 1, (int)left_ms) : 0;
     if (rc == 0)
-        return fail_late(link, err, STORE_TIMEOUT, "no answer", timeout_ms);
+        return fail_late(link, err, STORE_TIMEOUT, "no answer", deadline.ms);
     if (rc < 0)
         return errno == EINTR ? 0 : fail_errno(link, err, STORE_IO, "poll", errno);
     if (poller.revents & POLLOUT && send_some(link, err) < 0)
@@ -224,13 +252,20 @@ static enum store_fault fault_of(const char *error)
     return STORE_OTHER;
 }
 
-static int refuse_reply(struct redis_link *link, redisReply *reply, struct err *err)
+int redis_refuse(struct redis_link *link, redisReply *reply, struct err *err)
 {
-    char why[128];
+    char why[128], where[280];
+    if (link->store->seeds.count && redis_redirect_parse(&link->redirect, reply->str)) {
+        describe(where, sizeof where, link);
+        err_set(err, ERR_UNAVAILABLE, "Redis at %s: %s", where, reply->str);
+        freeReplyObject(reply);
+        link->base.fault = STORE_OTHER;
+        return -ERR_UNAVAILABLE;
+    }
     const bool wrong_type = strncmp(reply->str, "WRONGTYPE", 9) == 0;
     snprintf(why, sizeof why, "%s", reply->str);
     freeReplyObject(reply);
-    fail(link, err, fault_of(why), why);
+    redis_fail(link, err, fault_of(why), why);
     if (!wrong_type)
         return -ERR_UNAVAILABLE;
     link->retry_at_ms = 0; /* the server is well, a key is not what it should be */
@@ -238,8 +273,8 @@ static int refuse_reply(struct redis_link *link, redisReply *reply, struct err *
     return err_set(err, ERR_CORRUPT, "a key of the store has another type than it should: %s", why);
 }
 
-static int reply_until(
-    struct redis_link *link, redisReply **out, int64_t deadline_ms, int timeout_ms, struct err *err)
+int redis_reply_any(
+    struct redis_link *link, redisReply **out, struct redis_deadline deadline, struct err *err)
 {
     void *reply = NULL;
     if (link->out_failed) {
@@ -250,26 +285,45 @@ static int reply_until(
     if (link->out_used && send_some(link, err) < 0)
         return -ERR_UNAVAILABLE;
     for (;;) {
-        const int64_t before_ms = now_ms();
+        const int64_t before_ms = redis_now_ms();
         if (redisReaderGetReply(link->reader, &reply) != REDIS_OK)
-            return fail(link, err, STORE_OTHER, link->reader->errstr);
-        deadline_ms += now_ms() - before_ms; /* a reader may work on what comes: not the server's time */
+            return redis_fail(link, err, STORE_OTHER, link->reader->errstr);
+        deadline.at_ms +=
+            redis_now_ms() - before_ms; /* a reader may work on what comes: not the server's time */
         if (reply)
             break;
-        const int rc = exchange_some(link, deadline_ms, timeout_ms, err);
+        const int rc = exchange_some(link, deadline, err);
         if (rc < 0)
             return rc;
     }
-    if (((redisReply *)reply)->type == REDIS_REPLY_ERROR)
-        return refuse_reply(link, reply, err);
     *out = reply;
     return 0;
 }
 
+int redis_reply_until(
+    struct redis_link *link, redisReply **out, struct redis_deadline deadline, struct err *err)
+{
+    redisReply *reply = NULL;
+    const int rc = redis_reply_any(link, &reply, deadline, err);
+    if (rc == 0 && reply->type == REDIS_REPLY_ERROR)
+        return redis_refuse(link, reply, err);
+    if (rc == 0)
+        *out = reply;
+    return rc;
+}
+
 int redis_reply(struct redis_link *link, redisReply **out, struct err *err)
 {
-    const int timeout_ms = link->store->command_timeout_ms;
-    return reply_until(link, out, now_ms() + timeout_ms, timeout_ms, err);
+    const struct redis_deadline deadline =
+        link->until.at_ms ? link->until : redis_deadline_in(link->store->command_timeout_ms);
+    redisReply *asked = NULL;
+    int rc = link->asking ? redis_reply_until(link, &asked, deadline, err) : 0;
+    freeReplyObject(asked);
+    if (rc == 0)
+        rc = redis_reply_until(link, out, deadline, err);
+    if (rc == 0)
+        link->until.at_ms = 0;
+    return rc;
 }
 
 int redis_unexpected(struct redis_link *link, redisReply *reply, const char *command, struct err *err)
@@ -278,101 +332,31 @@ int redis_unexpected(struct redis_link *link, redisReply *reply, const char *com
     snprintf(
         why, sizeof why, "an answer to %s that the command does not have (type %d)", command, reply->type);
     freeReplyObject(reply);
-    return fail(link, err, STORE_OTHER, why);
+    return redis_fail(link, err, STORE_OTHER, why);
 }
 
 /* ---- connecting ---- */
 
-/* Wait for a connection under way. 0, or the errno of its failure. */
-static int await_connection(int fd, int64_t deadline_ms)
-{
-    struct pollfd poller = {fd, POLLOUT, 0};
-    int error = 0;
-    socklen_t len = sizeof error;
-    for (;;) {
-        const int64_t left_ms = deadline_ms - now_ms();
-        const int rc = left_ms > 0 ? poll(&poller, 1, (int)left_ms) : 0;
-        if (rc == 0)
-            return ETIMEDOUT;
-        if (rc > 0)
-            break;
-        if (errno != EINTR)
-            return errno;
-    }
-    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 ? errno : error;
-}
-
-/* A connected, non-blocking socket, or the negative errno. */
-static int open_socket(int family, const struct sockaddr *address, socklen_t len, int64_t deadline_ms)
-{
-    static const int on = 1;
-    const int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
-    int error = connect(fd, address, len) < 0 ? errno : 0;
-    while (error == EAGAIN && now_ms() < deadline_ms) { /* a unix socket whose queue is full */
-        poll(NULL, 0, 2);
-        error = connect(fd, address, len) < 0 ? errno : 0;
-    }
-    if (error == EINPROGRESS || error == EINTR)
-        error = await_connection(fd, deadline_ms);
-    if (error) {
-        close(fd);
-        return -error;
-    }
-    if (family != AF_UNIX) {
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    }
-    return fd;
-}
-
-static int open_unix(struct redis_link *link, int64_t deadline_ms)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    memcpy(address.sun_path, link->store->address.path, sizeof address.sun_path);
-    return open_socket(AF_UNIX, (const struct sockaddr *)&address, sizeof address, deadline_ms);
-}
-
-/* The first of the host's addresses that accepts. */
-static int open_tcp(struct redis_link *link, int64_t deadline_ms, const char **resolver_says)
-{
-    const struct redis_address *const address = &link->store->address;
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *found = NULL;
-    const int rc = getaddrinfo(address->host, address->port, &hints, &found);
-    if (rc) {
-        *resolver_says = gai_strerror(rc);
-        return -EHOSTUNREACH;
-    }
-    int fd = -EHOSTUNREACH;
-    for (const struct addrinfo *at = found; at && fd < 0; at = at->ai_next)
-        fd = open_socket(at->ai_family, at->ai_addr, at->ai_addrlen, deadline_ms);
-    freeaddrinfo(found);
-    return fd;
-}
-
 /* AUTH and SELECT in one go. Without either the first command tells whether the server is well. */
-static int greet(struct redis_link *link, int64_t deadline_ms, struct err *err)
+int redis_greet(struct redis_link *link, struct redis_deadline deadline, struct err *err)
 {
-    const struct redis_store *const store = link->store;
-    const char *const user = store->address.user;
+    const char *const user = link->address.user, *const password = link->store->password;
     size_t expected = 0;
-    if (store->password) {
+    if (password) {
         redis_command(link, *user ? 3 : 2, "AUTH");
         if (*user)
             redis_arg_text(link, user);
-        redis_arg_text(link, store->password);
+        redis_arg_text(link, password);
         expected++;
     }
-    if (store->address.database) {
+    if (link->address.database) {
         redis_command(link, 2, "SELECT");
-        redis_arg_number(link, (uint64_t)store->address.database);
+        redis_arg_number(link, (uint64_t)link->address.database);
         expected++;
     }
     for (; expected; expected--) {
         redisReply *reply = NULL;
-        const int rc = reply_until(link, &reply, deadline_ms, store->connect_timeout_ms, err);
+        const int rc = redis_reply_until(link, &reply, deadline, err);
         if (rc < 0)
             return rc;
         if (reply->type != REDIS_REPLY_STATUS)
@@ -403,17 +387,14 @@ bool redis_reader_open(struct redis_link *link)
     return true;
 }
 
-static int connect_link(struct redis_link *link, struct err *err)
+int redis_dial(struct redis_link *link, struct redis_deadline deadline, struct err *err)
 {
-    const int timeout_ms = link->store->connect_timeout_ms;
-    const int64_t deadline_ms = now_ms() + timeout_ms;
     const char *resolver_says = NULL;
-    const int fd = link->store->address.local ? open_unix(link, deadline_ms)
-                                              : open_tcp(link, deadline_ms, &resolver_says);
+    const int fd = redis_socket_open(&link->address, deadline.at_ms, &resolver_says);
     if (resolver_says)
-        return fail(link, err, STORE_CONNECT, resolver_says);
+        return redis_fail(link, err, STORE_CONNECT, resolver_says);
     if (fd == -ETIMEDOUT || fd == -EAGAIN)
-        return fail_late(link, err, STORE_CONNECT, "no connection", timeout_ms);
+        return fail_late(link, err, STORE_CONNECT, "no connection", deadline.ms);
     if (fd < 0)
         return fail_errno(link, err, STORE_CONNECT, "connect", -fd);
     link->fd = fd;
@@ -422,7 +403,21 @@ static int connect_link(struct redis_link *link, struct err *err)
         return err_set(err, ERR_NOMEM, "out of memory");
     }
     link->reader->maxbuf = READER_SPARE;
-    return greet(link, deadline_ms, err);
+    return 0;
+}
+
+static int connect_link(struct redis_link *link, struct err *err)
+{
+    struct redis_deadline deadline = redis_deadline_in(link->store->connect_timeout_ms);
+    if (link->until.at_ms && link->until.at_ms < deadline.at_ms)
+        deadline = link->until;
+    const bool guided = link->store->sentinels.count;
+    int rc = guided ? redis_sentinel_find(link, deadline, err) : 0;
+    if (rc == 0)
+        rc = redis_dial(link, deadline, err);
+    if (rc == 0)
+        rc = redis_greet(link, deadline, err);
+    return rc == 0 && guided ? redis_check_role(link, deadline, err) : rc;
 }
 
 /* Between calls nothing may come: an end of the connection (the server restarted, or closed an idle client),
@@ -437,9 +432,10 @@ static bool is_stale(const struct redis_link *link)
 static int64_t pause_left_ms(const struct redis_link *link)
 {
     struct redis_store *const store = link->store;
-    const bool well = atomic_load_explicit(&store->well_ms, memory_order_relaxed) > link->failed_ms;
+    const bool well = !store->seeds.count && /* where there are many, another one was well */
+                      atomic_load_explicit(&store->well_ms, memory_order_relaxed) > link->failed_ms;
     const int64_t soon_ms = link->failed_ms + store->retry_min_ms;
-    return (well && soon_ms < link->retry_at_ms ? soon_ms : link->retry_at_ms) - now_ms();
+    return (well && soon_ms < link->retry_at_ms ? soon_ms : link->retry_at_ms) - redis_now_ms();
 }
 
 int redis_begin(struct redis_link *link, struct err *err)
@@ -456,5 +452,9 @@ int redis_begin(struct redis_link *link, struct err *err)
         return err_set(err, ERR_UNAVAILABLE, "Redis at %s: %s; the next attempt is due in %" PRId64 " ms",
             where, link->why, left_ms);
     }
-    return connect_link(link, err);
+    const bool asking = link->asking;
+    link->asking = false;
+    const int rc = connect_link(link, err);
+    link->asking = asking;
+    return rc;
 }

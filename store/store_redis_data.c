@@ -20,14 +20,14 @@
 
 /* ---- reading ---- */
 
-static size_t *value_bytes(struct redis_link *link, enum store_kind kind)
+size_t *redis_value_bytes(size_t bytes[REDIS_KINDS], enum store_kind kind)
 {
     static const enum store_kind kinds[REDIS_KINDS] = {
         STORE_USER, STORE_CONTENT, STORE_SUMMARY, STORE_CATEGORY, STORE_SCORE_PROJ, STORE_MANIFEST};
     size_t i = 0;
     while (i < REDIS_KINDS - 1 && kinds[i] != kind)
         i++;
-    return &link->value_bytes[i];
+    return &bytes[i];
 }
 
 struct reading {
@@ -157,8 +157,11 @@ int redis_stream(struct store_link *link, const char *generation, enum store_kin
     store_value_fn *fn, void *ctx, struct err *err)
 {
     struct redis_link *const self = (struct redis_link *)link;
-    struct reading reading = {
-        .link = self, .value_bytes = value_bytes(self, kind), .next = next, .fn = fn, .ctx = ctx};
+    struct reading reading = {.link = self,
+        .value_bytes = redis_value_bytes(self->value_bytes, kind),
+        .next = next,
+        .fn = fn,
+        .ctx = ctx};
     struct store_key base;
     store_key_kind(&base, link->store, generation, kind);
     int rc = redis_begin(self, err);
@@ -277,7 +280,7 @@ static int write_all(struct redis_link *link, size_t count, write_fn *write, con
     }
     if (rc == 0)
         redis_succeed(link);
-    return rc;
+    return rc == 0 ? redis_confirm(link, err) : rc;
 }
 
 struct putting {
@@ -311,16 +314,21 @@ struct appending {
     const struct store_change *changes;
 };
 
-static void write_change(struct redis_link *link, const void *ctx, size_t index)
+void redis_write_change(
+    struct redis_link *link, const struct store_key *stream, const struct store_change *change)
 {
-    const struct appending *const appending = ctx;
-    const struct store_change *const change = &appending->changes[index];
     const char kind = (char)change->kind;
     redis_command(link, 5, "XADD");
-    redis_arg_key(link, &appending->stream);
+    redis_arg_key(link, stream);
     redis_arg_text(link, "*");
     redis_arg(link, &kind, 1);
     redis_arg(link, change->id.id, change->id.len);
+}
+
+static void write_change(struct redis_link *link, const void *ctx, size_t index)
+{
+    const struct appending *const appending = ctx;
+    redis_write_change(link, &appending->stream, &appending->changes[index]);
 }
 
 int redis_changes_append(struct store_link *link, const char *generation, const struct store_change *changes,

@@ -1,4 +1,7 @@
-/* What the files of the Redis backend share: the connection of a link, commands and replies.
+/* What the files of the Redis backends share: a connection to one server, commands and replies.
+ *
+ * One Redis, or the master that sentinels name: a link is one connection. With sentinels each connection begins with
+ * the question where the master is. A cluster has a connection to each node, see store_redis_cluster_int.h.
  *
  * hiredis parses the replies; the socket is ours. Its blocking calls count their timeout anew with every
  * read, so that a server which sends a byte now and then holds a caller for ever; and they write without
@@ -22,10 +25,39 @@ struct redis_address {
     int database;
 };
 
+/* When something is to be done by, and how long that was when it began, which messages tell. */
+struct redis_deadline {
+    int64_t at_ms;
+    int ms;
+};
+
+struct redis_addresses {
+    struct redis_address *at; /* malloc'ed */
+    size_t count;
+};
+
+/* What a node of a cluster says in place of an answer. Nothing has been done then. */
+struct redis_redirect {
+    enum {
+        REDIS_STAY,     /* it says no such thing */
+        REDIS_MOVED,    /* the slot belongs to another node */
+        REDIS_ASK,      /* the slot is on its way there: ask it this once */
+        REDIS_TRYAGAIN, /* the keys of one command are here and there meanwhile */
+        REDIS_DOWN      /* the cluster takes no commands */
+    } kind;
+    unsigned slot;
+    char host[256], port[8]; /* of the other node; no host: that of the node that says so */
+};
+
 struct redis_store {
     struct store base;
-    struct redis_address address;
-    char *password; /* NULL: none */
+    struct redis_address address; /* with sentinels its user and database alone: they tell the rest */
+    struct redis_addresses sentinels;
+    struct redis_addresses seeds; /* nodes of a cluster; none: it is no cluster */
+    char master[64];              /* what the sentinels call it; "": there are none */
+    atomic_size_t sentinel_first; /* the one that answered last */
+    bool replicated;              /* a write is done when a replica has it, see redis_confirm() */
+    char *password;               /* NULL: none */
     int connect_timeout_ms, command_timeout_ms, retry_min_ms, retry_max_ms;
     atomic_int_fast64_t well_ms; /* when any of the links has had an answer */
 };
@@ -35,6 +67,7 @@ struct redis_store {
 struct redis_link {
     struct store_link base;
     struct redis_store *store;
+    struct redis_address address;
     int fd; /* -1: not connected */
     redisReader *reader;
     redisReplyObjectFunctions functions; /* the reader's */
@@ -46,14 +79,54 @@ struct redis_link {
     int64_t failed_ms, retry_at_ms;
     char why[160]; /* the last failure, told while no attempt is due */
     uint64_t random;
+    /* Of a node of a cluster. */
+    struct redis_deadline
+        until;   /* for connecting and for the first answer of a call; at_ms 0: the usual ones */
+    bool asking; /* each command follows an ASKING */
+    struct redis_redirect redirect;  /* why the last call failed, if that was why */
     size_t value_bytes[REDIS_KINDS]; /* of the largest value of a kind in its last chunk */
 };
 
 /* store_redis_url.c. Neither message shows the URL, which may hold a secret in the wrong place. */
 int redis_parse_tcp(struct redis_address *out, const char *text, struct err *err);
 int redis_parse_unix(struct redis_address *out, const char *text, struct err *err);
+/* host:port,host:port/name[?db=N&user=NAME]; out has the user and the database. On failure nothing is allocated. */
+int redis_parse_sentinel(struct redis_address *out, struct redis_addresses *sentinels, char master[64],
+    const char *text, struct err *err);
+
+/* host:port,host:port; out has the user. On failure nothing is allocated. */
+int redis_parse_cluster(
+    struct redis_address *out, struct redis_addresses *seeds, const char *text, struct err *err);
+
+/* ---- store_redis_slot.c ---- */
+
+#define REDIS_SLOTS 16384
+
+/* Where a key is in a cluster: CRC16 (XMODEM) of what stands between its first { and the next }, or of all of it. */
+unsigned redis_slot(const char *key, size_t len);
+
+/* False if the text of an error reply is no redirection. */
+bool redis_redirect_parse(struct redis_redirect *out, const char *error);
+
+/* ---- store_redis_socket.c ---- */
+
+int64_t redis_now_ms(void); /* CLOCK_MONOTONIC */
+
+struct redis_deadline redis_deadline_in(int ms);
+/* Half of what is left is for one of several to try. */
+struct redis_deadline redis_deadline_half(struct redis_deadline deadline);
+
+/* A connected, non-blocking socket, or the negative errno: -ETIMEDOUT or -EAGAIN when the deadline has passed. What the
+ * resolver has to say, if it is its fault, goes to *resolver_says. */
+int redis_socket_open(const struct redis_address *address, int64_t deadline_ms, const char **resolver_says);
 
 /* ---- store_redis_conn.c ---- */
+
+void redis_link_init(struct redis_link *link, struct redis_store *store, const struct redis_address *address);
+void redis_link_done(struct redis_link *link);
+
+/* A number that the links of a fleet do not have in common. */
+uint64_t redis_random(struct redis_link *link);
 
 /* Before the first command of a call: connected, authenticated, nothing in flight. ERR_UNAVAILABLE at once
  * while the back-off has not passed. */
@@ -70,16 +143,61 @@ void redis_arg_number(struct redis_link *link, uint64_t number);
  * and is ERR_UNAVAILABLE (ERR_CORRUPT for WRONGTYPE). */
 int redis_reply(struct redis_link *link, redisReply **out, struct err *err);
 
+/* The next reply, which may be an error one, and what becomes of the call after that: the end of the connection, unless it
+ * is a cluster's redirection, which is in link->redirect then. Frees the reply. */
+int redis_reply_any(
+    struct redis_link *link, redisReply **out, struct redis_deadline deadline, struct err *err);
+int redis_refuse(struct redis_link *link, redisReply *reply, struct err *err);
+
+/* Send what has been written and goes without waiting, while somebody else is waited for. */
+int redis_flush(struct redis_link *link, struct err *err);
+
 /* A reply of a type that the command does not have: the connection can no longer be trusted. Frees it. */
 int redis_unexpected(struct redis_link *link, redisReply *reply, const char *command, struct err *err);
 
 /* All replies of a call have come: the link is healthy, back-off begins anew. */
 void redis_succeed(struct redis_link *link);
 
+/* The connection is over, and so is the call: ERR_UNAVAILABLE. why may be the reader's own text, which ends here too. */
+int redis_fail(struct redis_link *link, struct err *err, enum store_fault fault, const char *why);
+
+/* What connecting consists of, for those who ask a server before there is a link: the connection, then AUTH and SELECT.
+ * Until the deadline, as are the answers that redis_reply_until() waits for. */
+int redis_dial(struct redis_link *link, struct redis_deadline deadline, struct err *err);
+int redis_greet(struct redis_link *link, struct redis_deadline deadline, struct err *err);
+int redis_reply_until(
+    struct redis_link *link, redisReply **out, struct redis_deadline deadline, struct err *err);
+
 /* A connection's reader of replies. False: no memory. */
 bool redis_reader_open(struct redis_link *link);
 
 void redis_disconnect(struct redis_link *link);
+
+/* ---- store_redis_sentinel.c ---- */
+
+/* Set link->address to where the sentinels say that the master is. */
+int redis_sentinel_find(struct redis_link *link, struct redis_deadline deadline, struct err *err);
+
+/* Do most of the sentinels say that the master is where the link is connected to? Asked before each step that a token
+ * guards: a master that was deposed and does not know it has its clients, but no majority. */
+int redis_sentinel_confirm(struct redis_link *link, struct err *err);
+
+/* ---- store_redis_replica.c ---- */
+
+/* Is it a master that we are connected to? */
+int redis_check_role(struct redis_link *link, struct redis_deadline deadline, struct err *err);
+
+/* What this connection has written is on a replica, or there is none, or this is no store->replicated. Else it is
+ * ERR_UNAVAILABLE and the end of the connection: the next one may lead to another master. */
+int redis_confirm(struct redis_link *link, struct err *err);
+
+/* ---- store_redis.c ---- */
+
+/* A store like the one wanted, whose addresses it takes over, and options. */
+int redis_store_open(struct store **out, const struct redis_store *wanted,
+    const struct store_options *options, struct err *err);
+void redis_store_close(struct store *store);
+int redis_ping(struct store_link *link, struct err *err);
 
 /* ---- store_redis_table.c ---- */
 
@@ -92,7 +210,14 @@ int redis_commit(struct store_link *link, uint64_t token, const struct store_gen
     const char *live, struct err *err);
 int redis_drop(struct store_link *link, uint64_t token, const char *generation, struct err *err);
 
+/* The steps of a drop that concern its row: before its keys go it says building, afterwards it is gone. */
+int redis_drop_begin(struct redis_link *link, uint64_t token, const char *generation, struct err *err);
+int redis_drop_end(struct redis_link *link, uint64_t token, const char *generation, struct err *err);
+
 /* ---- store_redis_data.c ---- */
+
+/* The element for a kind. */
+size_t *redis_value_bytes(size_t bytes[REDIS_KINDS], enum store_kind kind);
 
 /* One step of a walk over the keys that begin with base: at most some hundreds of them, some perhaps for the
  * second time. The cursor begins as "0" and is "0" again after the last step. keys is the reply's array. */
@@ -106,6 +231,9 @@ int redis_scan(struct store_link *link, const char *generation, enum store_kind 
     void *ctx, struct err *err);
 int redis_put(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_entry *entries, size_t count, struct err *err);
+/* Write the command that appends a change. */
+void redis_write_change(
+    struct redis_link *link, const struct store_key *stream, const struct store_change *change);
 int redis_changes_append(struct store_link *link, const char *generation, const struct store_change *changes,
     size_t count, struct err *err);
 int redis_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],

@@ -5,17 +5,29 @@
 
 #include <string.h>
 
+/* A replica that becomes the master may not have had the newest token: the next one would be the same number. Where there
+ * are replicas, tokens therefore grow by a step that is left to chance. */
+#define STEP_MAX (1 << 20)
+
 /* ---- scripts ---- */
 
-/* KEYS: lock, token. ARGV: ttl. The new token, or who holds the lock and for how long. */
-static const char lock_script[] = "local left = redis.call('PTTL', KEYS[1])\n"
-                                  "if left ~= -2 then\n"
-                                  "  return {redis.call('GET', KEYS[1]) or '', left}\n"
-                                  "end\n"
-                                  "redis.call('INCR', KEYS[2])\n"
-                                  "local token = redis.call('GET', KEYS[2])\n"
-                                  "redis.call('SET', KEYS[1], token, 'PX', ARGV[1])\n"
-                                  "return token\n";
+/* KEYS: lock, token, generations. ARGV: ttl, step. The new token, or who holds the lock and for how long. A token is above
+ * all that the table shows, too: somebody may have lost the token's key, or set it back. Numbers below 2^53 are exact. */
+static const char lock_script[] =
+    "local left = redis.call('PTTL', KEYS[1])\n"
+    "if left ~= -2 then\n"
+    "  return {redis.call('GET', KEYS[1]) or '', left}\n"
+    "end\n"
+    "for _, row in ipairs(redis.call('HVALS', KEYS[3])) do\n"
+    "  local shown = string.match(row, '%d+$')\n"
+    "  if shown and tonumber(shown) > tonumber(redis.call('GET', KEYS[2]) or '0') then\n"
+    "    redis.call('SET', KEYS[2], shown)\n"
+    "  end\n"
+    "end\n"
+    "redis.call('INCRBY', KEYS[2], ARGV[2])\n"
+    "local token = redis.call('GET', KEYS[2])\n"
+    "redis.call('SET', KEYS[1], token, 'PX', ARGV[1])\n"
+    "return token\n";
 
 /* KEYS: token, lock. ARGV: token, ttl. 0 if fenced. */
 static const char renew_script[] = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n"
@@ -53,6 +65,13 @@ static void arg_global(struct redis_link *link, const char *what)
     redis_arg_key(link, &key);
 }
 
+/* Before whatever compares the token. */
+static int begin_guarded(struct redis_link *link, struct err *err)
+{
+    const int rc = redis_begin(link, err);
+    return rc == 0 && link->store->sentinels.count ? redis_sentinel_confirm(link, err) : rc;
+}
+
 /* Begin a call of a script; its arguments (args of them) follow. */
 static void eval(
     struct redis_link *link, const char *script, const char *const *keys, size_t key_count, size_t args)
@@ -86,7 +105,9 @@ static int expect_not_fenced(struct redis_link *link, uint64_t token, struct err
 {
     long long result = 0;
     const int rc = eval_result(link, &result, err);
-    return rc < 0 ? rc : result == 1 ? 0 : store_err_fenced(err, token);
+    if (rc < 0)
+        return rc;
+    return result == 1 ? redis_confirm(link, err) : store_err_fenced(err, token);
 }
 
 /* ---- reading ---- */
@@ -150,15 +171,16 @@ static int busy(const redisReply *reply, struct err *err)
 
 int redis_lock(struct store_link *link, int ttl_ms, uint64_t *token, struct err *err)
 {
-    static const char *const keys[] = {"lock", "token"};
+    static const char *const keys[] = {"lock", "token", "generations"};
     struct redis_link *const self = (struct redis_link *)link;
     redisReply *reply = NULL;
     uint64_t next = 0;
-    int rc = redis_begin(self, err);
+    int rc = begin_guarded(self, err);
     if (rc < 0)
         return rc;
-    eval(self, lock_script, keys, 2, 1);
+    eval(self, lock_script, keys, 3, 2);
     redis_arg_number(self, (uint64_t)ttl_ms);
+    redis_arg_number(self, self->store->replicated ? 1 + redis_random(self) % STEP_MAX : 1);
     rc = redis_reply(self, &reply, err);
     if (rc < 0)
         return rc;
@@ -169,18 +191,21 @@ int redis_lock(struct store_link *link, int ttl_ms, uint64_t *token, struct err 
     if (!taken && !held)
         return redis_unexpected(self, reply, "EVAL", err);
     redis_succeed(self);
-    if (taken)
-        *token = next;
-    else
-        rc = busy(reply, err);
+    rc = taken ? redis_confirm(self, err) : busy(reply, err);
     freeReplyObject(reply);
+    if (rc == 0)
+        *token = next;
+    else if (taken) {
+        self->retry_at_ms = 0; /* nobody knows of it, and it would keep all out */
+        redis_unlock(link, next, NULL);
+    }
     return rc;
 }
 
 int redis_renew(struct store_link *link, uint64_t token, int ttl_ms, struct err *err)
 {
     struct redis_link *const self = (struct redis_link *)link;
-    const int rc = redis_begin(self, err);
+    const int rc = begin_guarded(self, err);
     if (rc < 0)
         return rc;
     eval(self, renew_script, lease_keys, 2, 2);
@@ -192,7 +217,7 @@ int redis_renew(struct store_link *link, uint64_t token, int ttl_ms, struct err 
 int redis_unlock(struct store_link *link, uint64_t token, struct err *err)
 {
     struct redis_link *const self = (struct redis_link *)link;
-    const int rc = redis_begin(self, err);
+    const int rc = begin_guarded(self, err);
     if (rc < 0)
         return rc;
     eval(self, unlock_script, lease_keys, 2, 1);
@@ -206,7 +231,7 @@ int redis_commit(struct store_link *link, uint64_t token, const struct store_gen
     const char *live, struct err *err)
 {
     struct redis_link *const self = (struct redis_link *)link;
-    const int rc = redis_begin(self, err);
+    const int rc = begin_guarded(self, err);
     if (rc < 0)
         return rc;
     eval(self, commit_script, table_keys, 3, 2 + 2 * count);
@@ -235,7 +260,9 @@ static int drop_row(
     const int rc = eval_result(link, &result, err);
     if (rc < 0)
         return rc;
-    return result == 1 ? 0 : result == -1 ? store_err_live(err, generation) : store_err_fenced(err, token);
+    return result == 1    ? redis_confirm(link, err)
+           : result == -1 ? store_err_live(err, generation)
+                          : store_err_fenced(err, token);
 }
 
 /* Memory is given back in the background of the server, not while it should answer others. */
@@ -270,18 +297,28 @@ static int unlink_all(struct redis_link *link, const struct store_key *base, str
 
 /* A generation whose keys are going is marked as building first: nobody makes it live, and the next writer
  * drops the rest if this one dies. */
+int redis_drop_begin(struct redis_link *link, uint64_t token, const char *generation, struct err *err)
+{
+    const struct store_generation mark = {.state = STORE_BUILDING, .token = token};
+    char row[STORE_ROW_MAX];
+    store_row_format(row, &mark);
+    const int rc = begin_guarded(link, err);
+    return rc == 0 ? drop_row(link, token, generation, row, err) : rc;
+}
+
+int redis_drop_end(struct redis_link *link, uint64_t token, const char *generation, struct err *err)
+{
+    const int rc = begin_guarded(link, err);
+    return rc == 0 ? drop_row(link, token, generation, "", err) : rc;
+}
+
 int redis_drop(struct store_link *link, uint64_t token, const char *generation, struct err *err)
 {
     struct redis_link *const self = (struct redis_link *)link;
-    struct store_generation mark = {.state = STORE_BUILDING, .token = token};
     struct store_key keys, changes;
-    char row[STORE_ROW_MAX];
-    store_row_format(row, &mark);
     store_key_generation(&keys, link->store, generation);
     store_key_changes(&changes, link->store, generation);
-    int rc = redis_begin(self, err);
-    if (rc == 0)
-        rc = drop_row(self, token, generation, row, err);
+    int rc = redis_drop_begin(self, token, generation, err);
     if (rc == 0)
         rc = unlink_all(self, &keys, err);
     if (rc == 0) {
@@ -289,5 +326,5 @@ int redis_drop(struct store_link *link, uint64_t token, const char *generation, 
         redisReply *one[] = {&stream};
         rc = unlink_keys(self, &(redisReply){.elements = 1, .element = one}, err);
     }
-    return rc == 0 ? drop_row(self, token, generation, "", err) : rc;
+    return rc == 0 ? redis_drop_end(self, token, generation, err) : rc;
 }

@@ -1,6 +1,6 @@
-/* Memory that runs out while generations are read and written, in LMDB and in Redis. */
+/* Memory that runs out while generations are read and written, in LMDB and in Redis of all kinds. */
 #include "tests/faults/lock.h"
-#include "tests/lib/redis.h"
+#include "tests/lib/redis_set.h"
 #include "tests/server/world.h"
 
 static const struct world small = {
@@ -224,7 +224,7 @@ static void test_operators(void **state)
     nomem_test(&s);
 }
 
-/* ---- both stores ---- */
+/* ---- all stores ---- */
 
 static int run_all(const char *name)
 {
@@ -260,5 +260,15 @@ int main(void)
     snprintf(url, sizeof url, "redis+unix:%s", redis.socket);
     failed += run_all("Redis");
     test_redis_stop(&redis);
+    struct test_cluster cluster;
+    test_cluster_start(&cluster, NULL, 3, false);
+    snprintf(url, sizeof url, "%s", cluster.url);
+    failed += run_all("a cluster");
+    test_cluster_stop(&cluster);
+    struct test_sentinels sentinels;
+    test_sentinels_start(&sentinels, NULL, 1, false);
+    snprintf(url, sizeof url, "%s", sentinels.url);
+    failed += run_all("a sentinel's master");
+    test_sentinels_stop(&sentinels);
     return failed;
 }

@@ -61,9 +61,22 @@ static void run_server(const struct test_redis *redis, pid_t parent)
         _exit(1);
     snprintf(port, sizeof port, "%d", redis->port);
     snprintf(log, sizeof log, "%s/log", redis->dir);
-    execlp("redis-server", "redis-server", "--bind", "127.0.0.1", "--port", port, "--unixsocket",
-        redis->socket, "--dir", redis->dir, "--logfile", log, "--save", "", "--appendonly", "no",
-        "--requirepass", redis->password ? redis->password : "", (char *)NULL);
+    const char *const password = redis->password ? redis->password : "";
+    const char *arguments[40] = {"redis-server"}, *const usual[] = {"--bind", "127.0.0.1", "--port", port,
+                                                      "--unixsocket", redis->socket, "--dir", redis->dir,
+                                                      "--logfile", log, "--save", "", "--appendonly", "no",
+                                                      "--repl-diskless-sync-delay", "0", "--requirepass",
+                                                      password, "--masterauth", password};
+    const bool sentinel =
+        redis->more[0][0] == '/'; /* its configuration comes first, and says itself who may enter */
+    size_t count = 1;
+    for (size_t i = 0; sentinel && redis->more[i][0]; i++)
+        arguments[count++] = redis->more[i];
+    for (size_t i = 0; i < sizeof usual / sizeof *usual - (sentinel ? 4 : 0); i++)
+        arguments[count++] = usual[i];
+    for (size_t i = 0; !sentinel && redis->more[i][0]; i++)
+        arguments[count++] = redis->more[i];
+    execvp("redis-server", (char *const *)(uintptr_t)arguments);
     _exit(127);
 }
 
@@ -87,7 +100,7 @@ void test_redis_restart(struct test_redis *redis)
     exit(1);
 }
 
-void test_redis_start(struct test_redis *redis, const char *password)
+void test_redis_prepare(struct test_redis *redis, const char *password)
 {
     *redis = (struct test_redis){.port = test_free_port(), .password = password};
     scratch_make(redis->dir);
@@ -96,6 +109,11 @@ void test_redis_start(struct test_redis *redis, const char *password)
         fprintf(stderr, "%s: too long for a unix socket; set TMPDIR to a shorter path\n", redis->socket);
         exit(1);
     }
+}
+
+void test_redis_start(struct test_redis *redis, const char *password)
+{
+    test_redis_prepare(redis, password);
     test_redis_restart(redis);
 }
 
@@ -114,16 +132,40 @@ void test_redis_stop(struct test_redis *redis)
     scratch_remove(redis->dir);
 }
 
-void test_redis_cli(const struct test_redis *redis, const char *arguments)
+static void set_password(const struct test_redis *redis)
 {
-    char command[1024];
     if (redis->password)
         setenv("REDISCLI_AUTH", redis->password, 1);
     else
         unsetenv("REDISCLI_AUTH");
+}
+
+void test_redis_cli(const struct test_redis *redis, const char *arguments)
+{
+    char command[1024];
+    set_password(redis);
     snprintf(command, sizeof command, "redis-cli -e -s '%s' %s >/dev/null", redis->socket, arguments);
     if (system(command) != 0) {
         fprintf(stderr, "failed: %s\n", command);
         exit(1);
     }
+}
+
+void test_redis_await(const struct test_redis *redis, const char *arguments, const char *says)
+{
+    char command[1024], output[16384];
+    set_password(redis);
+    snprintf(command, sizeof command, "redis-cli -s '%s' %s 2>&1", redis->socket, arguments);
+    for (int i = 0; i < 1000; i++) {
+        FILE *const from = popen(command, "r");
+        if (!from)
+            die("popen");
+        output[fread(output, 1, sizeof output - 1, from)] = '\0';
+        pclose(from);
+        if (strstr(output, says))
+            return;
+        nanosleep(&(struct timespec){0, 20000000}, NULL);
+    }
+    fprintf(stderr, "%s never said \"%s\":\n%s\n", command, says, output);
+    exit(1);
 }

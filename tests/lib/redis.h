@@ -11,12 +11,16 @@ struct test_redis {
     int port;
     char dir[256], socket[288];
     const char *password; /* NULL: none */
+    char more[8][96];     /* further options of the command line; "" ends them */
 };
 
 bool test_redis_installed(void);
 
 /* Starts a server and waits until it answers; ends the test with a message if it does not. */
 void test_redis_start(struct test_redis *redis, const char *password);
+
+/* The same in two steps: a folder and a port, then the server, with what has been put into more meanwhile. */
+void test_redis_prepare(struct test_redis *redis, const char *password);
 
 /* Kill it as a crash would, and start it again on the same port and socket, without its data. */
 void test_redis_kill(struct test_redis *redis);
@@ -27,6 +31,9 @@ void test_redis_stop(struct test_redis *redis);
 
 /* Run redis-cli with the given arguments (a shell's words) against it; the test ends if that fails. */
 void test_redis_cli(const struct test_redis *redis, const char *arguments);
+
+/* Run redis-cli until its output holds a text; the test ends if that takes longer than 20 s. */
+void test_redis_await(const struct test_redis *redis, const char *arguments, const char *says);
 
 /* A free TCP port of 127.0.0.1. */
 int test_free_port(void);

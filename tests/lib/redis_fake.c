@@ -24,11 +24,11 @@ static bool await(struct fake_redis *fake, int fd)
     return false;
 }
 
-static bool answer(struct fake_redis *fake, int fd)
+static bool answer(struct fake_redis *fake, int fd, const char *reply)
 {
-    const size_t len = strlen(fake->reply), step = fake->drop_ms ? 1 : len;
+    const size_t len = strlen(reply), step = fake->drop_ms ? 1 : len;
     for (size_t at = 0; at < len && !atomic_load(&fake->stop); at += step) {
-        if (send(fd, fake->reply + at, step, MSG_NOSIGNAL) < 0)
+        if (send(fd, reply + at, step, MSG_NOSIGNAL) < 0)
             return false;
         if (fake->drop_ms)
             poll(NULL, 0, fake->drop_ms);
@@ -38,10 +38,18 @@ static bool answer(struct fake_redis *fake, int fd)
 
 static void serve(struct fake_redis *fake, int fd)
 {
-    char request[65536];
-    while (await(fake, fd) && recv(fd, request, sizeof request, 0) > 0)
-        if (fake->reply && !answer(fake, fd))
+    char request[65536], scripted[4096];
+    ssize_t len;
+    while (await(fake, fd) && (len = recv(fd, request, sizeof request - 1, 0)) > 0) {
+        const char *reply = fake->reply;
+        request[len] = scripted[0] = '\0';
+        if (fake->script) {
+            fake->script(fake, request, scripted, sizeof scripted);
+            reply = scripted;
+        }
+        if (reply && !answer(fake, fd, reply))
             break;
+    }
     close(fd);
 }
 

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 struct fake_redis {
     int port, listener;
@@ -12,7 +13,10 @@ struct fake_redis {
     atomic_bool stop;
     atomic_int connections; /* accepted so far */
     const char *reply;      /* to each message; NULL: none, ever */
-    int drop_ms;            /* a pause after each byte, if not 0 */
+    /* In place of a reply: called with each message; what it writes is the answer. */
+    void (*script)(struct fake_redis *fake, const char *message, char *answer, size_t size);
+    void *ctx;   /* the script's */
+    int drop_ms; /* a pause after each byte, if not 0 */
     bool close_after_reply;
 };
 

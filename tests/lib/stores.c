@@ -1,4 +1,5 @@
 #include "tests/lib/stores.h"
+#include "tests/lib/redis_set.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,7 @@ struct store *test_store_open(const char *prefix, bool read_only)
     struct store *store = NULL;
     struct err err = ERR_INIT;
     options.prefix = prefix;
-    options.password = world->redis ? world->redis->password : NULL;
+    options.password = world->password;
     options.command_timeout_ms = 20000; /* a machine under load is no fault; those have a test of their own */
     options.connect_timeout_ms = 20000;
     options.read_only = read_only;
@@ -77,10 +78,10 @@ static int run_redis(int (*run)(const char *))
     struct test_redis open, locked;
     test_redis_start(&open, NULL);
     test_redis_start(&locked, PASSWORD);
-    struct test_world tcp = {.name = "redis tcp", .redis = &open};
-    struct test_world unix_socket = {.name = "redis unix", .redis = &open};
-    struct test_world auth = {.name = "redis auth, db 3", .redis = &locked};
-    struct test_world user = {.name = "redis unix, user, db 3", .redis = &locked};
+    struct test_world tcp = {.name = "redis tcp"};
+    struct test_world unix_socket = {.name = "redis unix"};
+    struct test_world auth = {.name = "redis auth, db 3", .password = PASSWORD};
+    struct test_world user = {.name = "redis unix, user, db 3", .password = PASSWORD};
     snprintf(tcp.url, sizeof tcp.url, "redis://127.0.0.1:%d/0", open.port);
     snprintf(unix_socket.url, sizeof unix_socket.url, "redis+unix:%s", open.socket);
     snprintf(auth.url, sizeof auth.url, "redis://127.0.0.1:%d/3", locked.port);
@@ -92,12 +93,34 @@ static int run_redis(int (*run)(const char *))
     return failed;
 }
 
+static int run_sentinel(int (*run)(const char *))
+{
+    struct test_sentinels set;
+    struct test_world world_of_set = {.name = "redis sentinel", .password = PASSWORD};
+    test_sentinels_start(&set, PASSWORD, 1, false);
+    snprintf(world_of_set.url, sizeof world_of_set.url, "%s?db=3", set.url);
+    const int failed = run_in(&world_of_set, run);
+    test_sentinels_stop(&set);
+    return failed;
+}
+
+static int run_cluster(int (*run)(const char *))
+{
+    struct test_cluster cluster;
+    struct test_world world_of_cluster = {.name = "redis cluster", .password = PASSWORD};
+    test_cluster_start(&cluster, PASSWORD, 3, false);
+    snprintf(world_of_cluster.url, sizeof world_of_cluster.url, "%s", cluster.url);
+    const int failed = run_in(&world_of_cluster, run);
+    test_cluster_stop(&cluster);
+    return failed;
+}
+
 int test_worlds(int (*run)(const char *world_name))
 {
     int failed = run_lmdb(run);
     const bool redis = test_redis_installed();
     if (redis)
-        failed += run_redis(run);
+        failed += run_redis(run) + run_sentinel(run) + run_cluster(run);
     else
         fprintf(stderr, "SKIPPED: redis-server is not installed, so the Redis backend was NOT tested\n");
     return failed ? 1 : redis ? 0 : 77;

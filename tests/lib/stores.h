@@ -15,7 +15,7 @@
 struct test_world {
     const char *name; /* "lmdb", "redis tcp", ... */
     char url[320];
-    struct test_redis *redis; /* NULL: lmdb */
+    const char *password; /* NULL: none */
 };
 
 /* Call run, which returns the number of failed tests, in each world. Returns the exit code of the program: 77 with

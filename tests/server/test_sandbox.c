@@ -222,9 +222,11 @@ static void unix_child(void)
     CHECK(REFUSED(socket(AF_NETLINK, SOCK_RAW, 0), EPERM));
 }
 
+static const char *url_of_network;
+
 static void tcp_child(void)
 {
-    enter_calls("redis://x:1/0");
+    enter_calls(url_of_network);
     const int fd = socket(AF_INET, SOCK_STREAM, 0);
     CHECK(fd >= 0 && socket(AF_INET6, SOCK_DGRAM, 0) >= 0);
     CHECK(REFUSED(listen(fd, 1), EPERM));
@@ -235,6 +237,11 @@ static void test_network(void **state)
 {
     (void)state;
     in_child(unix_child);
+    url_of_network = "redis://x:1/0";
+    in_child(tcp_child);
+    url_of_network = "redis+sentinel://x:1,y:2/name";
+    in_child(tcp_child);
+    url_of_network = "redis+cluster://x:1,y:2";
     in_child(tcp_child);
 }
 

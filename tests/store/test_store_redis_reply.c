@@ -100,6 +100,21 @@ static void test_key_names(void **state)
     test_redis_cli(&server, "flushall");
 }
 
+/* Somebody has lost the token's key, or put an older one back: the next token is above all that the table shows. */
+static void test_lost_token(void **state)
+{
+    (void)state;
+    struct client client = client_open_port(server.port, RETRY_MS);
+    struct err err = ERR_INIT;
+    uint64_t token = 0;
+    test_redis_cli(
+        &server, "hset {fault}:generations g1 'ready 17' g2 'live 4503599627370497' g3 'retired 9'");
+    ok(store_lock(client.link, 5000, &token, &err));
+    assert_true(token == 4503599627370498);
+    test_redis_cli(&server, "flushall");
+    client_close(&client);
+}
+
 /* ---- a server that talks nonsense ---- */
 
 struct nonsense {
@@ -221,6 +236,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_types),
         cmocka_unit_test(test_key_names),
+        cmocka_unit_test(test_lost_token),
         cmocka_unit_test(test_nonsense),
         cmocka_unit_test(test_answer_too_many),
         cmocka_unit_test(test_back_off),

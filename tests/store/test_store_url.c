@@ -23,7 +23,8 @@ static void test_good(void **state)
     static const char *const urls[] = {"redis://localhost", "redis://localhost/", "redis://localhost:6379",
         "redis://localhost:6379/", "redis://localhost:65535/15", "redis://[::1]", "redis://[::1]:7000/3",
         "redis://10.0.0.1/0", "redis+unix:/run/redis.sock", "redis+unix:/run/redis.sock?db=2",
-        "redis+unix:relative.sock"};
+        "redis+unix:relative.sock", "redis+cluster://a", "redis+cluster://a:1,[::1],10.0.0.1:2/0",
+        "redis+sentinel://a/name", "redis+sentinel://a:1,b,[::1]:3/my-master.1?db=2"};
     for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
         struct err err = ERR_INIT;
         if (open_url(urls[i], NULL, &err) < 0)
@@ -33,6 +34,7 @@ static void test_good(void **state)
     options.password = "p";
     assert_int_equal(open_url("redis://daemon@localhost:1/2", &options, NULL), 0);
     assert_int_equal(open_url("redis+unix:/s?user=daemon&db=1", &options, NULL), 0);
+    assert_int_equal(open_url("redis+sentinel://daemon@a,b/name", &options, NULL), 0);
     assert_int_equal(open_url("redis+unix:/s?db=1&user=daemon", &options, NULL), 0);
 }
 
@@ -61,8 +63,26 @@ static void test_bad(void **state)
     refuse("LMDB:/x", "unknown scheme");
     refuse("redis:localhost", "unknown scheme \"redis:\"");
     refuse("rediss://localhost", "unknown scheme \"rediss:\"");
-    refuse("redis+cluster://a:1,b:2", "redis+cluster:// is not supported");
-    refuse("redis+sentinel://a:1/name", "redis+sentinel:// is not supported");
+    refuse("redis+cluster://", "host is missing");
+    refuse("redis+cluster://a:1,", "host is missing");
+    refuse("redis+cluster://a:x,b", "port");
+    refuse("redis+cluster://a,b/1", "database 0");
+    refuse("redis+cluster://a,b/name", "database 0");
+    refuse("redis+cluster://a?db=1", "database 0");
+    refuse("redis+cluster://daemon@a", "no password");
+    refuse("redis+cluster://u:s3cret@a,b", "password has no place");
+    refuse("redis+sentinel://a:1", "what they call the master");
+    refuse("redis+sentinel://a:1/", "what they call the master");
+    refuse("redis+sentinel://a:1/a b", "what they call the master");
+    refuse("redis+sentinel://a:1?db=1", "what they call the master");
+    refuse("redis+sentinel:///name", "host is missing");
+    refuse("redis+sentinel://a,,b/name", "host is missing");
+    refuse("redis+sentinel://a,/name", "host is missing");
+    refuse("redis+sentinel://a:0,b/name", "port");
+    refuse("redis+sentinel://a/name?db=x", "database");
+    refuse("redis+sentinel://a/name/1", "what they call the master");
+    refuse("redis+sentinel://daemon@a/name", "no password");
+    refuse("redis+sentinel://u:s3cret@a/name", "password has no place");
     refuse("lmdb:", "needs the path");
     refuse("redis://", "host is missing");
     refuse("redis:///0", "host is missing");

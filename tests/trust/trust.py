@@ -22,11 +22,12 @@ from descriptors import descriptors
 from doubt import framing
 from faults import outage, timeouts, wire
 from generations import fence, kill, switch
+from replicas import cluster, sentinel
 from soak import soak
 
 PROMISES = {"slow": slow, "worst": worst, "stop": stop, "framing": framing, "outage": outage, "timeouts": timeouts, "wire": wire,
             "switch": switch, "fence": fence, "kill": kill, "blobs": blobs, "json": hostile_json, "descriptors": descriptors,
-            "soak": soak}
+            "soak": soak, "cluster": cluster, "sentinel": sentinel}
 
 
 def main():
