@@ -52,6 +52,9 @@ static inline bool store_kind_changes(int kind)
     return kind == STORE_USER || kind == STORE_CONTENT || kind == STORE_CATEGORY;
 }
 
+/* A click of these two; of two empty ones if either is none. */
+struct store_click store_click_of(struct store_id user, struct store_id item);
+
 /* ---- keys ---- */
 
 struct store_key {
@@ -84,10 +87,15 @@ struct store_backend {
     int (*generations)(struct store_link *link, struct store_rows *rows, struct err *err);
     int (*stream)(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
         store_value_fn *fn, void *ctx, struct err *err);
+    int (*get_head)(struct store_link *link, const char *generation, enum store_kind kind,
+        const struct store_id *ids, size_t count, size_t bytes, store_value_fn *fn, void *ctx,
+        struct err *err);
     int (*scan)(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
         void *ctx, struct err *err);
     int (*put)(struct store_link *link, const char *generation, enum store_kind kind,
         const struct store_entry *entries, size_t count, struct err *err);
+    int (*remove)(struct store_link *link, const char *generation, enum store_kind kind,
+        const struct store_id *ids, size_t count, struct err *err);
     int (*lock)(struct store_link *link, int ttl_ms, uint64_t *token, struct err *err);
     int (*renew)(struct store_link *link, uint64_t token, int ttl_ms, struct err *err);
     int (*unlock)(struct store_link *link, uint64_t token, struct err *err);
@@ -98,11 +106,23 @@ struct store_backend {
         size_t count, struct err *err);
     int (*changes_read)(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
         size_t max, store_change_fn *fn, void *ctx, struct err *err);
+    int (*changes_end)(
+        struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX], struct err *err);
+    int (*changes_trim)(struct store_link *link, const char *generation, size_t keep, struct err *err);
+    int (*clicks_append)(
+        struct store_link *link, const struct store_click *clicks, size_t count, struct err *err);
+    int (*clicks_read)(struct store_link *link, char cursor[STORE_CURSOR_MAX], size_t max, store_click_fn *fn,
+        void *ctx, struct err *err);
+    int (*clicks_trim)(struct store_link *link, const char *cursor, struct err *err);
 };
 
 extern const struct store_backend store_lmdb;
 extern const struct store_backend store_redis_tcp, store_redis_unix, store_redis_sentinel,
     store_redis_cluster;
+
+/* What the door checks. A generation's name is none of STORE_SHARED. */
+int store_check_generation(const char *name, struct err *err);
+int store_check_writable(const struct store_link *link, struct err *err);
 
 /* The refusals that all backends word alike. */
 int store_err_fenced(struct err *err, uint64_t token);
@@ -110,5 +130,7 @@ int store_err_busy(struct err *err, uint64_t holder, int64_t left_ms); /* left_m
 int store_err_live(struct err *err, const char *generation);
 int store_err_no_live(struct err *err);
 int store_err_cursor(struct err *err, const char *cursor);
+int store_err_not_yet(struct err *err);
+int store_err_trimmed(struct err *err, const char *generation);
 
 #endif

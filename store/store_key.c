@@ -157,5 +157,8 @@ void store_key_kind(
     case STORE_CATEGORY:
         append(key, "k:");
         break;
+    case STORE_HISTORY:
+        append(key, "h:");
+        break;
     }
 }

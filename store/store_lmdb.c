@@ -1,5 +1,5 @@
 /* The embedded store, one LMDB environment in a folder: stores, links, transactions, keys. What is read and
- * written in them is in store_lmdb_data.c and store_lmdb_table.c.
+ * written in them is in store_lmdb_data.c, store_lmdb_stream.c and store_lmdb_table.c.
  *
  * A writer whose process is stopped in the middle of a transaction keeps LMDB's writer mutex: others who want
  * to write wait until it goes on or dies. Readers never wait.
@@ -196,8 +196,10 @@ const struct store_backend store_lmdb = {
     .live = lmdb_live,
     .generations = lmdb_generations,
     .stream = lmdb_stream,
+    .get_head = lmdb_get_head,
     .scan = lmdb_scan,
     .put = lmdb_put,
+    .remove = lmdb_delete,
     .lock = lmdb_lock,
     .renew = lmdb_renew,
     .unlock = lmdb_unlock,
@@ -205,4 +207,9 @@ const struct store_backend store_lmdb = {
     .drop = lmdb_drop,
     .changes_append = lmdb_changes_append,
     .changes_read = lmdb_changes_read,
+    .changes_end = lmdb_changes_end,
+    .changes_trim = lmdb_changes_trim,
+    .clicks_append = lmdb_clicks_append,
+    .clicks_read = lmdb_clicks_read,
+    .clicks_trim = lmdb_clicks_trim,
 };

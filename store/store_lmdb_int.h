@@ -2,7 +2,8 @@
  *
  * All keys lie in the unnamed main database, so `mdb_dump PATH` shows them. Two things differ from Redis: a
  * row of the generations table is a key of its own, {P}:generations:<name>, and a change is one key,
- * {P}:<gen>:changes:<20 digits>, whose value is its kind and id ("uU1").
+ * {P}:<gen>:changes:<20 digits>, whose value is its kind and id ("uU1"). A click is {P}:clicks:<20 digits> with its
+ * user, a space and its item; {P}:clicks is the number of the last one.
  */
 #ifndef EMBSUM_STORE_STORE_LMDB_INT_H
 #define EMBSUM_STORE_STORE_LMDB_INT_H
@@ -14,6 +15,7 @@
 #include <string.h>
 
 #define LMDB_READERS_MAX 1022 /* links that may read at once, over all processes */
+#define LMDB_DELETES 10000    /* in one transaction, so that other writers get their turn */
 
 struct lmdb_env {
     MDB_env *env;
@@ -90,9 +92,23 @@ int lmdb_scan(struct store_link *link, const char *generation, enum store_kind k
     void *ctx, struct err *err);
 int lmdb_put(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_entry *entries, size_t count, struct err *err);
+int lmdb_get_head(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, size_t bytes, store_value_fn *fn, void *ctx, struct err *err);
+int lmdb_delete(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, struct err *err);
+
+/* store_lmdb_stream.c */
 int lmdb_changes_append(struct store_link *link, const char *generation, const struct store_change *changes,
     size_t count, struct err *err);
 int lmdb_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
     size_t max, store_change_fn *fn, void *ctx, struct err *err);
+int lmdb_changes_end(
+    struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX], struct err *err);
+int lmdb_changes_trim(struct store_link *link, const char *generation, size_t keep, struct err *err);
+int lmdb_clicks_append(
+    struct store_link *link, const struct store_click *clicks, size_t count, struct err *err);
+int lmdb_clicks_read(struct store_link *link, char cursor[STORE_CURSOR_MAX], size_t max, store_click_fn *fn,
+    void *ctx, struct err *err);
+int lmdb_clicks_trim(struct store_link *link, const char *cursor, struct err *err);
 
 #endif
