@@ -115,7 +115,7 @@ static int verify_users(struct sample *sample, struct err *err)
         store_scan(sample->watcher->link, generation->name, sample->kind, choose_user, sample, err);
     if (code == 0) /* the manifest counts the default user, too */
         return check_count(generation, sample->listed + (generation->default_user != NULL),
-            generation->manifest.users, "users", err);
+            generation->manifest.users_least, "users", err);
     return code < 0 ? code : 0;
 }
 
@@ -131,7 +131,8 @@ int live_verify(struct live_generation *generation, struct service *service, str
         sample[i].rng = rng_seed(XXH3_64bits(generation->name, strlen(generation->name)), (uint64_t)i);
     }
     choose_contents(&sample[0]);
-    int code = check_count(generation, sample[0].listed, generation->manifest.contents, "contents", err);
+    int code =
+        check_count(generation, sample[0].listed, generation->manifest.contents_least, "contents", err);
     if (code == 0)
         code = verify_users(&sample[1], err);
     for (int i = 0; code == 0 && i < 2; i++)

@@ -165,7 +165,8 @@ int store_id_check(enum store_kind kind, const char *id, size_t len, struct err 
         return category_check(id, len, err);
     case STORE_SCORE_PROJ:
     case STORE_MANIFEST:
-        return len == 0 ? 0 : err_set(err, ERR_INVALID, "W_s and the manifest have no id");
+    case STORE_JOURNAL:
+        return len == 0 ? 0 : err_set(err, ERR_INVALID, "W_s, the manifest and the journal have no id");
     }
     return err_set(err, ERR_INVALID, "unknown kind of key: %d", (int)kind);
 }
@@ -309,8 +310,8 @@ int store_stream(struct store_link *link, const char *generation, enum store_kin
 int store_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
     void *ctx, struct err *err)
 {
-    if (kind == STORE_SCORE_PROJ || kind == STORE_MANIFEST)
-        return err_set(err, ERR_INVALID, "W_s and the manifest have no ids to list");
+    if (kind == STORE_SCORE_PROJ || kind == STORE_MANIFEST || kind == STORE_JOURNAL)
+        return err_set(err, ERR_INVALID, "W_s, the manifest and the journal have no ids to list");
     const int rc = check_place(generation, kind, err);
     return rc < 0 ? rc : link->store->backend->scan(link, generation, kind, fn, ctx, err);
 }

@@ -32,6 +32,7 @@
  *     P:<gen>:c:<content>    B, blob
  *     P:<gen>:s:<user>       the summary text
  *     P:<gen>:k:<category>   the ids of the category's contents, see store/category.h
+ *     P:<gen>:journal        what a refresh inside the generation has in hand
  *     {P}:<gen>:changes      the stream of changed ids
  *
  * Outside of generations, so that they outlive each of them:
@@ -94,11 +95,13 @@ enum store_kind {
     STORE_CATEGORY = 'k',
     STORE_SCORE_PROJ = 'w',
     STORE_MANIFEST = 'm',
+    STORE_JOURNAL = 'j',
     STORE_HISTORY = 'h' /* in STORE_SHARED alone, and nothing else is there */
 };
 
 struct store_id {
-    const char *id; /* empty for STORE_SCORE_PROJ and STORE_MANIFEST, and for the default user */
+    const char
+        *id; /* empty for STORE_SCORE_PROJ, STORE_MANIFEST and STORE_JOURNAL, and for the default user */
     size_t len;
 };
 
@@ -108,8 +111,8 @@ struct store_entry {
     size_t len;
 };
 
-/* What an id of a kind may be: an id (core/id.h), for users and summaries (not for histories) also the empty one, for categories the name
- * of one, for W_s and the manifest the empty one alone. ERR_INVALID says what is wrong. */
+/* What an id of a kind may be: an id (core/id.h), for users and summaries (not for histories) also the empty one, for
+ * categories the name of one, for W_s, the manifest and the journal the empty one alone. ERR_INVALID says what is wrong. */
 int store_id_check(enum store_kind kind, const char *id, size_t len, struct err *err);
 
 enum store_state { STORE_BUILDING, STORE_READY, STORE_LIVE, STORE_RETIRED };
