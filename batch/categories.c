@@ -128,22 +128,45 @@ int categories_write(
     return file_replace_commit(&file, err);
 }
 
-int categories_put(const struct categories *categories, const struct id_map *contents,
+/* The first member of a category, or of one behind it. */
+static size_t first_member(const struct categories *categories, size_t category)
+{
+    size_t low = 0, high = categories->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (categories->members[middle].category < category)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+size_t categories_contents(
+    struct store_id *ids, const struct categories *categories, const struct id_map *contents, size_t category)
+{
+    size_t count = 0;
+    for (size_t i = first_member(categories, category);
+         i < categories->count && categories->members[i].category == category; i++) {
+        const size_t content = categories->members[i].content;
+        ids[count++] = (struct store_id){id_map_get(contents, content), contents->length[content]};
+    }
+    return count;
+}
+
+int categories_put(const struct categories *categories, const struct id_map *contents, const bool *only,
     struct generation_writer *writer, struct err *err)
 {
     struct store_id *ids = malloc((categories->count + 1) * sizeof *ids);
     if (!ids)
         return err_set(err, ERR_NOMEM, "out of memory");
     int result = 0;
-    for (size_t i = 0; result == 0 && i < categories->count;) {
-        const size_t category = categories->members[i].category;
-        size_t count = 0;
-        for (; i < categories->count && categories->members[i].category == category; i++) {
-            const size_t content = categories->members[i].content;
-            ids[count++] = (struct store_id){id_map_get(contents, content), contents->length[content]};
-        }
-        result = generation_put_category(writer, id_map_get(&categories->names, category),
-            categories->names.length[category], ids, count, err);
+    for (size_t i = 0; result == 0 && i < categories->names.count; i++) {
+        if (only && !only[i])
+            continue;
+        const size_t count = categories_contents(ids, categories, contents, i);
+        result = generation_put_category(
+            writer, id_map_get(&categories->names, i), categories->names.length[i], ids, count, err);
     }
     free(ids);
     return result;

@@ -153,9 +153,14 @@ static int encode(const struct workspace *w, const char *dir, long threads, bool
 {
     struct output out = {.workspace = w, .content.fd = -1, .user.fd = -1};
     const struct encode_sink sink = {put_content, put_user, &out};
+    const struct encode_request request = {.content_count = w->news.ids.count,
+        .user_count = w->histories.users.count + 1,
+        .threads = threads,
+        .quiet = quiet};
+    struct encode_done done;
     int result = create(&out, dir, err);
     if (result == 0)
-        result = encode_job(w, &sink, threads, quiet, err);
+        result = encode_job(&done, w, &sink, &request, err);
     if (result == 0)
         result = write_ids(dir, "content.ids", &w->news.ids, false, err);
     if (result == 0)

@@ -1,128 +1,106 @@
-#include "batch/categories.h"
 #include "batch/commands.h"
-#include "batch/encode_job.h"
 #include "batch/progress.h"
 #include "batch/publish.h"
+#include "batch/refresh_report.h"
 #include "batch/stop.h"
 #include "batch/store_args.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-struct refresh {
-    const struct workspace *workspace;
-    struct generation_writer *writer;
+struct arguments {
+    struct workspace_options inputs;
+    struct store_args where;
+    struct publish_options how;
+    struct refresh_options run;
+    long max_seconds;
+    const char *metrics;
 };
 
-static int put_content(void *ctx, size_t index, uint64_t inputs, const float *b, struct err *err)
+static const char *why_stopped(const struct refresh_done *done, int result)
 {
-    const struct refresh *refresh = ctx;
-    const struct model_config *c = &refresh->workspace->model->config;
-    const struct id_map *ids = &refresh->workspace->news.ids;
-    return generation_put_matrix(refresh->writer, BLOB_CONTENT, id_map_get(ids, index), ids->length[index],
-        inputs, b, model_n(c), c->d_model, err);
+    if (result == 0)
+        return done->complete ? "" : "time";
+    return stop_asked() ? "signal" : "error";
 }
 
-static int put_user(
-    void *ctx, size_t index, uint64_t inputs, const float *a, const struct encode_user *user, struct err *err)
+/* Whoever watches hears of every run but of one that another kept out: that one's own report is still to come. */
+static int report(const struct arguments *args, const struct refresh_done *done, int result, struct err *err)
 {
-    const struct refresh *refresh = ctx;
-    const struct workspace *w = refresh->workspace;
-    const struct model_config *c = &w->model->config;
-    const struct id_map *ids = &w->histories.users;
-    const bool known = index < ids->count; /* the default user is stored under the empty id */
-    const char *id = known ? id_map_get(ids, index) : "";
-    const size_t len = known ? ids->length[index] : 0;
-    char *text;
-    int result =
-        generation_put_matrix(refresh->writer, BLOB_USER, id, len, inputs, a, model_m(c), c->d_model, err);
-    if (result == 0)
-        result = tokenizer_decode(w->tokenizer, user->summary, user->summary_count, &text, err);
-    if (result < 0)
+    const struct refresh_report report = {done, 0, why_stopped(done, result), result == 0};
+    if (result == 0 || *done->generation)
+        refresh_report_print(&report);
+    if (!args->metrics || result == -ERR_BUSY)
         return result;
-    result = generation_put_summary(refresh->writer, id, len, text, strlen(text), err);
-    free(text);
-    return result;
+    const int written = refresh_report_metrics(&report, args->metrics, result < 0 ? NULL : err);
+    return result < 0 ? result : written;
 }
 
-static int put_categories(
-    struct generation_writer *writer, const struct news *news, bool quiet, struct err *err)
+static int refresh(const struct arguments *args, struct refresh_done *done, struct err *err)
 {
-    struct categories categories;
-    int result = categories_of_news(&categories, news, quiet, err);
-    if (result < 0)
-        return result;
-    result = categories_put(&categories, &news->ids, writer, err);
-    categories_done(&categories);
-    return result;
-}
-
-/* A new generation with everything in it; the live one is not touched before the last step. */
-static int fill(const struct workspace *w, struct store *store, enum blob_dtype dtype, long threads,
-    const struct publish_options *options, struct err *err)
-{
-    const struct model_config *c = &w->model->config;
-    struct refresh refresh = {.workspace = w};
-    const struct encode_sink sink = {put_content, put_user, &refresh};
-    struct manifest manifest = {.m = model_m(c), .n = model_n(c), .d = c->d_model};
-    strcpy(manifest.model_sha256, w->model_sha256);
-    int result = generation_begin(&refresh.writer, store, dtype, err);
-    if (result < 0)
-        return result;
-    progress_say(options->quiet, "generation %s", generation_name(refresh.writer));
-    result = generation_put_matrix(refresh.writer, BLOB_SCORE_PROJ, "", 0, w->model_hash,
-        w->model->score_proj, c->d_model, c->d_model, err);
+    struct workspace workspace;
+    struct store *store = NULL;
+    int result = store_args_open(&store, &args->where, err);
     if (result == 0)
-        result = encode_job(w, &sink, threads, options->quiet, err);
-    if (result == 0)
-        result = put_categories(refresh.writer, &w->news, options->quiet, err);
-    if (result == 0)
-        return publish(refresh.writer, store, &manifest, options, err);
-    generation_end(refresh.writer);
+        result = workspace_open(&workspace, &args->inputs, err);
+    if (result == 0) {
+        result = refresh_run(done, &workspace, store, &args->run, err);
+        workspace_close(&workspace);
+    }
+    store_close(store);
     return result;
 }
 
 int command_refresh(int argc, char **argv)
 {
-    struct workspace_options inputs = {0};
-    struct store_args where = {0};
-    struct publish_options how = PUBLISH_OPTIONS_INIT;
-    long threads = 0;
+    const double start = progress_now();
+    struct arguments args = {.how = PUBLISH_OPTIONS_INIT, .run.limits = GATE_LIMITS_INIT};
+    struct gate_limits *limits = &args.run.limits;
     const struct option options[] = {
-        {"model", "DIR", "the model's folder", true, OPTION_TEXT, &inputs.model, 0, 0},
-        {"news", "FILE", "news.tsv", true, OPTION_TEXT, &inputs.news, 0, 0},
-        {"behaviors", "FILE", "behaviors.tsv", true, OPTION_TEXT, &inputs.behaviors, 0, 0},
-        STORE_OPTIONS(where),
-        {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &threads, 0, 1024},
-        {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER, &inputs.max_bad,
-            0, 1000000000},
-        PUBLISH_OPTIONS(how),
+        {"model", "DIR", "the model's folder", true, OPTION_TEXT, &args.inputs.model, 0, 0},
+        {"news", "FILE", "news.tsv", true, OPTION_TEXT, &args.inputs.news, 0, 0},
+        {"behaviors", "FILE", "behaviors.tsv", true, OPTION_TEXT, &args.inputs.behaviors, 0, 0},
+        STORE_OPTIONS(args.where),
+        {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &args.run.threads, 0, 1024},
+        {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER,
+            &args.inputs.max_bad, 0, 1000000000},
+        {"max-seconds", "N",
+            "begin nothing more after that time; the next run goes on; 0, no limit, unless given", false,
+            OPTION_NUMBER, &args.max_seconds, 0, 1000000000},
+        {"max-shrink", "PERCENT", "of the users, of the contents, that may go in one run; 20 unless given",
+            false, OPTION_NUMBER, &limits->max_shrink, 0, 100},
+        {"min-coverage", "PERCENT", "of the ids in histories that must have a text; 50 unless given", false,
+            OPTION_NUMBER, &limits->min_coverage, 0, 100},
+        {"max-drift", "N",
+            "times that norms and scores' spread may change with a new generation; 10 unless given", false,
+            OPTION_NUMBER, &limits->max_drift, 1, 1000000000},
+        {"full", NULL, "encode everything into a new generation", false, OPTION_FLAG, &args.run.full, 0, 0},
+        {"metrics", "FILE", "what the run did, for Prometheus' node exporter", false, OPTION_TEXT,
+            &args.metrics, 0, 0},
+        PUBLISH_OPTIONS(args.how),
     };
     const struct command command = {"refresh --model DIR --news FILE --behaviors FILE --store URL",
-        "Encode all contents and users into a new generation and make it live.\n"
+        "Bring the store to what the files say: encode what is new or has changed, delete what is gone. "
+        "Inside the\n"
+        "live generation where the same model made it, else into a new one, which becomes live when it is "
+        "complete\n"
+        "and looks right. A run that ends early, or is killed, is gone on with by the next.\n"
         "The second column of news.tsv becomes the categories that /rank may be asked for.",
         options, sizeof options / sizeof *options, NULL, 0};
     const int parsed = options_parse(&command, argc, argv);
     if (parsed < 0)
         return -1 - parsed;
     struct err err = ERR_INIT;
-    struct workspace workspace;
-    struct store *store = NULL;
-    enum blob_dtype dtype;
-    if (blob_dtype_parse(&dtype, how.dtype_name, &err) < 0) {
+    struct refresh_done done = {.state = ""};
+    if (blob_dtype_parse(&args.run.dtype, args.how.dtype_name, &err) < 0) {
         fprintf(stderr, "embsum: --store-dtype: %s\n", err.message);
         return EXIT_USAGE;
     }
-    inputs.quiet = how.quiet;
+    args.inputs.quiet = args.run.quiet = args.how.quiet;
+    args.run.keep = args.how.keep;
+    args.run.no_promote = args.how.no_promote;
+    args.run.max_bad = (size_t)args.inputs.max_bad;
+    args.run.until = args.max_seconds ? start + (double)args.max_seconds : 0;
     stop_on_signals();
-    int result = store_args_open(&store, &where, &err);
-    if (result == 0)
-        result = workspace_open(&workspace, &inputs, &err);
-    if (result == 0) {
-        result = fill(&workspace, store, dtype, threads, &how, &err);
-        workspace_close(&workspace);
-    }
-    store_close(store);
+    const int result = report(&args, &done, refresh(&args, &done, &err), &err);
     return result < 0 ? command_failed("refresh", &err) : EXIT_DONE;
 }

@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 enum {
     CONTENT_TOKENS = 1024, /* of a batch of contents */
@@ -17,18 +16,22 @@ enum {
 struct job {
     const struct workspace *workspace;
     const struct encode_sink *sink;
-    bool users;    /* this pass encodes users, else contents */
-    size_t total;  /* contents, or users and the default user */
+    const struct encode_request *request;
+    bool users;           /* this pass encodes users, else contents */
+    const uint32_t *list; /* of the pass */
+    size_t total;
     size_t next;   /* the first that nobody has taken */
     size_t window; /* the most items that a history can use */
     pthread_mutex_t take, give;
     struct progress progress;
-    int result; /* the first failure; guarded by give */
+    struct encode_done *done; /* guarded by give */
+    int result;               /* the first failure; guarded by give */
     struct err *err;
 };
 
 struct batch {
-    size_t first, count;
+    size_t first, count; /* places in the list */
+    size_t tokens;
     struct encode_user users[USER_MOST];
     struct encode_item *items; /* of the users, or of the contents */
     int32_t *summaries;
@@ -47,6 +50,12 @@ static const uint32_t *window(const struct job *job, size_t user, size_t *count)
     return h->history[user].items + start;
 }
 
+/* The news' or the user's index at a place of the list. */
+static size_t index_at(const struct job *job, size_t place)
+{
+    return job->list ? job->list[place] : place;
+}
+
 static size_t tokens_of(const struct job *job, size_t index)
 {
     if (!job->users)
@@ -62,13 +71,14 @@ static size_t tokens_of(const struct job *job, size_t index)
 static bool take(struct job *job, struct batch *batch)
 {
     const size_t budget = job->users ? USER_TOKENS : CONTENT_TOKENS;
-    size_t tokens = 0;
     pthread_mutex_lock(&job->take);
     batch->first = job->next;
+    batch->tokens = 0;
     while (job->next < job->total && job->next - batch->first < USER_MOST) {
-        tokens += tokens_of(job, job->next);
-        if (tokens > budget && job->next > batch->first)
+        const size_t tokens = tokens_of(job, index_at(job, job->next));
+        if (batch->tokens + tokens > budget && job->next > batch->first)
             break;
+        batch->tokens += tokens;
         job->next++;
     }
     batch->count = job->next - batch->first;
@@ -80,7 +90,7 @@ static int encode_content_batch(
     struct job *job, struct batch *batch, struct encoder *encoder, struct err *err)
 {
     for (size_t i = 0; i < batch->count; i++)
-        batch->items[i] = workspace_item(job->workspace, batch->first + i);
+        batch->items[i] = workspace_item(job->workspace, index_at(job, batch->first + i));
     return encode_contents(batch->out, encoder, batch->items, batch->count, err);
 }
 
@@ -90,24 +100,13 @@ static int encode_user_batch(struct job *job, struct batch *batch, struct encode
     struct encode_item *at = batch->items;
     for (size_t i = 0; i < batch->count; i++) {
         size_t count;
-        const uint32_t *history = window(job, batch->first + i, &count);
+        const uint32_t *history = window(job, index_at(job, batch->first + i), &count);
         batch->users[i] = (struct encode_user){
             .items = at, .item_count = count, .summary = batch->summaries + i * config->max_summary_tokens};
         for (size_t k = 0; k < count; k++)
             *at++ = workspace_item(job->workspace, history[k]);
     }
     return encode_users(batch->out, encoder, batch->users, batch->count, err);
-}
-
-/* XXH3-64 of the model, the kind and the tokens: each item's hash is the seed of the next one's, so that
- * items cannot run into each other. */
-static uint64_t hash_inputs(
-    const struct workspace *w, char kind, const struct encode_item *items, size_t count)
-{
-    uint64_t hash = XXH3_64bits_withSeed(&kind, 1, w->model_hash);
-    for (size_t i = 0; i < count; i++)
-        hash = XXH3_64bits_withSeed(items[i].ids, items[i].count * sizeof *items[i].ids, hash);
-    return hash;
 }
 
 static int give(struct job *job, const struct batch *batch, struct err *err)
@@ -118,14 +117,14 @@ static int give(struct job *job, const struct batch *batch, struct err *err)
     int result = 0;
     for (size_t i = 0; result == 0 && i < batch->count; i++) {
         const float *matrix = batch->out + i * size;
-        const size_t index = batch->first + i;
+        const size_t index = index_at(job, batch->first + i);
         if (job->users) {
             const struct encode_user *user = &batch->users[i];
-            const uint64_t inputs = hash_inputs(job->workspace, 'u', user->items, user->item_count);
-            result = sink->user(sink->ctx, index, inputs, matrix, user, err);
+            result =
+                sink->user(sink->ctx, index, workspace_user_inputs(job->workspace, index), matrix, user, err);
         } else {
-            const uint64_t inputs = hash_inputs(job->workspace, 'c', &batch->items[i], 1);
-            result = sink->content(sink->ctx, index, inputs, matrix, err);
+            result =
+                sink->content(sink->ctx, index, workspace_content_inputs(job->workspace, index), matrix, err);
         }
     }
     return result;
@@ -151,6 +150,11 @@ static void batch_done(struct batch *batch)
     free(batch->out);
 }
 
+static bool in_time(const struct job *job)
+{
+    return job->request->until <= 0 || progress_now() < job->request->until;
+}
+
 static void *work(void *argument)
 {
     struct job *job = argument;
@@ -161,13 +165,15 @@ static void *work(void *argument)
     if (result == 0)
         result = batch_init(&batch, job, &err);
     bool going = true;
-    while (going && result == 0 && take(job, &batch)) {
+    while (going && result == 0 && in_time(job) && take(job, &batch)) {
         result = job->users ? encode_user_batch(job, &batch, encoder, &err)
                             : encode_content_batch(job, &batch, encoder, &err);
         pthread_mutex_lock(&job->give);
         if (result == 0 && job->result == 0) {
             result = give(job, &batch, &err);
             progress_add(&job->progress, batch.count);
+            *(job->users ? &job->done->users : &job->done->contents) += batch.count;
+            job->done->tokens += batch.tokens;
         }
         going = job->result == 0;
         if (going && result == 0 && stop_asked())
@@ -188,11 +194,10 @@ static void *work(void *argument)
     return NULL;
 }
 
-static int run_pass(struct job *job, size_t threads)
+static int run_threads(struct job *job, size_t threads)
 {
     pthread_t *others = calloc(threads, sizeof *others);
     size_t started = 0;
-    job->next = 0;
     while (others && started + 1 < threads && pthread_create(&others[started], NULL, work, job) == 0)
         started++;
     work(job); /* this thread is one of them; fewer than wanted is slower, not wrong */
@@ -202,27 +207,40 @@ static int run_pass(struct job *job, size_t threads)
     return job->result;
 }
 
-int encode_job(const struct workspace *workspace, const struct encode_sink *sink, long threads, bool quiet,
-    struct err *err)
+static int run_pass(struct job *job, const char *what, bool users, size_t threads)
+{
+    const struct encode_request *request = job->request;
+    job->users = users;
+    job->list = users ? request->users : request->contents;
+    job->total = users ? request->user_count : request->content_count;
+    job->next = 0;
+    if (!job->total)
+        return 0;
+    progress_begin(&job->progress, what, job->total, request->quiet);
+    const int result = run_threads(job, threads);
+    if (result == 0)
+        progress_end(&job->progress);
+    job->done->in_time = job->done->in_time && job->next == job->total;
+    return result;
+}
+
+int encode_job(struct encode_done *done, const struct workspace *workspace, const struct encode_sink *sink,
+    const struct encode_request *request, struct err *err)
 {
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    const size_t count = (size_t)(threads > 0 ? threads : cores > 0 ? cores : 1);
-    struct job job = {
-        .workspace = workspace, .sink = sink, .err = err, .window = workspace->model->config.max_items};
+    const size_t threads = (size_t)(request->threads > 0 ? request->threads : cores > 0 ? cores : 1);
+    struct job job = {.workspace = workspace,
+        .sink = sink,
+        .request = request,
+        .done = done,
+        .err = err,
+        .window = workspace->model->config.max_items};
+    *done = (struct encode_done){.in_time = true};
     pthread_mutex_init(&job.take, NULL);
     pthread_mutex_init(&job.give, NULL);
-    job.total = workspace->news.ids.count;
-    progress_begin(&job.progress, "contents", job.total, quiet);
-    int result = run_pass(&job, count);
-    if (result == 0) {
-        progress_end(&job.progress);
-        job.users = true;
-        job.total = workspace->histories.users.count + 1;
-        progress_begin(&job.progress, "users", job.total, quiet);
-        result = run_pass(&job, count);
-    }
+    int result = run_pass(&job, "contents", false, threads);
     if (result == 0)
-        progress_end(&job.progress);
+        result = run_pass(&job, "users", true, threads);
     pthread_mutex_destroy(&job.take);
     pthread_mutex_destroy(&job.give);
     return result;

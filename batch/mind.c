@@ -227,3 +227,11 @@ void histories_done(struct histories *histories)
     id_map_done(&histories->users);
     *histories = (struct histories){0};
 }
+
+size_t histories_asked(const struct histories *histories)
+{
+    size_t asked = 0;
+    for (size_t i = 0; i < histories->users.count; i++)
+        asked += histories->history[i].asked;
+    return asked;
+}

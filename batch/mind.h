@@ -48,6 +48,7 @@ struct histories {
 
 int histories_load(struct histories *histories, const char *path, const struct news *news, size_t max_bad,
     bool quiet, struct err *err);
+size_t histories_asked(const struct histories *histories); /* ids in all histories, with a text or not */
 void histories_done(struct histories *histories);
 
 #endif

@@ -177,3 +177,22 @@ void workspace_close(struct workspace *w)
     free(w->offsets);
     *w = (struct workspace){0};
 }
+
+uint64_t workspace_content_inputs(const struct workspace *w, size_t index)
+{
+    const struct encode_item item = workspace_item(w, index);
+    return XXH3_64bits_withSeed(item.ids, item.count * sizeof *item.ids, w->model_hash + 'c');
+}
+
+uint64_t workspace_user_inputs(const struct workspace *w, size_t index)
+{
+    uint64_t hash = w->model_hash + 'u';
+    if (index >= w->histories.users.count)
+        return hash;
+    const struct history *history = &w->histories.history[index];
+    for (size_t i = text_window_start(&w->model->config, history->count); i < history->count; i++) {
+        const struct encode_item item = workspace_item(w, history->items[i]);
+        hash = XXH3_64bits_withSeed(item.ids, item.count * sizeof *item.ids, hash);
+    }
+    return hash;
+}

@@ -41,6 +41,10 @@ int workspace_replace_model(struct workspace *workspace, struct model *model, st
 
 void workspace_close(struct workspace *workspace);
 
+/* XXH3-64 of all that the item's, the user's matrix is computed from. */
+uint64_t workspace_content_inputs(const struct workspace *w, size_t index);
+uint64_t workspace_user_inputs(const struct workspace *w, size_t index);
+
 static inline struct encode_item workspace_item(const struct workspace *w, size_t index)
 {
     return (struct encode_item){w->ids + w->offsets[index], w->offsets[index + 1] - w->offsets[index]};

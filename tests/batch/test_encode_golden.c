@@ -102,7 +102,12 @@ static void test_golden(void **state)
     assert_int_equal(json_array_size(g.summaries), users);
     for (long threads = 1; threads <= 3; threads += 2) {
         g.contents = g.users = 0;
-        assert_int_equal(encode_job(&w, &sink, threads, true, &err), 0);
+        const struct encode_request request = {
+            .content_count = contents, .user_count = users, .threads = threads, .quiet = true};
+        struct encode_done done;
+        assert_int_equal(encode_job(&done, &w, &sink, &request, &err), 0);
+        assert_int_equal(done.contents, contents);
+        assert_int_equal(done.users, users);
         assert_int_equal(g.contents, contents);
         assert_int_equal(g.users, users);
     }

@@ -1,0 +1,302 @@
+#include "batch/refresh.h"
+
+#include "batch/encode_job.h"
+#include "batch/progress.h"
+#include "batch/refresh_plan.h"
+#include "batch/stop.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct run {
+    const struct workspace *workspace;
+    const struct refresh_options *options;
+    struct refresh_done *done;
+    struct store *store;
+    struct store_link *link;
+    struct generation_writer *writer;
+    struct refresh_plan plan;
+    double flushed; /* progress_now() */
+};
+
+/* ---- what is encoded goes to the writer ---- */
+
+/* Inside a live generation nobody waits for a buffer to fill. */
+static int flush_in_time(struct run *run, struct err *err)
+{
+    if (generation_mode(run->writer) != GENERATION_INSIDE || progress_now() < run->flushed + 1)
+        return 0;
+    run->flushed = progress_now();
+    return generation_flush(run->writer, err);
+}
+
+/* A matrix that no reader would take is left out; what is stored of the same id stays, and if there is nothing, there will
+ * be one less. */
+static int refused(
+    struct run *run, enum blob_kind kind, const char *id, size_t len, int result, struct err *err)
+{
+    const struct model_config *c = &run->workspace->model->config;
+    const bool user = kind == BLOB_USER;
+    const struct store_id one = {id, len};
+    uint64_t inputs = 0;
+    if (result != -ERR_INVALID)
+        return result;
+    progress_say(false, "%s %s is left as it was: %s", user ? "user" : "content", id, err->message);
+    result = generation_inputs(
+        run->writer, kind, &one, 1, user ? model_m(c) : model_n(c), c->d_model, &inputs, err);
+    if (result == 0 && !inputs)
+        --*(user ? &run->plan.all_users : &run->plan.all_contents);
+    if (result == 0 && ++run->done->refused > run->options->max_bad)
+        result = err_set(err, ERR_INVALID,
+            "%zu matrices are not fit to be stored, more than --max-bad allows", run->done->refused);
+    return result;
+}
+
+static int put_content(void *ctx, size_t index, uint64_t inputs, const float *b, struct err *err)
+{
+    struct run *run = ctx;
+    const struct model_config *c = &run->workspace->model->config;
+    const char *id = id_map_get(&run->workspace->news.ids, index);
+    const size_t len = run->workspace->news.ids.length[index];
+    const int result =
+        generation_put_matrix(run->writer, BLOB_CONTENT, id, len, inputs, b, model_n(c), c->d_model, err);
+    return result < 0 ? refused(run, BLOB_CONTENT, id, len, result, err) : flush_in_time(run, err);
+}
+
+static int put_user(
+    void *ctx, size_t index, uint64_t inputs, const float *a, const struct encode_user *user, struct err *err)
+{
+    struct run *run = ctx;
+    const struct workspace *w = run->workspace;
+    const struct model_config *c = &w->model->config;
+    const struct id_map *ids = &w->histories.users;
+    const bool known = index < ids->count; /* the default user is stored under the empty id */
+    const char *id = known ? id_map_get(ids, index) : "";
+    const size_t len = known ? ids->length[index] : 0;
+    char *text;
+    int result = tokenizer_decode(w->tokenizer, user->summary, user->summary_count, &text, err);
+    if (result < 0)
+        return result;
+    result = generation_put_matrix(run->writer, BLOB_USER, id, len, inputs, a, model_m(c), c->d_model, err);
+    if (result < 0)
+        result = refused(run, BLOB_USER, id, len, result, err);
+    else
+        result = generation_put_summary(run->writer, id, len, text, strlen(text), err);
+    free(text);
+    return result < 0 ? result : flush_in_time(run, err);
+}
+
+/* ---- the steps ---- */
+
+static struct manifest manifest_of(const struct run *run)
+{
+    const struct workspace *w = run->workspace;
+    const struct model_config *c = &w->model->config;
+    struct manifest manifest = {.m = model_m(c),
+        .n = model_n(c),
+        .d = c->d_model,
+        .dtype = run->options->dtype,
+        .settings = w->model_hash,
+        .refreshed = time(NULL)};
+    memcpy(manifest.model_sha256, w->model_sha256, sizeof manifest.model_sha256);
+    return manifest;
+}
+
+static int begin(struct run *run, struct err *err)
+{
+    const struct manifest manifest = manifest_of(run);
+    struct refresh_done *done = run->done;
+    int result = store_connect(&run->link, run->store, err);
+    if (result == 0)
+        result = generation_resume(&run->writer, run->store, &manifest,
+            run->options->full         ? GENERATION_ANEW
+            : run->options->no_promote ? GENERATION_APART
+                                       : GENERATION_ANY,
+            err);
+    if (result < 0)
+        return result;
+    strcpy(done->generation, generation_name(run->writer));
+    done->inside = generation_mode(run->writer) == GENERATION_INSIDE;
+    done->state = !done->inside                                                   ? "building"
+                  : strcmp(done->generation, generation_beside(run->writer)) == 0 ? "live"
+                                                                                  : "ready";
+    static const char *const how[] = {"is new", "goes on", "is refreshed"};
+    progress_say(
+        run->options->quiet, "generation %s %s", done->generation, how[generation_mode(run->writer)]);
+    return 0;
+}
+
+/* How many contents and users are live, to compare with; 0 where nothing can be compared. */
+static void count_before(const struct run *run, struct manifest *before)
+{
+    const char *live = generation_beside(run->writer);
+    if (!*live || manifest_get(before, run->link, live, NULL) < 0)
+        *before = (struct manifest){0};
+}
+
+/* A new generation has nothing to lose, but it may be smaller than what it is to replace. */
+static int check_counts(struct run *run, struct err *err)
+{
+    const struct refresh_plan *plan = &run->plan;
+    const struct gate_limits *limits = &run->options->limits;
+    const struct histories *h = &run->workspace->histories;
+    struct manifest before;
+    count_before(run, &before);
+    size_t users_gone = before.users > plan->all_users ? before.users - plan->all_users : 0;
+    size_t contents_gone = before.contents > plan->all_contents ? before.contents - plan->all_contents : 0;
+    if (run->done->inside) {
+        users_gone = plan->gone_users.count;
+        contents_gone = plan->gone_contents.count;
+    }
+    int result = gate_coverage(limits, histories_asked(h), h->dropped, err);
+    if (result == 0)
+        result = gate_shrink(limits, "users", before.users, users_gone, err);
+    if (result == 0)
+        result = gate_shrink(limits, "contents", before.contents, contents_gone, err);
+    return result;
+}
+
+static int expect(struct run *run, struct err *err)
+{
+    const struct refresh_plan *plan = &run->plan;
+    const struct generation_turnover turnover = {
+        plan->all_users, plan->gone_users.count, plan->all_contents, plan->gone_contents.count};
+    run->done->users = plan->all_users;
+    run->done->contents = plan->all_contents;
+    return generation_expect(run->writer, &turnover, err);
+}
+
+static int put_small(struct run *run, struct err *err)
+{
+    const struct workspace *w = run->workspace;
+    const size_t d = w->model->config.d_model;
+    int result = 0;
+    if (!run->done->inside)
+        result = generation_put_matrix(
+            run->writer, BLOB_SCORE_PROJ, "", 0, w->model_hash, w->model->score_proj, d, d, err);
+    if (result == 0)
+        result =
+            categories_put(&run->plan.categories, &w->news.ids, run->plan.category_changed, run->writer, err);
+    return result;
+}
+
+static int encode(struct run *run, struct err *err)
+{
+    const struct encode_sink sink = {put_content, put_user, run};
+    const struct encode_request request = {.contents = run->plan.contents,
+        .content_count = run->plan.content_count,
+        .users = run->plan.users,
+        .user_count = run->plan.user_count,
+        .threads = run->options->threads,
+        .until = run->options->until,
+        .quiet = run->options->quiet};
+    struct encode_done encoded;
+    const int result = encode_job(&encoded, run->workspace, &sink, &request, err);
+    run->done->encoded_contents = encoded.contents;
+    run->done->encoded_users = encoded.users;
+    run->done->tokens = encoded.tokens;
+    run->done->complete = result == 0 && encoded.in_time;
+    return result;
+}
+
+static int delete_ids(struct run *run, enum store_kind kind, const struct id_map *gone, struct err *err)
+{
+    int result = 0;
+    for (size_t i = 0; result == 0 && i < gone->count; i++)
+        result = generation_delete(run->writer, kind, id_map_get(gone, i), gone->length[i], err);
+    return result;
+}
+
+static int delete_gone(struct run *run, struct err *err)
+{
+    const struct refresh_plan *plan = &run->plan;
+    int result = delete_ids(run, STORE_CATEGORY, &plan->gone_categories, err);
+    if (result == 0)
+        result = delete_ids(run, STORE_CONTENT, &plan->gone_contents, err);
+    if (result == 0)
+        result = delete_ids(run, STORE_USER, &plan->gone_users, err);
+    if (result == 0) {
+        run->done->deleted_users = plan->gone_users.count;
+        run->done->deleted_contents = plan->gone_contents.count;
+    }
+    return result;
+}
+
+/* Inside a generation its own model made every matrix; what is new is compared with what is live. */
+static int pass_gate(struct run *run, struct err *err)
+{
+    struct gate_profile before, after;
+    const char *live = generation_beside(run->writer);
+    if (run->done->inside)
+        return 0;
+    const int measured = *live ? gate_measure(&before, run->link, live, err) : -ERR_NOT_FOUND;
+    if (measured < 0 && measured != -ERR_NOT_FOUND && measured != -ERR_CORRUPT)
+        return measured; /* a generation that is damaged is all the more to be replaced */
+    int result = gate_measure(&after, run->link, run->done->generation, err);
+    if (result == 0)
+        result = gate_compare(&run->options->limits, measured == 0 ? &before : NULL, &after, err);
+    return result;
+}
+
+static int finish(struct run *run, struct err *err)
+{
+    struct manifest manifest = manifest_of(run);
+    int result = generation_finish(run->writer, &manifest, err);
+    if (result < 0)
+        return result;
+    result = pass_gate(run, err);
+    if (result < 0)
+        return err_place(err, "generation %s is not made live: ", run->done->generation);
+    result =
+        run->options->no_promote ? generation_keep(run->writer, err) : generation_publish(run->writer, err);
+    if (result == 0)
+        run->done->state = run->options->no_promote ? "ready" : "live";
+    return result;
+}
+
+static int work(struct run *run, struct err *err)
+{
+    int result =
+        refresh_plan_make(&run->plan, run->workspace, run->writer, run->link, run->options->quiet, err);
+    if (result < 0)
+        return result;
+    result = check_counts(run, err);
+    if (result == 0)
+        result = expect(run, err);
+    if (result == 0)
+        result = put_small(run, err);
+    if (result == 0)
+        result = encode(run, err);
+    if (result == 0 && run->done->refused)
+        result = expect(run, err);
+    if (result == 0 && run->done->complete)
+        result = delete_gone(run, err);
+    if (result == 0 && run->done->complete)
+        result = finish(run, err);
+    else if (generation_flush(run->writer, result == 0 ? err : NULL) < 0 && result == 0)
+        result = err->code; /* what was encoded before the end came is kept */
+    refresh_plan_done(&run->plan);
+    return result;
+}
+
+int refresh_run(struct refresh_done *done, const struct workspace *workspace, struct store *store,
+    const struct refresh_options *options, struct err *err)
+{
+    struct run run = {.workspace = workspace, .options = options, .done = done, .store = store};
+    const double start = progress_now();
+    *done = (struct refresh_done){.state = ""};
+    int result = begin(&run, err);
+    if (result == 0)
+        result = work(&run, err);
+    generation_end(run.writer);
+    store_disconnect(run.link);
+    done->complete = done->complete && result == 0;
+    done->seconds = progress_now() - start;
+    /* What there is serves already: what is left behind is no failure of this run, but is told. */
+    struct err why = ERR_INIT;
+    if (done->complete && !options->no_promote && !done->inside &&
+        generation_prune(store, (size_t)options->keep, &why) < 0)
+        progress_say(false, "old generations were not removed: %s", why.message);
+    return result;
+}

@@ -1,0 +1,41 @@
+/* One refresh: what is stored is brought to what the inputs say, by as little work as it takes.
+ *
+ * Where the live generation was made by the same model and settings, values are replaced inside it, and daemons follow;
+ * else a new generation is filled beside it and made live when it is complete and has passed the gate (batch/gate.h). A
+ * run that ends early, for whatever reason, leaves what it has done, and the next one goes on from there.
+ */
+#ifndef EMBSUM_BATCH_REFRESH_H
+#define EMBSUM_BATCH_REFRESH_H
+
+#include "batch/gate.h"
+#include "batch/workspace.h"
+#include "store/blob.h"
+#include "store/store.h"
+
+struct refresh_options {
+    enum blob_dtype dtype; /* of the stored matrices */
+    struct gate_limits limits;
+    long threads;    /* 0: one a core */
+    long keep;       /* retired generations that stay */
+    double until;    /* progress_now() at which no further batch is begun; 0: none */
+    size_t max_bad;  /* matrices that may be refused */
+    bool full;       /* a new generation in any case */
+    bool no_promote; /* leave it ready instead of making it live */
+    bool quiet;
+};
+
+/* What a run has found and done, right also when it fails. */
+struct refresh_done {
+    char generation[STORE_GENERATION_MAX];
+    const char *state;      /* "live", "ready", "building"; "" before there was one */
+    bool inside;            /* the generation was there */
+    bool complete;          /* everything is as the inputs say */
+    size_t users, contents; /* that there are, or will be; the default user is a user */
+    size_t encoded_users, encoded_contents, deleted_users, deleted_contents, refused, tokens;
+    double seconds;
+};
+
+int refresh_run(struct refresh_done *done, const struct workspace *workspace, struct store *store,
+    const struct refresh_options *options, struct err *err);
+
+#endif
