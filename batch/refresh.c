@@ -127,33 +127,27 @@ static int begin(struct run *run, struct err *err)
     return 0;
 }
 
-/* How many contents and users are live, to compare with; 0 where nothing can be compared. */
-static void count_before(const struct run *run, struct manifest *before)
-{
-    const char *live = generation_beside(run->writer);
-    if (!*live || manifest_get(before, run->link, live, NULL) < 0)
-        *before = (struct manifest){0};
-}
-
-/* A new generation has nothing to lose, but it may be smaller than what it is to replace. */
+/* Inside a generation what is stored goes; a new one may be smaller than what it is to replace. */
 static int check_counts(struct run *run, struct err *err)
 {
     const struct refresh_plan *plan = &run->plan;
     const struct gate_limits *limits = &run->options->limits;
     const struct histories *h = &run->workspace->histories;
+    const char *live = generation_beside(run->writer);
+    size_t users = plan->stored_users, users_gone = plan->gone_users.count;
+    size_t contents = plan->stored_contents, contents_gone = plan->gone_contents.count;
     struct manifest before;
-    count_before(run, &before);
-    size_t users_gone = before.users > plan->all_users ? before.users - plan->all_users : 0;
-    size_t contents_gone = before.contents > plan->all_contents ? before.contents - plan->all_contents : 0;
-    if (run->done->inside) {
-        users_gone = plan->gone_users.count;
-        contents_gone = plan->gone_contents.count;
+    if (!run->done->inside && *live && manifest_get(&before, run->link, live, NULL) == 0) {
+        users = before.users;
+        users_gone = users > plan->all_users ? users - plan->all_users : 0;
+        contents = before.contents;
+        contents_gone = contents > plan->all_contents ? contents - plan->all_contents : 0;
     }
     int result = gate_coverage(limits, histories_asked(h), h->dropped, err);
     if (result == 0)
-        result = gate_shrink(limits, "users", before.users, users_gone, err);
+        result = gate_shrink(limits, "users", users, users_gone, err);
     if (result == 0)
-        result = gate_shrink(limits, "contents", before.contents, contents_gone, err);
+        result = gate_shrink(limits, "contents", contents, contents_gone, err);
     return result;
 }
 

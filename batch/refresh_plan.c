@@ -74,6 +74,7 @@ static int plan_matrices(
 struct listing {
     const struct id_map *wanted;
     struct id_map *gone;
+    size_t *stored; /* may be NULL */
     enum store_kind kind;
     struct err *err;
 };
@@ -81,6 +82,8 @@ struct listing {
 static int list_gone(void *ctx, const char *id, size_t len)
 {
     const struct listing *listing = ctx;
+    if (listing->stored)
+        ++*listing->stored;
     /* The default user stays; a key that is none of ours is not ours to delete. */
     if (!len || id_map_find(listing->wanted, id, len) >= 0 ||
         store_id_check(listing->kind, id, len, NULL) < 0)
@@ -93,9 +96,9 @@ static int plan_gone(struct refresh_plan *plan, const struct workspace *w, const
     struct store_link *link, struct err *err)
 {
     const struct listing listings[] = {
-        {&w->news.ids, &plan->gone_contents, STORE_CONTENT, err},
-        {&w->histories.users, &plan->gone_users, STORE_USER, err},
-        {&plan->categories.names, &plan->gone_categories, STORE_CATEGORY, err},
+        {&w->news.ids, &plan->gone_contents, &plan->stored_contents, STORE_CONTENT, err},
+        {&w->histories.users, &plan->gone_users, &plan->stored_users, STORE_USER, err},
+        {&plan->categories.names, &plan->gone_categories, NULL, STORE_CATEGORY, err},
     };
     int result = 0;
     for (size_t i = 0; result == 0 && i < sizeof listings / sizeof *listings; i++) {

@@ -12,7 +12,8 @@ struct refresh_plan {
         *users; /* to encode: indices of the news, of the users (behind the last: the default user) */
     size_t content_count, user_count;
     size_t all_contents, all_users; /* that there will be, the default user among them */
-    struct id_map gone_contents, gone_users, gone_categories; /* stored, and in no input any more */
+    size_t stored_contents, stored_users;
+    struct id_map gone_contents, gone_users, gone_categories; /* of those: in no input any more */
     struct categories categories;
     bool *category_changed;
     size_t changed_categories;
