@@ -271,8 +271,8 @@ static int hand_on(void *ctx, size_t index, const void *data, size_t len)
     return stream->fn(stream->ctx, index, data, len);
 }
 
-int store_get(struct store_link *link, const char *generation, enum store_kind kind,
-    const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err)
+static int get(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, size_t head, store_value_fn *fn, void *ctx, struct err *err)
 {
     struct stream stream = {.ids = ids, .left = count, .fn = fn, .ctx = ctx};
     int rc = check_place(generation, kind, err);
@@ -280,21 +280,20 @@ int store_get(struct store_link *link, const char *generation, enum store_kind k
         rc = store_id_check(kind, ids[i].id, ids[i].len, err);
     if (rc < 0 || count == 0)
         return rc;
-    return link->store->backend->stream(link, generation, kind, next_listed, hand_on, &stream, err);
+    return link->store->backend->stream(link, generation, kind, head, next_listed, hand_on, &stream, err);
+}
+
+int store_get(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err)
+{
+    return get(link, generation, kind, ids, count, 0, fn, ctx, err);
 }
 
 int store_get_head(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_id *ids, size_t count, size_t bytes, store_value_fn *fn, void *ctx, struct err *err)
 {
-    int rc = bytes ? check_place(generation, kind, err)
-                   : err_set(err, ERR_INVALID, "the head of a value has at least 1 byte");
-    for (size_t i = 0; rc == 0 && i < count; i++)
-        rc = store_id_check(kind, ids[i].id, ids[i].len, err);
-    if (rc < 0 || count == 0)
-        return rc;
-    return link->store->backend->get_head
-               ? link->store->backend->get_head(link, generation, kind, ids, count, bytes, fn, ctx, err)
-               : store_err_not_yet(err);
+    return bytes ? get(link, generation, kind, ids, count, bytes, fn, ctx, err)
+                 : err_set(err, ERR_INVALID, "the head of a value has at least 1 byte");
 }
 
 int store_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
@@ -303,7 +302,7 @@ int store_stream(struct store_link *link, const char *generation, enum store_kin
     struct stream stream = {.kind = kind, .next = next, .fn = fn, .ctx = ctx, .err = err};
     int rc = check_place(generation, kind, err);
     if (rc == 0)
-        rc = link->store->backend->stream(link, generation, kind, next_checked, hand_on, &stream, err);
+        rc = link->store->backend->stream(link, generation, kind, 0, next_checked, hand_on, &stream, err);
     return stream.rc < 0 ? stream.rc : rc;
 }
 
@@ -341,9 +340,7 @@ int store_delete(struct store_link *link, const char *generation, enum store_kin
         rc = store_id_check(kind, ids[i].id, ids[i].len, err);
     if (rc < 0 || count == 0)
         return rc;
-    return link->store->backend->remove
-               ? link->store->backend->remove(link, generation, kind, ids, count, err)
-               : store_err_not_yet(err);
+    return link->store->backend->remove(link, generation, kind, ids, count, err);
 }
 
 int store_lock(struct store_link *link, int ttl_ms, uint64_t *token, struct err *err)

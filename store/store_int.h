@@ -85,11 +85,9 @@ struct store_backend {
     int (*ping)(struct store_link *link, struct err *err);
     int (*live)(struct store_link *link, char name[STORE_GENERATION_MAX], struct err *err);
     int (*generations)(struct store_link *link, struct store_rows *rows, struct err *err);
-    int (*stream)(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
-        store_value_fn *fn, void *ctx, struct err *err);
-    int (*get_head)(struct store_link *link, const char *generation, enum store_kind kind,
-        const struct store_id *ids, size_t count, size_t bytes, store_value_fn *fn, void *ctx,
-        struct err *err);
+    /* head: so many bytes of each value, and an empty one is none; 0: all of it */
+    int (*stream)(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
+        store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err);
     int (*scan)(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
         void *ctx, struct err *err);
     int (*put)(struct store_link *link, const char *generation, enum store_kind kind,
@@ -130,7 +128,6 @@ int store_err_busy(struct err *err, uint64_t holder, int64_t left_ms); /* left_m
 int store_err_live(struct err *err, const char *generation);
 int store_err_no_live(struct err *err);
 int store_err_cursor(struct err *err, const char *cursor);
-int store_err_not_yet(struct err *err);
 int store_err_trimmed(struct err *err, const char *generation);
 
 #endif

@@ -196,7 +196,6 @@ const struct store_backend store_lmdb = {
     .live = lmdb_live,
     .generations = lmdb_generations,
     .stream = lmdb_stream,
-    .get_head = lmdb_get_head,
     .scan = lmdb_scan,
     .put = lmdb_put,
     .remove = lmdb_delete,

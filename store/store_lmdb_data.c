@@ -45,23 +45,7 @@ static int read_share(struct lmdb_link *self, const struct store_key *base, cons
     return rc;
 }
 
-int lmdb_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
-    store_value_fn *fn, void *ctx, struct err *err)
-{
-    enum { SHARE = 64 };
-    struct store_id ids[SHARE];
-    struct store_key base;
-    size_t done = 0, count;
-    int rc = 0;
-    store_key_kind(&base, link->store, generation, kind);
-    while (rc == 0 && (count = next(ctx, ids, SHARE))) {
-        rc = read_share((struct lmdb_link *)link, &base, ids, count, done, fn, ctx, err);
-        done += count;
-    }
-    return rc;
-}
-
-/* The map shows a head without reading the pages behind it. */
+/* The map shows the head of a value without reading the pages behind it. */
 struct heads {
     size_t bytes;
     store_value_fn *fn;
@@ -74,17 +58,21 @@ static int cut(void *ctx, size_t index, const void *data, size_t len)
     return heads->fn(heads->ctx, index, len ? data : NULL, len < heads->bytes ? len : heads->bytes);
 }
 
-int lmdb_get_head(struct store_link *link, const char *generation, enum store_kind kind,
-    const struct store_id *ids, size_t count, size_t bytes, store_value_fn *fn, void *ctx, struct err *err)
+int lmdb_stream(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
+    store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err)
 {
-    enum { SHARE = 1024 };
-    struct heads heads = {bytes, fn, ctx};
+    enum { SHARE = 64 };
+    struct heads heads = {head, fn, ctx};
+    struct store_id ids[SHARE];
     struct store_key base;
+    size_t done = 0, count;
     int rc = 0;
     store_key_kind(&base, link->store, generation, kind);
-    for (size_t i = 0; rc == 0 && i < count; i += SHARE)
-        rc = read_share((struct lmdb_link *)link, &base, ids + i, count - i < SHARE ? count - i : SHARE, i,
-            cut, &heads, err);
+    while (rc == 0 && (count = next(ctx, ids, SHARE))) {
+        rc = read_share(
+            (struct lmdb_link *)link, &base, ids, count, done, head ? cut : fn, head ? &heads : ctx, err);
+        done += count;
+    }
     return rc;
 }
 

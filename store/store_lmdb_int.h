@@ -86,14 +86,12 @@ int lmdb_commit(struct store_link *link, uint64_t token, const struct store_gene
 int lmdb_drop(struct store_link *link, uint64_t token, const char *generation, struct err *err);
 
 /* store_lmdb_data.c */
-int lmdb_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
-    store_value_fn *fn, void *ctx, struct err *err);
+int lmdb_stream(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
+    store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err);
 int lmdb_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
     void *ctx, struct err *err);
 int lmdb_put(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_entry *entries, size_t count, struct err *err);
-int lmdb_get_head(struct store_link *link, const char *generation, enum store_kind kind,
-    const struct store_id *ids, size_t count, size_t bytes, store_value_fn *fn, void *ctx, struct err *err);
 int lmdb_delete(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_id *ids, size_t count, struct err *err);
 

@@ -77,16 +77,31 @@ unsigned cluster_global_slot(const struct cluster_link *link);
 
 /* ---- store_redis_cluster_data.c ---- */
 
-int cluster_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
-    store_value_fn *fn, void *ctx, struct err *err);
+int cluster_stream(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
+    store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err);
 int cluster_put(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_entry *entries, size_t count, struct err *err);
+int cluster_delete(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, struct err *err);
 int cluster_changes_append(struct store_link *link, const char *generation,
     const struct store_change *changes, size_t count, struct err *err);
+int cluster_clicks_append(
+    struct store_link *link, const struct store_click *clicks, size_t count, struct err *err);
 /* Delete keys, wherever they are. */
 int cluster_unlink(struct cluster_link *link, redisReply *const *keys, size_t count, struct err *err);
 /* What was written since the last time is on replicas. */
 int cluster_confirm(struct cluster_link *link, struct err *err);
+
+/* ---- store_redis_cluster_stream.c ---- */
+
+int cluster_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
+    size_t max, store_change_fn *fn, void *ctx, struct err *err);
+int cluster_changes_end(
+    struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX], struct err *err);
+int cluster_changes_trim(struct store_link *link, const char *generation, size_t keep, struct err *err);
+int cluster_clicks_read(struct store_link *link, char cursor[STORE_CURSOR_MAX], size_t max,
+    store_click_fn *fn, void *ctx, struct err *err);
+int cluster_clicks_trim(struct store_link *link, const char *cursor, struct err *err);
 
 /* ---- store_redis_cluster_walk.c ---- */
 

@@ -62,7 +62,7 @@ struct redis_store {
     atomic_int_fast64_t well_ms; /* when any of the links has had an answer */
 };
 
-#define REDIS_KINDS 6
+#define REDIS_KINDS 7
 
 struct redis_link {
     struct store_link base;
@@ -225,18 +225,41 @@ size_t *redis_value_bytes(size_t bytes[REDIS_KINDS], enum store_kind kind);
 int redis_scan_step(struct redis_link *link, const struct store_key *base, char cursor[REDIS_CURSOR_MAX],
     redisReply **out, struct err *err);
 
-int redis_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
-    store_value_fn *fn, void *ctx, struct err *err);
+int redis_stream(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
+    store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err);
 int redis_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
     void *ctx, struct err *err);
 int redis_put(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_entry *entries, size_t count, struct err *err);
-/* Write the command that appends a change. */
+/* Write the command that reads a head. */
+void redis_write_head(struct redis_link *link, const struct store_key *key, size_t bytes);
+int redis_delete(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, struct err *err);
+
+/* count commands, which write writes one by one; each answer is of the type expected. */
+typedef void redis_write_fn(struct redis_link *link, const void *ctx, size_t index);
+int redis_write_all(struct redis_link *link, size_t count, redis_write_fn *write, const void *ctx,
+    int expected, const char *command, struct err *err);
+
+/* ---- store_redis_stream.c ---- */
+
+/* Write the command that appends a change, or a click. */
 void redis_write_change(
     struct redis_link *link, const struct store_key *stream, const struct store_change *change);
+void redis_write_click(
+    struct redis_link *link, const struct store_key *stream, const struct store_click *click);
+
 int redis_changes_append(struct store_link *link, const char *generation, const struct store_change *changes,
     size_t count, struct err *err);
 int redis_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
     size_t max, store_change_fn *fn, void *ctx, struct err *err);
+int redis_changes_end(
+    struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX], struct err *err);
+int redis_changes_trim(struct store_link *link, const char *generation, size_t keep, struct err *err);
+int redis_clicks_append(
+    struct store_link *link, const struct store_click *clicks, size_t count, struct err *err);
+int redis_clicks_read(struct store_link *link, char cursor[STORE_CURSOR_MAX], size_t max, store_click_fn *fn,
+    void *ctx, struct err *err);
+int redis_clicks_trim(struct store_link *link, const char *cursor, struct err *err);
 
 #endif

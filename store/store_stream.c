@@ -9,11 +9,6 @@ int store_err_cursor(struct err *err, const char *cursor)
     return err_set(err, ERR_INVALID, "\"%.*s\" is no cursor of this store", STORE_CURSOR_MAX, cursor);
 }
 
-int store_err_not_yet(struct err *err)
-{
-    return err_set(err, ERR_INVALID, "this kind of store does not have that yet");
-}
-
 int store_err_trimmed(struct err *err, const char *generation)
 {
     return err_set(
@@ -74,10 +69,7 @@ int store_changes_end(
     struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX], struct err *err)
 {
     const int rc = store_check_generation(generation, err);
-    return rc < 0 ? rc
-           : link->store->backend->changes_end
-               ? link->store->backend->changes_end(link, generation, cursor, err)
-               : store_err_not_yet(err);
+    return rc < 0 ? rc : link->store->backend->changes_end(link, generation, cursor, err);
 }
 
 int store_changes_trim(struct store_link *link, const char *generation, size_t keep, struct err *err)
@@ -87,10 +79,7 @@ int store_changes_trim(struct store_link *link, const char *generation, size_t k
         rc = store_check_generation(generation, err);
     if (rc == 0 && keep == 0) /* without a last one, the end would be the beginning again */
         rc = err_set(err, ERR_INVALID, "of the changes at least 1 is kept");
-    return rc < 0 ? rc
-           : link->store->backend->changes_trim
-               ? link->store->backend->changes_trim(link, generation, keep, err)
-               : store_err_not_yet(err);
+    return rc < 0 ? rc : link->store->backend->changes_trim(link, generation, keep, err);
 }
 
 /* ---- clicks ---- */
@@ -110,20 +99,14 @@ int store_clicks_append(
         if (rc == 0)
             rc = id_check(clicks[i].item.id, clicks[i].item.len, err);
     }
-    return rc < 0 || count == 0 ? rc
-           : link->store->backend->clicks_append
-               ? link->store->backend->clicks_append(link, clicks, count, err)
-               : store_err_not_yet(err);
+    return rc < 0 || count == 0 ? rc : link->store->backend->clicks_append(link, clicks, count, err);
 }
 
 int store_clicks_read(struct store_link *link, char cursor[STORE_CURSOR_MAX], size_t max, store_click_fn *fn,
     void *ctx, struct err *err)
 {
     const int rc = check_cursor(cursor, err);
-    return rc < 0 || max == 0 ? rc
-           : link->store->backend->clicks_read
-               ? link->store->backend->clicks_read(link, cursor, max, fn, ctx, err)
-               : store_err_not_yet(err);
+    return rc < 0 || max == 0 ? rc : link->store->backend->clicks_read(link, cursor, max, fn, ctx, err);
 }
 
 int store_clicks_trim(struct store_link *link, const char *cursor, struct err *err)
@@ -131,7 +114,5 @@ int store_clicks_trim(struct store_link *link, const char *cursor, struct err *e
     int rc = store_check_writable(link, err);
     if (rc == 0 && strnlen(cursor, STORE_CURSOR_MAX) == STORE_CURSOR_MAX)
         rc = store_err_cursor(err, cursor);
-    return rc < 0 || !*cursor                  ? rc
-           : link->store->backend->clicks_trim ? link->store->backend->clicks_trim(link, cursor, err)
-                                               : store_err_not_yet(err);
+    return rc < 0 || !*cursor ? rc : link->store->backend->clicks_trim(link, cursor, err);
 }

@@ -18,12 +18,6 @@ const char *test_group_name(const char *name, const char *world_name)
     return text;
 }
 
-void test_lmdb_alone(void)
-{
-    if (strcmp(world->name, "lmdb") != 0)
-        skip();
-}
-
 struct store *test_store_open(const char *prefix, bool read_only)
 {
     struct store_options options = STORE_OPTIONS_INIT;

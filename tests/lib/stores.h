@@ -27,9 +27,6 @@ int test_worlds(int (*run)(const char *world_name));
     cmocka_run_group_tests_name(test_group_name(name, world_name), tests, NULL, NULL)
 const char *test_group_name(const char *name, const char *world_name);
 
-/* End a test of what other backends do not have yet. */
-void test_lmdb_alone(void);
-
 /* Open the world's store under a prefix, or end the test. */
 struct store *test_store_open(const char *prefix, bool read_only);
 

@@ -109,7 +109,6 @@ static void note(struct test_store *f, const char *generation, const char *id)
 static void test_end(void **state)
 {
     struct test_store *const f = *state;
-    test_lmdb_alone();
     char end[STORE_CURSOR_MAX] = "x", cursor[STORE_CURSOR_MAX] = "";
     struct err err = ERR_INIT;
     ok(store_changes_end(f->link, "g", end, &err));
@@ -143,7 +142,6 @@ static void assert_trimmed(struct test_store *f, const char *generation, const c
 static void test_trim(void **state)
 {
     struct test_store *const f = *state;
-    test_lmdb_alone();
     char at[8][STORE_CURSOR_MAX] = {""}, cursor[STORE_CURSOR_MAX] = "", end[STORE_CURSOR_MAX];
     struct err err = ERR_INIT;
     ok(store_changes_trim(f->link, "g", 1, &err)); /* there is none */
@@ -186,7 +184,6 @@ static void test_trim(void **state)
 static void test_trim_many(void **state)
 {
     struct test_store *const f = *state;
-    test_lmdb_alone();
     enum { COUNT = 25000, KEEP = 1234 };
     static struct store_change changes[COUNT];
     static char names[COUNT][8];

@@ -48,7 +48,6 @@ static void append(struct store_link *link, const char *user, const char *item)
 static void test_clicks(void **state)
 {
     struct test_store *const f = *state;
-    test_lmdb_alone();
     char cursor[STORE_CURSOR_MAX] = "", start[STORE_CURSOR_MAX] = "";
     struct err err = ERR_INIT;
     const struct store_click clicks[] = {{id_of("U1"), id_of("N5")}, {id_of("U2"), id_of("N7")},
@@ -91,7 +90,6 @@ static void test_clicks(void **state)
 static void test_click_ids(void **state)
 {
     struct test_store *const f = *state;
-    test_lmdb_alone();
     static char longest[ID_MAX + 2];
     char cursor[STORE_CURSOR_MAX] = "";
     struct err err = ERR_INIT;
@@ -114,7 +112,6 @@ static void test_click_ids(void **state)
 static void test_trim(void **state)
 {
     struct test_store *const f = *state;
-    test_lmdb_alone();
     char cursor[STORE_CURSOR_MAX] = "", start[STORE_CURSOR_MAX] = "", before[STORE_CURSOR_MAX];
     struct err err = ERR_INIT;
     ok(store_clicks_trim(f->link, "", &err));
@@ -162,7 +159,6 @@ static int count_click(void *ctx, const struct store_click *click, const char *c
 static void test_many(void **state)
 {
     struct test_store *const f = *state;
-    test_lmdb_alone();
     enum { COUNT = 25000 };
     static char names[COUNT][8];
     static struct store_click clicks[COUNT];
@@ -188,7 +184,6 @@ static void test_many(void **state)
 static void test_histories(void **state)
 {
     struct test_store *const f = *state;
-    test_lmdb_alone();
     static char longest[ID_MAX + 1];
     struct err err = ERR_INIT;
     memset(longest, 'a', ID_MAX);
@@ -222,7 +217,6 @@ static void test_histories(void **state)
 static void test_no_generation(void **state)
 {
     struct test_store *const f = *state;
-    test_lmdb_alone();
     struct err err = ERR_INIT;
     uint64_t token = 0;
     put_text(f->link, STORE_SHARED, STORE_HISTORY, "U1", "one");
@@ -243,7 +237,6 @@ static void test_no_generation(void **state)
 static void test_drops(void **state)
 {
     struct test_store *const f = *state;
-    test_lmdb_alone();
     static const char *const names[] = {"g", "clicks", "share", "shared.1", "h"};
     char cursor[STORE_CURSOR_MAX] = "", live[STORE_CURSOR_MAX];
     struct err err = ERR_INIT;

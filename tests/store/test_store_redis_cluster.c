@@ -125,14 +125,23 @@ static void test_resharding(void **state)
     close_user(&user);
 }
 
-/* Changes keep their order through the move of their slot, and are not told twice. */
+static int take_click(void *ctx, const struct store_click *click, const char *cursor)
+{
+    (void)cursor;
+    const size_t used = strlen(ctx);
+    snprintf((char *)ctx + used, 32 - used, "%.*s ", (int)click->item.len, click->item.id);
+    return 0;
+}
+
+/* Changes and clicks keep their order through the move of their slot, and are not told twice. */
 static void test_moved_changes(void **state)
 {
     (void)state;
     struct user user = open_user(), other = open_user();
     struct mover mover = {.rc = -1};
     struct err err = ERR_INIT;
-    char cursor[STORE_CURSOR_MAX] = "", text[32], id[16];
+    char cursor[STORE_CURSOR_MAX] = "", clicks[STORE_CURSOR_MAX] = "", end[STORE_CURSOR_MAX], text[32],
+         id[16];
     const struct store_change first = {STORE_CONTENT, {"N0", 2}};
     ok(store_changes_append(user.link, "g", &first, 1, &err));
     assert_changes(other.link, "g", cursor, 10, "cN0 ");
@@ -159,6 +168,15 @@ static void test_moved_changes(void **state)
         ok(store_changes_append(user.link, "g", &change, 1, &err));
         snprintf(text, sizeof text, "c%s ", id);
         assert_changes(other.link, "g", cursor, 10, text);
+        ok(store_changes_end(user.link, "g", end, &err));
+        assert_string_equal(end, cursor);
+        ok(store_changes_trim(user.link, "g", 1, &err));
+        const struct store_click click = {id_of("U"), id_of(id)};
+        char items[32] = "";
+        ok(store_clicks_append(user.link, &click, 1, &err));
+        ok(store_clicks_read(other.link, clicks, 10, take_click, items, &err));
+        assert_string_equal(items, text + 1);
+        ok(store_clicks_trim(other.link, clicks, &err));
     } while (!atomic_load(&mover.done));
     pthread_join(mover.thread, NULL);
     assert_int_equal(mover.rc, 0);

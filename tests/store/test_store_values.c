@@ -160,7 +160,6 @@ static int get_heads(struct heads *heads, struct test_store *f, const struct sto
 static void test_heads(void **state)
 {
     struct test_store *const f = *state;
-    test_lmdb_alone();
     static struct heads heads;
     static char names[1200][8];
     struct store_id ids[1200];
@@ -191,6 +190,7 @@ static void test_heads(void **state)
     heads.stop_at = 300;
     assert_int_equal(get_heads(&heads, f, ids, 1100, 3, &err), 55);
     assert_int_equal(heads.calls, 300);
+    heads.stop_at = 0;
     assert_value(f->link, "many", STORE_CONTENT, "N2", "N2");
 }
 
@@ -198,7 +198,6 @@ static void test_heads(void **state)
 static void test_odd_heads(void **state)
 {
     struct test_store *const f = *state;
-    test_lmdb_alone();
     static struct heads heads;
     static char longest[ID_MAX + 1];
     struct err err = ERR_INIT;
@@ -223,7 +222,6 @@ static void test_odd_heads(void **state)
 static void test_delete(void **state)
 {
     struct test_store *const f = *state;
-    test_lmdb_alone();
     enum { COUNT = 25000 }; /* more than an embedded store deletes in one transaction */
     static char names[COUNT][8], longest[ID_MAX + 1], other[ID_MAX + 1];
     static struct store_id ids[COUNT];
