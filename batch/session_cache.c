@@ -13,6 +13,7 @@
 #include "core/file.h"
 
 #include <endian.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <lmdb.h>
 #include <pthread.h>

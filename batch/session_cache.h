@@ -26,7 +26,7 @@ struct session_cache_options {
         session_items; /* of a full session; one that is not full yet will not be asked for again, and is not kept */
 };
 
-/* ERR_IO, ERR_CORRUPT, ERR_BUSY (another process has it). */
+/* ERR_BUSY: another process has it. ERR_CORRUPT: what is in the folder is no such cache, or damaged. */
 int session_cache_open(
     struct session_cache **out, const struct session_cache_options *options, struct err *err);
 /* Writes what is still in memory. NULL is allowed. */

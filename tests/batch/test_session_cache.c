@@ -122,13 +122,17 @@ static void test_bound(void **state)
     session_cache_close(cache);
 }
 
+/* One bit in the states of each entry. */
 static void damage(const char *dir)
 {
+    enum { MOST = 10, BYTES = 8 + TOKENS * TOKEN };
+    static unsigned char keys[MOST][16], values[MOST][BYTES];
     MDB_env *env;
     MDB_txn *txn;
     MDB_dbi dbi;
     MDB_cursor *cursor;
     MDB_val key, value;
+    size_t count = 0;
     assert_int_equal(mdb_env_create(&env), 0);
     assert_int_equal(mdb_env_set_maxdbs(env, 3), 0);
     assert_int_equal(mdb_env_open(env, dir, 0, 0600), 0);
@@ -136,15 +140,17 @@ static void damage(const char *dir)
     assert_int_equal(mdb_dbi_open(txn, "states", 0, &dbi), 0);
     assert_int_equal(mdb_cursor_open(txn, dbi, &cursor), 0);
     while (mdb_cursor_get(cursor, &key, &value, MDB_NEXT) == 0) {
-        unsigned char *const copy = malloc(value.mv_size);
-        assert_non_null(copy);
-        memcpy(copy, value.mv_data, value.mv_size);
-        copy[value.mv_size / 2] ^= 1;
-        MDB_val changed = {value.mv_size, copy};
-        assert_int_equal(mdb_cursor_put(cursor, &key, &changed, MDB_CURRENT), 0);
-        free(copy);
+        assert_true(count < MOST && key.mv_size == 16 && value.mv_size == BYTES);
+        memcpy(keys[count], key.mv_data, 16);
+        memcpy(values[count], value.mv_data, BYTES);
+        values[count++][BYTES / 2] ^= 1;
     }
     mdb_cursor_close(cursor);
+    for (size_t i = 0; i < count; i++) {
+        key = (MDB_val){16, keys[i]};
+        value = (MDB_val){BYTES, values[i]};
+        assert_int_equal(mdb_put(txn, dbi, &key, &value, 0), 0);
+    }
     assert_int_equal(mdb_txn_commit(txn), 0);
     mdb_env_close(env);
 }
@@ -195,7 +201,7 @@ static void test_refusals(void **state)
     assert_int_equal(session_cache_open(&second, &options, &err), -ERR_CORRUPT);
     assert_non_null(strstr(err.message, dir));
     options.dir = "/nowhere/at/all";
-    assert_int_equal(session_cache_open(&second, &options, &err), -ERR_IO);
+    assert_int_equal(session_cache_open(&second, &options, &err), -ERR_NOT_FOUND);
 }
 
 static void *hammer(void *cache)
