@@ -84,7 +84,7 @@ FUZZ_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%) $(FUZZ_BIN)
 TEST_SH := $(filter-out tests/image/%,$(wildcard tests/*/test_*.sh))
 LOAD_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/load/*.c))
-TRUST_BIN := $(BUILD)/tests/trust/wire $(BUILD)/tests/trust/mutate $(BUILD)/tests/trust/kill_at.so
+TRUST_BIN := $(patsubst %,$(BUILD)/tests/trust/%,wire mutate dump kill_at.so)
 PEER_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/peers/*.c))
 BENCH_SRC := $(filter-out %/probes.c,$(wildcard tests/bench/*.c))
 BENCH_BIN := $(BENCH_SRC:%.c=$(BUILD)/%)
