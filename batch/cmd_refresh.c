@@ -88,12 +88,14 @@ int command_refresh(int argc, char **argv)
     struct workspace_options inputs = {0};
     struct store_args where = {0};
     struct publish_options how = PUBLISH_OPTIONS_INIT;
+    const char *dtype_name = NULL;
     long threads = 0;
     const struct option options[] = {
         {"model", "DIR", "the model's folder", true, OPTION_TEXT, &inputs.model, 0, 0},
         {"news", "FILE", "news.tsv", true, OPTION_TEXT, &inputs.news, 0, 0},
         {"behaviors", "FILE", "behaviors.tsv", true, OPTION_TEXT, &inputs.behaviors, 0, 0},
         STORE_OPTIONS(where),
+        WORKSPACE_DTYPE_OPTION(dtype_name),
         {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &threads, 0, 1024},
         {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER, &inputs.max_bad,
             0, 1000000000},
@@ -106,6 +108,8 @@ int command_refresh(int argc, char **argv)
     const int parsed = options_parse(&command, argc, argv);
     if (parsed < 0)
         return -1 - parsed;
+    if (workspace_dtype(&inputs, dtype_name) != EXIT_DONE)
+        return EXIT_USAGE;
     struct err err = ERR_INIT;
     struct workspace workspace;
     struct store *store = NULL;

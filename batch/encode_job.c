@@ -16,6 +16,7 @@ enum {
 
 struct job {
     const struct workspace *workspace;
+    struct engine *engine;
     const struct encode_sink *sink;
     bool users;    /* this pass encodes users, else contents */
     size_t total;  /* contents, or users and the default user */
@@ -157,7 +158,7 @@ static void *work(void *argument)
     struct batch batch = {0};
     struct encoder *encoder = NULL;
     struct err err = ERR_INIT;
-    int result = encoder_new(&encoder, job->workspace->model, &err);
+    int result = encoder_new(&encoder, job->engine, &err);
     if (result == 0)
         result = batch_init(&batch, job, &err);
     bool going = true;
@@ -209,11 +210,14 @@ int encode_job(const struct workspace *workspace, const struct encode_sink *sink
     const size_t count = (size_t)(threads > 0 ? threads : cores > 0 ? cores : 1);
     struct job job = {
         .workspace = workspace, .sink = sink, .err = err, .window = workspace->model->config.max_items};
+    int result = engine_new(&job.engine, workspace->model, workspace->dtype, NULL, err);
+    if (result < 0)
+        return result;
     pthread_mutex_init(&job.take, NULL);
     pthread_mutex_init(&job.give, NULL);
     job.total = workspace->news.ids.count;
     progress_begin(&job.progress, "contents", job.total, quiet);
-    int result = run_pass(&job, count);
+    result = run_pass(&job, count);
     if (result == 0) {
         progress_end(&job.progress);
         job.users = true;
@@ -225,5 +229,6 @@ int encode_job(const struct workspace *workspace, const struct encode_sink *sink
         progress_end(&job.progress);
     pthread_mutex_destroy(&job.take);
     pthread_mutex_destroy(&job.give);
+    engine_free(job.engine);
     return result;
 }

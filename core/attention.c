@@ -2,7 +2,6 @@
 
 #include "core/linear_int.h"
 
-#include <stdio.h>
 #include <string.h>
 
 bool attention_kernel_runs(size_t i, bool bf16)
@@ -11,23 +10,26 @@ bool attention_kernel_runs(size_t i, bool bf16)
     return kernel && kernel->attend[bf16] && kernel->runs();
 }
 
-int attention_kernel(const struct linear_kernel **out, bool bf16, const char *name, struct err *err)
+static const struct linear_kernel *find(bool bf16, const char *name)
 {
-    char list[128] = "";
-    const struct linear_kernel *chosen = NULL;
-    for (size_t i = 0; linear_kernel_at(i); i++) {
-        if (!attention_kernel_runs(i, bf16))
-            continue;
-        const size_t len = strlen(list);
-        snprintf(list + len, sizeof list - len, "%s%s", len ? ", " : "", linear_kernel_name(i));
-        if (!name || strcmp(name, linear_kernel_name(i)) == 0)
-            chosen = linear_kernel_at(i);
-    }
-    if (!chosen)
-        return err_set(
-            err, ERR_INVALID, "no kernel \"%s\" for attention on this processor, which runs %s", name, list);
-    *out = chosen;
-    return 0;
+    const struct linear_kernel *found = NULL;
+    for (size_t i = 0; linear_kernel_at(i); i++)
+        if (attention_kernel_runs(i, bf16) && (name ? strcmp(name, linear_kernel_name(i)) == 0 : i > 0))
+            found = linear_kernel_at(i);
+    return found;
+}
+
+const struct linear_kernel *attention_choose(bool *bf16, bool wanted_bf16, const char *name)
+{
+    const char *const names[] = {name, NULL};
+    for (size_t i = name ? 0 : 1; i < 2; i++)
+        for (int type = wanted_bf16; type >= 0; type--) {
+            const struct linear_kernel *found = find(type, names[i]);
+            *bf16 = type;
+            if (found)
+                return found;
+        }
+    return linear_kernel_at(0); /* not reached: the portable one runs everywhere */
 }
 
 size_t attention_scratch(size_t longest, size_t d_kv)

@@ -22,10 +22,13 @@ struct attention {
 
 enum { ATTENTION_PAD = 32 }; /* floats that are read behind the bias of the last key, and mean nothing */
 
-/* A kernel for float32, or bfloat16 where `bf16`. kernel: NULL for the fastest. ERR_INVALID as linear_new(). */
+/* The i-th of linear_kernel_name(), on this processor. */
+bool attention_kernel_runs(size_t i, bool bf16);
+
+/* The kernel called `name` if it has attention, else the fastest. *bf16: bfloat16 was asked for, and the kernel has it;
+ * the plain kernel is never the fastest. name: NULL or one that linear_new() takes. */
 struct linear_kernel;
-int attention_kernel(const struct linear_kernel **out, bool bf16, const char *kernel, struct err *err);
-bool attention_kernel_runs(size_t i, bool bf16); /* the i-th of linear_kernel_name(), on this processor */
+const struct linear_kernel *attention_choose(bool *bf16, bool wanted_bf16, const char *name);
 
 /* Bytes for attention_run() with sequences of up to `longest`, aligned to 64. */
 size_t attention_scratch(size_t longest, size_t d_kv);

@@ -245,8 +245,11 @@ static void check_attention(bool bf16, size_t i, size_t length, size_t d_kv, str
         a.v = halves + 2 * d_kv;
     }
     const struct linear_kernel *kernel, *plain;
-    assert_int_equal(attention_kernel(&kernel, bf16, linear_kernel_name(i), NULL), 0);
-    assert_int_equal(attention_kernel(&plain, bf16, "plain", NULL), 0);
+    bool got;
+    kernel = attention_choose(&got, bf16, linear_kernel_name(i));
+    assert_int_equal(got, bf16);
+    plain = attention_choose(&got, bf16, "plain");
+    assert_int_equal(got, bf16);
     attention_run(kernel, bf16, &a, scratch);
     a.context = context + length * d_kv;
     attention_run(plain, bf16, &a, scratch);
