@@ -8,9 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Tokens that go through the encoder together: enough for full-speed products, few enough for the cache. */
-enum { GROUP_TOKENS = 1024 };
-
 struct encoder {
     const struct engine *engine;
     const struct model *model;
@@ -88,15 +85,6 @@ static int attend(float *out, struct encoder *e, enum engine_head head, const fl
     return 0;
 }
 
-/* How many of the sequences make a group: at least one. */
-static size_t group(const struct engine_sequence *sequences, size_t count)
-{
-    size_t taken = 1, tokens = sequences[0].count;
-    while (taken < count && tokens + sequences[taken].count <= GROUP_TOKENS)
-        tokens += sequences[taken++].count;
-    return taken;
-}
-
 static int encode(struct encoder *e, const struct engine_sequence *sequences, size_t count, struct err *err)
 {
     const int result = engine_encode(e->engine, sequences, count, e->scratch, err);
@@ -110,27 +98,23 @@ static int encode(struct encoder *e, const struct engine_sequence *sequences, si
 int encode_contents(
     float *b, struct encoder *e, const struct encode_item *items, size_t count, struct err *err)
 {
-    const size_t d = e->model->config.d_model, n = model_n(&e->model->config);
+    const size_t d = e->model->config.d_model;
     int result = GROW(e, sequences, count, err);
     if (result == 0)
         result = GROW(e, offsets, count + 1, err);
-    for (size_t i = 0; result == 0 && i < count; i++)
-        e->sequences[i] = (struct engine_sequence){items[i].ids, items[i].count, NULL};
-    for (size_t done = 0, some; result == 0 && done < count; done += some) {
-        struct engine_sequence *sequences = e->sequences + done;
-        some = group(sequences, count - done);
-        e->offsets[0] = 0;
-        for (size_t i = 0; i < some; i++)
-            e->offsets[i + 1] = e->offsets[i] + sequences[i].count;
-        result = GROW(e, states, e->offsets[some] * d, err);
-        for (size_t i = 0; result == 0 && i < some; i++)
-            sequences[i].states = e->states + e->offsets[i] * d;
-        if (result == 0)
-            result = encode(e, sequences, some, err);
-        if (result == 0)
-            result = attend(b + done * n * d, e, ENGINE_CONTENT, e->states, e->offsets, some, err);
-    }
-    return result;
+    if (result < 0)
+        return result;
+    e->offsets[0] = 0;
+    for (size_t i = 0; i < count; i++)
+        e->offsets[i + 1] = e->offsets[i] + items[i].count;
+    result = GROW(e, states, e->offsets[count] * d, err);
+    if (result < 0)
+        return result;
+    for (size_t i = 0; i < count; i++)
+        e->sequences[i] =
+            (struct engine_sequence){items[i].ids, items[i].count, e->states + e->offsets[i] * d};
+    result = encode(e, e->sequences, count, err);
+    return result < 0 ? result : attend(b, e, ENGINE_CONTENT, e->states, e->offsets, count, err);
 }
 
 /* ---- users ---- */
@@ -220,12 +204,10 @@ static int encode_sessions(
     for (size_t i = 0; result == 0 && i < sessions; i++)
         if (!from_cache(e, &e->sequences[i]))
             e->sequences[missing++] = e->sequences[i];
-    for (size_t done = 0, some; result == 0 && done < missing; done += some) {
-        some = group(e->sequences + done, missing - done);
-        result = encode(e, e->sequences + done, some, err);
-        for (size_t i = 0; result == 0 && i < some; i++)
-            into_cache(e, &e->sequences[done + i]);
-    }
+    if (result == 0)
+        result = encode(e, e->sequences, missing, err);
+    for (size_t i = 0; result == 0 && i < missing; i++)
+        into_cache(e, &e->sequences[i]);
     return result;
 }
 

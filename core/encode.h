@@ -18,7 +18,7 @@ struct encode_item {
     size_t count;
 };
 
-/* b (count x n x d) = CPE of each item. */
+/* b (count x n x d) = CPE of each item. Memory grows with the tokens of all items: 4 d bytes each. */
 int encode_contents(
     float *b, struct encoder *encoder, const struct encode_item *items, size_t count, struct err *err);
 

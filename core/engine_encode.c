@@ -165,24 +165,16 @@ static void finish(const struct engine *engine, const struct engine_sequence *se
         sequence->states[i] = bf16_to_f32(f32_to_bf16(sequence->states[i]));
 }
 
-int engine_encode(const struct engine *engine, const struct engine_sequence *sequences, size_t count,
+/* One group of sequences, which pass layer after layer together. */
+static int encode_group(const struct engine *engine, const struct engine_sequence *sequences, size_t count,
     struct engine_scratch *s, struct err *err)
 {
     const struct model *model = engine->model;
-    const size_t d = model->config.d_model;
+    const size_t d = model->config.d_model, tokens = s->offsets[count];
     size_t longest = 0;
-    int result = array_grow(&s->offsets, &s->offsets_size, count + 1, sizeof *s->offsets, err);
-    if (result < 0)
-        return result;
-    s->offsets[0] = 0;
-    for (size_t i = 0; i < count; i++) {
-        s->offsets[i + 1] = s->offsets[i] + sequences[i].count;
+    for (size_t i = 0; i < count; i++)
         longest = sequences[i].count > longest ? sequences[i].count : longest;
-    }
-    const size_t tokens = s->offsets[count];
-    if (!tokens)
-        return 0;
-    result = reserve(s, engine, tokens, longest, err);
+    const int result = reserve(s, engine, tokens, longest, err);
     if (result < 0)
         return result;
     for (size_t i = 0; i < count; i++)
@@ -198,4 +190,21 @@ int engine_encode(const struct engine *engine, const struct engine_sequence *seq
     for (size_t i = 0; i < count; i++)
         finish(engine, &sequences[i], s->hidden.data + s->offsets[i] * d);
     return 0;
+}
+
+int engine_encode(const struct engine *engine, const struct engine_sequence *sequences, size_t count,
+    struct engine_scratch *s, struct err *err)
+{
+    int result = array_grow(&s->offsets, &s->offsets_size, count + 1, sizeof *s->offsets, err);
+    for (size_t done = 0, some; result == 0 && done < count; done += some) {
+        s->offsets[0] = 0;
+        for (some = 0; done + some < count; some++) {
+            const size_t end = s->offsets[some] + sequences[done + some].count;
+            if (some && end > ENGINE_TOKENS)
+                break;
+            s->offsets[some + 1] = end;
+        }
+        result = encode_group(engine, sequences + done, some, s, err);
+    }
+    return result;
 }

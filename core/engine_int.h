@@ -5,6 +5,10 @@
 #include "core/attention.h"
 #include "core/engine.h"
 
+/* Tokens that pass the layers together: enough to use a layer's weights well while they are in the L3 cache, few enough
+ * for their own states to stay there beside them. */
+enum { ENGINE_TOKENS = 1024 };
+
 /* Rows that pass a layer's weights together: their operands stay in the L2 cache. */
 enum { ENGINE_ROWS = 96 };
 
