@@ -95,8 +95,10 @@ int command_refresh(int argc, char **argv)
         {"behaviors", "FILE", "behaviors.tsv", true, OPTION_TEXT, &inputs.behaviors, 0, 0},
         STORE_OPTIONS(where),
         {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &threads, 0, 1024},
-        {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER, &inputs.max_bad,
-            0, 1000000000},
+        {"max-bad", "N|X%", "bad rows allowed in a file, 12 or 0.5% of its rows; 0 unless given", false,
+            OPTION_LIMIT, &inputs.rows.max_bad, 0, 0},
+        {"quarantine", "FILE", "replaced by a file with the bad rows: file, line, reason, the row", false,
+            OPTION_TEXT, &inputs.quarantine, 0, 0},
         PUBLISH_OPTIONS(how),
     };
     const struct command command = {"refresh --model DIR --news FILE --behaviors FILE --store URL",
@@ -114,7 +116,7 @@ int command_refresh(int argc, char **argv)
         fprintf(stderr, "embsum: --store-dtype: %s\n", err.message);
         return EXIT_USAGE;
     }
-    inputs.quiet = how.quiet;
+    inputs.rows.quiet = how.quiet;
     stop_on_signals();
     int result = store_args_open(&store, &where, &err);
     if (result == 0)
