@@ -184,7 +184,7 @@ static int set_history(struct fold *fold, const char *id, size_t len)
     return result < 0 ? result
                       : histories_set(fold->histories, id, len,
                             &(struct history){fold->resolved, count, after->seen + count},
-                            after->seen + after->count, fold->err);
+                            after->count - count, fold->err);
 }
 
 /* ---- records ---- */
