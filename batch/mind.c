@@ -214,13 +214,20 @@ ptrdiff_t history_check(struct tsv *tsv, const struct tsv_field *field)
 
 size_t history_items(uint32_t *items, const struct tsv_field *field, const struct news *news)
 {
+    enum { SOME = 64 };
+    struct id_text ids[SOME];
+    ptrdiff_t index[SOME];
     struct tsv_field id;
-    size_t count = 0;
-    for (size_t at = 0; tsv_word(&id, field, &at);) {
-        const ptrdiff_t index = id_map_find(&news->ids, id.bytes, id.len);
-        if (index >= 0)
-            items[count++] = (uint32_t)index;
-    }
+    size_t count = 0, some;
+    size_t at = 0;
+    do {
+        for (some = 0; some < SOME && tsv_word(&id, field, &at); some++)
+            ids[some] = (struct id_text){id.bytes, id.len};
+        id_map_find_all(index, &news->ids, ids, some);
+        for (size_t i = 0; i < some; i++)
+            if (index[i] >= 0)
+                items[count++] = (uint32_t)index[i];
+    } while (some == SOME);
     return count;
 }
 
