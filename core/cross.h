@@ -42,6 +42,7 @@ const char *cross_kernel_name(const struct cross_kernel *kernel);
 bool cross_kernel_runs(const struct cross_kernel *kernel, enum cross_dtype dtype); /* on this processor */
 
 /* context (heads x d) = softmax(query (heads x d) S^T) S, each head for itself. Finite scores of any size do not overflow.
+ * context may be query.
  * scratch: cross_scratch() floats, aligned to 64 bytes. */
 void cross_attend(const struct cross_kernel *kernel, float *context, const float *query,
     const struct cross_source *source, size_t heads, size_t d, float *scratch);

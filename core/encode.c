@@ -179,11 +179,10 @@ static int encode_rows(struct encoder *e, struct encode_user *users, size_t coun
             e->z +
             rows[i] * c->d_model; /* an empty history's SOS state is overwritten by z, if there is one */
         result = encode_sessions(states, u, e, items, users[i].item_count ? users[i].item_count : 1, err);
-        summaries[i] = (struct t5_summary){.source = states,
-            .source_len = encode_user_tokens(&users[i]),
+        summaries[i] = (struct t5_summary){.source = {states, encode_user_tokens(&users[i]), CROSS_F32},
             .tokens = users[i].summary,
             .z = e->z + (rows[i + 1] - 1) * c->d_model};
-        states += summaries[i].source_len * c->d_model;
+        states += summaries[i].source.len * c->d_model;
         users[i].summary_count = 0;
     }
     if (result < 0 || !decoder)
