@@ -71,7 +71,7 @@ LIBS_batch := -lnettle $(shell $(PKG_CONFIG) --libs libcurl)
 DIRS := core store config server batch
 $(foreach d,$(DIRS),$(eval SRC_$(d) := $(filter-out %/main.c,$(wildcard $(d)/*.c $(d)/*.cc))))
 ifneq ($(CLANG),) # the kernels are written in gcc's C, and read nothing from outside
-SRC_core := $(filter-out core/scorer% core/linear%,$(SRC_core))
+SRC_core := $(filter-out core/scorer% core/linear% core/cross%,$(SRC_core))
 endif
 $(foreach d,$(DIRS),$(eval OBJ_$(d) := $(patsubst %,$(BUILD)/obj/%.o,$(basename $(SRC_$(d))))))
 LIB_ALL := $(foreach d,$(DIRS),$(BUILD)/lib/$(d).a)

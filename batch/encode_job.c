@@ -11,7 +11,7 @@
 
 enum {
     CONTENT_TOKENS = 1024, /* of a batch of contents */
-    USER_TOKENS = 8192,    /* of a batch of users: bounds the decoder's keys and values */
+    USER_TOKENS = 32768,   /* of a batch of users: bounds the states that the decoder reads */
     USER_MOST = 64
 };
 
