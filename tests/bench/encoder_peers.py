@@ -138,8 +138,10 @@ def ours(world):
     is not built. The first of its two rounds warms up; it shows the better one."""
     program, figures = BUILD / "tests/bench/encoder", {}
     for texts in ([], ["--lengths", world.path("lengths")]) if program.exists() else []:
-        out = subprocess.check_output([program, "--rounds", "2", *texts], cwd=ROOT, stderr=subprocess.DEVNULL)
-        for row in map(json.loads, out.splitlines()):
+        done = subprocess.run([program, "--rounds", "2", *texts], cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{program} failed:\n{done.stderr}")
+        for row in map(json.loads, done.stdout.splitlines()):
             figures[row["shape"], row["dtype"], row["threads"]] = row["tokens_per_s"]
     return figures
 

@@ -206,7 +206,7 @@ class System:
             for self.batch in self.kind.batches:
                 tried[self.batch] = self.run("ragged", 1, 0)[1]
             self.batch = max(tried, key=tried.get)
-            say(f"{self.name} {self.dtype}: {rounded(speeds)} {rounded(tried)} tokens/s, so {self.variant} {self.batch}")
+            say(f"{self.name} {self.dtype}: {rounded(speeds)} {rounded(tried)} tokens/s")
 
 
 def rounded(speeds):
