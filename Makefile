@@ -162,7 +162,7 @@ $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-encoder bench-inputs bench-kernels bench-memory bench-request bench-train bench-books bench-study \
+.PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-decoder bench-encoder bench-inputs bench-kernels bench-memory bench-request bench-train bench-books bench-study \
         image fresh trust torture debug lint format help clean
 tests: all $(TEST_BIN) $(BENCH_BIN) $(LOAD_BIN) $(TRUST_BIN) $(PEER_BIN)
 
@@ -193,6 +193,9 @@ bench-kernels: $(BUILD)/tests/bench/kernels ## the scoring kernels beside this p
 
 bench-encoder: $(BUILD)/tests/bench/encoder ## T5-small's encoder in each dtype beside this processor's limits (ROUNDS=5; two minutes)
 	$(Q)$< $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(LENGTHS),--lengths $(LENGTHS))
+
+bench-decoder: $(BUILD)/tests/bench/decoder ## what a user costs, encoder and decoder, in each dtype (ROUNDS=3, ITEMS=60; ten minutes)
+	$(Q)$< $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ITEMS),--items $(ITEMS))
 
 bench-best: $(BUILD)/tests/bench/best ## the exact best 10 of 1,000 beside the float32 and int8 kernels (ROUNDS=100)
 	$(Q)$< $(ROUNDS)
