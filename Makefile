@@ -162,8 +162,8 @@ $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-encoder bench-inputs bench-kernels bench-memory bench-request bench-train bench-books bench-study \
-        bench-encoder-peers image fresh trust torture debug lint format help clean
+.PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-decoder bench-encoder bench-inputs bench-kernels bench-memory bench-request bench-train bench-books bench-study \
+        bench-encoder-peers bench-refresh image fresh trust torture debug lint format help clean
 tests: all $(TEST_BIN) $(BENCH_BIN) $(LOAD_BIN) $(TRUST_BIN) $(PEER_BIN)
 
 check: tests ## every test, under 10 minutes
@@ -194,6 +194,9 @@ bench-kernels: $(BUILD)/tests/bench/kernels ## the scoring kernels beside this p
 bench-encoder: $(BUILD)/tests/bench/encoder ## T5-small's encoder in each dtype beside this processor's limits (ROUNDS=5; two minutes)
 	$(Q)$< $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(LENGTHS),--lengths $(LENGTHS))
 
+bench-decoder: $(BUILD)/tests/bench/decoder ## what a user costs, encoder and decoder, in each dtype (ROUNDS=3, ITEMS=60; ten minutes)
+	$(Q)$< $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ITEMS),--items $(ITEMS))
+
 bench-best: $(BUILD)/tests/bench/best ## the exact best 10 of 1,000 beside the float32 and int8 kernels (ROUNDS=100)
 	$(Q)$< $(ROUNDS)
 
@@ -213,6 +216,9 @@ bench-memory: $(BUILD)/tests/bench/memory ## look-ups in hot memory: ns an id, b
 
 bench-inputs: $(BUILD)/tests/bench/inputs ## reading of 1,000,000 items and 500,000 users: bytes of each, seconds (two minutes)
 	$(Q)$<
+
+bench-refresh: all ## a refresh with nothing new and with little, and its memory (half an hour; BOOKS=DIR T5VOCAB=spiece.model)
+	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/refresh.py --books $(BOOKS) --vocab $(T5VOCAB) $(ROWS)
 
 bench-request: $(BUILD)/tests/bench/request ## reading, sorting and writing of a request beside jansson (a minute)
 	$(Q)$<

@@ -3,7 +3,6 @@
 #include "core/array.h"
 #include "core/half.h"
 #include "core/poly.h"
-#include "core/t5.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,10 +11,9 @@ struct encoder {
     const struct engine *engine;
     const struct model *model;
     struct engine_scratch *scratch;
-    struct t5_scratch *t5;
     struct encode_cache cache; /* get NULL: none */
     uint64_t tokens;
-    float *states;
+    char *states; /* numbers of engine_state_bytes(), or the floats of contents */
     size_t states_size;
     float *z;
     size_t z_size;
@@ -25,8 +23,6 @@ struct encoder {
     size_t offsets_size;
     struct engine_sequence *sequences;
     size_t sequences_size;
-    uint16_t *halves;
-    size_t halves_size;
 };
 
 int encoder_new(struct encoder **out, const struct engine *engine, struct err *err)
@@ -36,9 +32,7 @@ int encoder_new(struct encoder **out, const struct engine *engine, struct err *e
         return err_set(err, ERR_NOMEM, "out of memory");
     encoder->engine = engine;
     encoder->model = engine_model(engine);
-    int result = t5_scratch_new(&encoder->t5, err);
-    if (result == 0)
-        result = engine_scratch_new(&encoder->scratch, err);
+    const int result = engine_scratch_new(&encoder->scratch, err);
     if (result < 0)
         encoder_free(encoder);
     else
@@ -51,13 +45,11 @@ void encoder_free(struct encoder *encoder)
     if (!encoder)
         return;
     engine_scratch_free(encoder->scratch);
-    t5_scratch_free(encoder->t5);
     free(encoder->states);
     free(encoder->z);
     free(encoder->ids);
     free(encoder->offsets);
     free(encoder->sequences);
-    free(encoder->halves);
     free(encoder);
 }
 
@@ -107,14 +99,15 @@ int encode_contents(
     e->offsets[0] = 0;
     for (size_t i = 0; i < count; i++)
         e->offsets[i + 1] = e->offsets[i] + items[i].count;
-    result = GROW(e, states, e->offsets[count] * d, err);
+    result = GROW(e, states, e->offsets[count] * d * sizeof(float), err);
     if (result < 0)
         return result;
+    float *states = (float *)(void *)e->states;
     for (size_t i = 0; i < count; i++)
         e->sequences[i] =
-            (struct engine_sequence){items[i].ids, items[i].count, e->states + e->offsets[i] * d};
+            (struct engine_sequence){items[i].ids, items[i].count, states + e->offsets[i] * d, NULL};
     result = encode(e, e->sequences, count, err);
-    return result < 0 ? result : attend(b, e, ENGINE_CONTENT, e->states, e->offsets, count, err);
+    return result < 0 ? result : attend(b, e, ENGINE_CONTENT, states, e->offsets, count, err);
 }
 
 /* ---- users ---- */
@@ -127,28 +120,30 @@ size_t encode_user_tokens(const struct encode_user *user)
     return tokens ? tokens : 2; /* [SOS] </s> stands for an empty history */
 }
 
-/* True if the cache had the states of a session. They are bfloat16 where the engine's are. */
-static bool from_cache(struct encoder *e, const struct engine_sequence *session)
+/* A sequence without tokens as yet, whose states begin at those of token `at` of all. */
+static struct engine_sequence session_at(const struct encoder *e, size_t at)
 {
-    const size_t numbers = session->count * e->model->config.d_model;
-    const bool wide = engine_state_bytes(e->engine) == sizeof *session->states;
-    if (!e->cache.get ||
-        !e->cache.get(e->cache.ctx, session->ids, session->count, wide ? (void *)session->states : e->halves))
-        return false;
-    for (size_t i = 0; !wide && i < numbers; i++)
-        session->states[i] = bf16_to_f32(e->halves[i]);
-    return true;
+    const size_t number = engine_state_bytes(e->engine);
+    void *states = e->states + at * e->model->config.d_model * number;
+    if (number == sizeof(float))
+        return (struct engine_sequence){e->ids + at, 0, states, NULL};
+    return (struct engine_sequence){e->ids + at, 0, NULL, states};
 }
 
-static void into_cache(struct encoder *e, const struct engine_sequence *session)
+static void *states_of(const struct engine_sequence *session)
 {
-    const size_t numbers = session->count * e->model->config.d_model;
-    const bool wide = engine_state_bytes(e->engine) == sizeof *session->states;
-    if (!e->cache.put)
-        return;
-    for (size_t i = 0; !wide && i < numbers; i++)
-        e->halves[i] = f32_to_bf16(session->states[i]); /* exact: they have been rounded */
-    e->cache.put(e->cache.ctx, session->ids, session->count, wide ? (void *)session->states : e->halves);
+    return session->states ? (void *)session->states : session->halves;
+}
+
+static bool from_cache(const struct encoder *e, const struct engine_sequence *session)
+{
+    return e->cache.get && e->cache.get(e->cache.ctx, session->ids, session->count, states_of(session));
+}
+
+static void into_cache(const struct encoder *e, const struct engine_sequence *session)
+{
+    if (e->cache.put)
+        e->cache.put(e->cache.ctx, session->ids, session->count, states_of(session));
 }
 
 /* All sessions of all users, one behind the other: their tokens in e->ids, their states' places in e->states. Returns
@@ -164,15 +159,16 @@ static size_t list_sessions(struct encoder *e, const struct encode_user *users, 
             const struct encode_item *item = &users[u].items[i];
             if (i % session_size == 0) {
                 session = &e->sequences[sessions++];
-                *session = (struct engine_sequence){e->ids + used, 0, e->states + used * c->d_model};
+                *session = session_at(e, used);
             }
             memcpy(e->ids + used, item->ids, item->count * sizeof *e->ids);
             session->count += item->count;
             used += item->count;
         }
         if (!session) {
-            e->sequences[sessions++] =
-                (struct engine_sequence){e->ids + used, 2, e->states + used * c->d_model};
+            session = &e->sequences[sessions++];
+            *session = session_at(e, used);
+            session->count = 2;
             e->ids[used++] = c->sos_id;
             e->ids[used++] = c->eos_id;
         }
@@ -184,11 +180,10 @@ static size_t list_sessions(struct encoder *e, const struct encode_user *users, 
 static int encode_sessions(
     struct encoder *e, const struct encode_user *users, size_t count, size_t tokens, struct err *err)
 {
-    const size_t d = e->model->config.d_model;
     size_t most = 0;
     for (size_t u = 0; u < count; u++)
         most += users[u].item_count + 1;
-    int result = GROW(e, states, tokens * d, err);
+    int result = GROW(e, states, tokens * e->model->config.d_model * engine_state_bytes(e->engine), err);
     if (result == 0)
         result = GROW(e, ids, tokens, err);
     if (result == 0)
@@ -196,26 +191,34 @@ static int encode_sessions(
     if (result < 0)
         return result;
     const size_t sessions = list_sessions(e, users, count);
-    size_t missing = 0, longest = 0;
+    size_t missing = 0;
     for (size_t i = 0; i < sessions; i++)
-        longest = e->sequences[i].count > longest ? e->sequences[i].count : longest;
-    if (e->cache.get || e->cache.put)
-        result = GROW(e, halves, longest * d, err);
-    for (size_t i = 0; result == 0 && i < sessions; i++)
         if (!from_cache(e, &e->sequences[i]))
             e->sequences[missing++] = e->sequences[i];
-    if (result == 0)
-        result = encode(e, e->sequences, missing, err);
+    result = encode(e, e->sequences, missing, err);
     for (size_t i = 0; result == 0 && i < missing; i++)
         into_cache(e, &e->sequences[i]);
     return result;
 }
 
-/* Z of all users, packed (each user's u's, then its z), and the rows at which they begin. */
-static int encode_rows(struct encoder *e, struct encode_user *users, size_t count,
-    struct t5_summary *summaries, size_t *rows, struct err *err)
+/* row (d) = a token's state. */
+static void take_state(float *row, const struct encoder *e, const char *state)
 {
     const size_t d = e->model->config.d_model;
+    if (engine_state_bytes(e->engine) == sizeof *row) {
+        memcpy(row, state, d * sizeof *row);
+        return;
+    }
+    const uint16_t *half = (const uint16_t *)(const void *)state;
+    for (size_t i = 0; i < d; i++)
+        row[i] = bf16_to_f32(half[i]);
+}
+
+/* Z of all users, packed (each user's u's, then its z), and the rows at which they begin. */
+static int encode_rows(struct encoder *e, struct encode_user *users, size_t count,
+    struct engine_summary *summaries, size_t *rows, struct err *err)
+{
+    const size_t d = e->model->config.d_model, one = d * engine_state_bytes(e->engine);
     const bool decoder = e->model->config.ablation != ABLATION_NO_LSUM;
     size_t tokens = 0, total = 0;
     for (size_t i = 0; i < count; i++) {
@@ -229,24 +232,25 @@ static int encode_rows(struct encoder *e, struct encode_user *users, size_t coun
         result = encode_sessions(e, users, count, tokens, err);
     if (result < 0)
         return result;
-    const float *states = e->states;
+    const char *states = e->states;
     for (size_t i = 0; i < count; i++) {
         /* An empty history's SOS state is overwritten by z, if there is one. */
-        const float *sos = states;
-        memcpy(e->z + rows[i] * d, sos, d * sizeof *sos);
+        const char *sos = states;
+        take_state(e->z + rows[i] * d, e, sos);
         for (size_t k = 0; k < users[i].item_count; k++) {
-            memcpy(e->z + (rows[i] + k) * d, sos, d * sizeof *sos);
-            sos += users[i].items[k].count * d;
+            take_state(e->z + (rows[i] + k) * d, e, sos);
+            sos += users[i].items[k].count * one;
         }
-        summaries[i] = (struct t5_summary){.source = {states, encode_user_tokens(&users[i]), CROSS_F32},
+        summaries[i] = (struct engine_summary){.states = states,
+            .state_count = encode_user_tokens(&users[i]),
             .tokens = users[i].summary,
             .z = e->z + (rows[i + 1] - 1) * d};
-        states += summaries[i].source.len * d;
+        states += summaries[i].state_count * one;
         users[i].summary_count = 0;
     }
     if (!decoder)
         return 0;
-    result = t5_generate(summaries, count, e->model, e->t5, err);
+    result = engine_generate(e->engine, summaries, count, e->scratch, err);
     for (size_t i = 0; result == 0 && i < count; i++)
         users[i].summary_count = summaries[i].token_count;
     return result;
@@ -254,7 +258,7 @@ static int encode_rows(struct encoder *e, struct encode_user *users, size_t coun
 
 int encode_users(float *a, struct encoder *e, struct encode_user *users, size_t count, struct err *err)
 {
-    struct t5_summary *summaries = calloc(count + 1, sizeof *summaries);
+    struct engine_summary *summaries = calloc(count + 1, sizeof *summaries);
     size_t *rows = calloc(count + 1, sizeof *rows);
     int result = -ERR_NOMEM;
     if (summaries && rows)

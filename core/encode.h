@@ -1,7 +1,7 @@
 /* From tokens to the matrices that are scored: A of a user (UPE) and B of a content (CPE), EmbSum section 2.
  *
  * An encoder is an engine and one thread's scratch. The engine is shared; each thread has an encoder of its own. A
- * content's matrix depends on its tokens alone, bit for bit, and so do the states that a user's is made of.
+ * content's matrix depends on its tokens alone, bit for bit, and so do a user's matrix and summary.
  */
 #ifndef EMBSUM_CORE_ENCODE_H
 #define EMBSUM_CORE_ENCODE_H
@@ -35,7 +35,7 @@ struct encode_user {
 size_t encode_user_tokens(const struct encode_user *user);
 
 /* a (count x m x d) = UPE of each user, and each user's generated summary. Memory grows with the tokens of
- * all users of the call, d floats each: 2 KiB a token at T5-small's size. */
+ * all users of the call, d numbers of engine_state_bytes() each: 2 KiB a token at T5-small's size, or 1 KiB. */
 int encode_users(float *a, struct encoder *encoder, struct encode_user *users, size_t count, struct err *err);
 
 /* Where the states of users' sessions are kept from one call to the next, outside. `get` is asked for each session, by

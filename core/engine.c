@@ -8,6 +8,15 @@
 
 /* ---- packing ---- */
 
+int engine_pack(struct linear **out, enum linear_dtype dtype, const char *kernel,
+    const struct linear_weight *weight, struct err *err)
+{
+    bool known = false;
+    for (size_t i = 0; kernel && linear_kernel_name(i); i++)
+        known |= strcmp(kernel, linear_kernel_name(i)) == 0 && linear_kernel_runs(i, dtype);
+    return linear_new(out, dtype, known ? kernel : NULL, weight, err);
+}
+
 static int pack(struct linear **out, const struct engine *engine, const char *kernel, const float *weight,
     size_t outputs, size_t inputs, struct err *err)
 {
@@ -24,23 +33,21 @@ static int pack_layer(struct engine_layer *layer, const struct engine *engine, c
     if (result == 0)
         result = pack(&layer->o, engine, kernel, block->self.o, d, inner, err);
     if (result == 0)
-        result = pack(&layer->wi, engine, kernel, block->ffn.wi, wide, d, err);
+        result = pack(&layer->ffn.wi, engine, kernel, block->ffn.wi, wide, d, err);
     if (result == 0)
-        result = pack(&layer->wo, engine, kernel, block->ffn.wo, d, c->d_ff, err);
+        result = pack(&layer->ffn.wo, engine, kernel, block->ffn.wo, d, c->d_ff, err);
+    layer->ffn.norm = block->ffn.norm;
     return result;
 }
 
-/* In float32, also where the named kernel is none of float32's. */
+/* In float32, whatever the engine's dtype. */
 static int pack_poly(struct engine_poly *poly, const struct engine *engine, const char *kernel,
     const float *codes, const float *proj, size_t k, struct err *err)
 {
     const size_t d = engine->model->config.d_model, p = engine->model->config.code_dim;
     const struct linear_weight c = {codes, k, p, p, 1}, f = {proj, p, d, 1, p}; /* F is d x p */
-    bool known = false;
-    for (size_t i = 0; kernel && linear_kernel_name(i); i++)
-        known |= strcmp(kernel, linear_kernel_name(i)) == 0 && linear_kernel_runs(i, LINEAR_F32);
-    const int result = linear_new(&poly->proj, LINEAR_F32, known ? kernel : NULL, &f, err);
-    return result < 0 ? result : linear_new(&poly->codes, LINEAR_F32, known ? kernel : NULL, &c, err);
+    const int result = engine_pack(&poly->proj, LINEAR_F32, kernel, &f, err);
+    return result < 0 ? result : engine_pack(&poly->codes, LINEAR_F32, kernel, &c, err);
 }
 
 static int pack_all(struct engine *engine, const char *kernel, struct err *err)
@@ -57,6 +64,8 @@ static int pack_all(struct engine *engine, const char *kernel, struct err *err)
     if (result == 0 && c->ablation != ABLATION_NO_CPE)
         result = pack_poly(&engine->heads[ENGINE_CONTENT], engine, kernel, model->content_codes,
             model->content_proj, model_n(c), err);
+    if (result == 0 && c->ablation != ABLATION_NO_LSUM)
+        result = engine_decoder_pack(engine, kernel, err);
     return result;
 }
 
@@ -85,13 +94,14 @@ void engine_free(struct engine *engine)
     for (size_t i = 0; engine->layers && i < engine->model->config.encoder_layers; i++) {
         linear_free(engine->layers[i].qkv);
         linear_free(engine->layers[i].o);
-        linear_free(engine->layers[i].wi);
-        linear_free(engine->layers[i].wo);
+        linear_free(engine->layers[i].ffn.wi);
+        linear_free(engine->layers[i].ffn.wo);
     }
     for (size_t i = 0; i < ENGINE_HEADS; i++) {
         linear_free(engine->heads[i].proj);
         linear_free(engine->heads[i].codes);
     }
+    engine_decoder_drop(engine);
     free(engine->layers);
     free(engine);
 }
@@ -129,7 +139,8 @@ void engine_scratch_free(struct engine_scratch *s)
     if (!s)
         return;
     struct engine_buffer *const all[] = {&s->hidden, &s->qkv, &s->context, &s->norm, &s->middle, &s->wide,
-        &s->scales, &s->attention, &s->bias, &s->poly, &s->code, &s->logits};
+        &s->scales, &s->attention, &s->bias, &s->poly, &s->code, &s->logits, &s->absorbed, &s->cross,
+        &s->scores, &s->cache};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]->data);
     free(s->offsets);

@@ -10,6 +10,14 @@
 
 enum { PAD = 16 }; /* floats behind a row, lest rows fall into the same sets of a cache */
 
+/* What is not int8 and not gated goes from the first product of a feed-forward layer straight into the second one's input;
+ * a scale needs the whole row first. An int8 engine's decoder, which is bfloat16, goes the long way too: rows of two dtypes
+ * take turns in `middle`, and only the long way pads them anew. */
+static bool is_direct(const struct engine *engine)
+{
+    return engine->dtype != LINEAR_INT8 && !engine->model->config.gated;
+}
+
 /* Relative position biases, head h's for relative position r at bias + h span + longest - 1 + r. */
 static size_t bias_span(size_t longest)
 {
@@ -35,39 +43,37 @@ static int make_bias(struct engine_scratch *s, const struct engine *engine, size
     return 0;
 }
 
-/* Rows of a product's input in a buffer of the scratch. */
-static struct linear_rows rows_in(
-    struct engine_scratch *s, struct engine_buffer *buffer, const struct engine *engine, size_t inputs)
+int engine_reserve_rows(
+    struct engine_scratch *s, const struct engine *engine, enum linear_dtype dtype, struct err *err)
 {
-    return (struct linear_rows){
-        (uint32_t *)buffer->data, linear_stride(engine->dtype, inputs), s->scales.data, false};
+    const struct model_config *c = &engine->model->config;
+    const size_t d = c->d_model, inner = c->heads * c->d_kv, wide = c->gated ? 2 * c->d_ff : c->d_ff;
+    int result = engine_reserve(&s->norm, ENGINE_ROWS * linear_stride(dtype, d > inner ? d : inner), err);
+    if (result == 0)
+        result = engine_reserve(&s->middle, ENGINE_ROWS * linear_stride(dtype, c->d_ff), err);
+    if (result == 0)
+        result = engine_reserve(&s->wide, is_direct(engine) ? 0 : ENGINE_ROWS * (wide + PAD), err);
+    return result < 0 ? result : engine_reserve(&s->scales, ENGINE_ROWS, err);
 }
 
 static int reserve(
     struct engine_scratch *s, const struct engine *engine, size_t tokens, size_t longest, struct err *err)
 {
     const struct model_config *c = &engine->model->config;
-    const size_t d = c->d_model, inner = c->heads * c->d_kv, wide = c->gated ? 2 * c->d_ff : c->d_ff;
-    const bool direct = engine->dtype != LINEAR_INT8 && !c->gated;
+    const size_t inner = c->heads * c->d_kv;
     const struct {
         struct engine_buffer *buffer;
         size_t need;
     } needs[] = {
-        {&s->hidden, tokens * d},
+        {&s->hidden, tokens * c->d_model},
         {&s->qkv, tokens * (3 * inner + PAD)},
         {&s->context, tokens * linear_stride(LINEAR_F32, inner)},
-        {&s->norm, ENGINE_ROWS * linear_stride(engine->dtype, d > inner ? d : inner)},
-        {&s->middle, ENGINE_ROWS * linear_stride(engine->dtype, c->d_ff)},
-        {&s->wide, direct ? 0 : ENGINE_ROWS * (wide + PAD)},
-        {&s->scales, ENGINE_ROWS},
         {&s->attention, attention_scratch(longest, c->d_kv) / sizeof(float)},
     };
-    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
-        const int result = engine_reserve(needs[i].buffer, needs[i].need, err);
-        if (result < 0)
-            return result;
-    }
-    return make_bias(s, engine, longest, err);
+    int result = engine_reserve_rows(s, engine, engine->dtype, err);
+    for (size_t i = 0; result == 0 && i < sizeof needs / sizeof *needs; i++)
+        result = engine_reserve(needs[i].buffer, needs[i].need, err);
+    return result < 0 ? result : make_bias(s, engine, longest, err);
 }
 
 /* qkv (T x 3I) = norm(hidden) (Q, K, V)^T for some rows, in the type that attention reads. */
@@ -77,7 +83,7 @@ static void project(
     const struct model_config *c = &engine->model->config;
     const struct linear *qkv = engine->layers[layer].qkv;
     const size_t d = c->d_model, stride = 3 * c->heads * c->d_kv + PAD;
-    struct linear_rows rows = rows_in(s, &s->norm, engine, d);
+    struct linear_rows rows = engine_rows(s, &s->norm, engine->dtype, d);
     struct linear_out out = {s->qkv.data + first * stride, stride, LINEAR_SET, engine->attention_bf16};
     if (out.bf16)
         out.data = (uint16_t *)s->qkv.data + first * stride;
@@ -128,7 +134,7 @@ static void give_back(struct engine_scratch *s, const struct engine *engine, siz
     const struct model_config *c = &engine->model->config;
     const struct linear *o = engine->layers[layer].o;
     const size_t d = c->d_model, stride = linear_stride(LINEAR_F32, c->heads * c->d_kv);
-    struct linear_rows rows = rows_in(s, &s->norm, engine, c->heads * c->d_kv);
+    struct linear_rows rows = engine_rows(s, &s->norm, engine->dtype, c->heads * c->d_kv);
     for (size_t at = 0; at < tokens; at += ENGINE_ROWS) {
         const size_t some = tokens - at < ENGINE_ROWS ? tokens - at : ENGINE_ROWS;
         float *context = s->context.data + at * stride;
@@ -140,39 +146,39 @@ static void give_back(struct engine_scratch *s, const struct engine *engine, siz
     }
 }
 
-/* hidden (T x d) += W_o relu(W_i norm(hidden)), or gated. What is not int8 and not gated goes from one product straight
- * into the next one's input; a scale needs the whole row first. */
-static void feed_forward(struct engine_scratch *s, const struct engine *engine, size_t layer, size_t tokens)
+void engine_feed_forward(float *hidden, const struct engine *engine, const struct engine_ffn *ffn,
+    enum linear_dtype dtype, size_t count, struct engine_scratch *s)
 {
     const struct model_config *c = &engine->model->config;
-    const struct linear *wi = engine->layers[layer].wi, *wo = engine->layers[layer].wo;
     const size_t d = c->d_model, stride = (c->gated ? 2 * c->d_ff : c->d_ff) + PAD;
-    const bool direct = engine->dtype != LINEAR_INT8 && !c->gated;
-    struct linear_rows rows = rows_in(s, &s->norm, engine, d),
-                       middle = rows_in(s, &s->middle, engine, c->d_ff);
+    const bool direct = is_direct(engine), bf16 = dtype == LINEAR_BF16;
+    struct linear_rows rows = engine_rows(s, &s->norm, dtype, d),
+                       middle = engine_rows(s, &s->middle, dtype, c->d_ff);
     const struct linear_out wide = {s->wide.data, stride, LINEAR_SET, false},
-                            active = {middle.units, middle.stride * (engine->dtype == LINEAR_BF16 ? 2 : 1),
-                                LINEAR_RELU, engine->dtype == LINEAR_BF16};
-    for (size_t at = 0; at < tokens; at += ENGINE_ROWS) {
-        const size_t some = tokens - at < ENGINE_ROWS ? tokens - at : ENGINE_ROWS;
-        float *hidden = s->hidden.data + at * d;
-        linear_norm(
-            &rows, wi, hidden, engine->model->encoder[layer].ffn.norm, (float)c->layer_norm_epsilon, some);
-        linear_apply(direct ? &active : &wide, wi, &rows, some);
+                            active = {middle.units, middle.stride * (bf16 ? 2 : 1), LINEAR_RELU, bf16};
+    for (size_t at = 0; at < count; at += ENGINE_ROWS) {
+        const size_t some = count - at < ENGINE_ROWS ? count - at : ENGINE_ROWS;
+        float *part = hidden + at * d;
+        linear_norm(&rows, ffn->wi, part, ffn->norm, (float)c->layer_norm_epsilon, some);
+        linear_apply(direct ? &active : &wide, ffn->wi, &rows, some);
         if (!direct)
-            linear_activate(&middle, wo, wide.data, stride, c->gated, some);
-        linear_apply(&(struct linear_out){hidden, d, LINEAR_ADD, false}, wo, &middle, some);
+            linear_activate(&middle, ffn->wo, wide.data, stride, c->gated, some);
+        linear_apply(&(struct linear_out){part, d, LINEAR_ADD, false}, ffn->wo, &middle, some);
     }
 }
 
-/* The states, rounded where the dtype says so. */
-static void finish(const struct engine *engine, const struct engine_sequence *sequence, const float *hidden)
+/* The states, rounded where the dtype says so. `hidden` is overwritten. */
+static void finish(const struct engine *engine, const struct engine_sequence *sequence, float *hidden)
 {
     const struct model_config *c = &engine->model->config;
-    vec_rms_norm(sequence->states, hidden, engine->model->encoder_norm, sequence->count, c->d_model,
+    const size_t count = sequence->count * c->d_model;
+    float *states = sequence->states ? sequence->states : hidden;
+    vec_rms_norm(states, hidden, engine->model->encoder_norm, sequence->count, c->d_model,
         (float)c->layer_norm_epsilon);
-    for (size_t i = 0; engine->dtype != LINEAR_F32 && i < sequence->count * c->d_model; i++)
-        sequence->states[i] = bf16_to_f32(f32_to_bf16(sequence->states[i]));
+    for (size_t i = 0; sequence->halves && i < count; i++)
+        sequence->halves[i] = f32_to_bf16(states[i]);
+    for (size_t i = 0; sequence->states && engine->dtype != LINEAR_F32 && i < count; i++)
+        states[i] = bf16_to_f32(f32_to_bf16(states[i]));
 }
 
 /* One group of sequences, which pass layer after layer together. */
@@ -194,7 +200,7 @@ static int encode_group(const struct engine *engine, const struct engine_sequenc
     for (size_t layer = 0; layer < model->config.encoder_layers; layer++) {
         look(s, engine, layer, count);
         give_back(s, engine, layer, tokens);
-        feed_forward(s, engine, layer, tokens);
+        engine_feed_forward(s->hidden.data, engine, &engine->layers[layer].ffn, engine->dtype, tokens, s);
     }
     for (size_t i = 0; i < count; i++)
         finish(engine, &sequences[i], s->hidden.data + s->offsets[i] * d);

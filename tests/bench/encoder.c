@@ -153,7 +153,8 @@ static void worker_prepare(struct worker *w, const struct engine *engine, const 
     if (!w->scratch && engine_scratch_new(&w->scratch, NULL) < 0)
         die("out of memory");
     for (size_t i = 0, at = 0; i < shape->count; at += shape->lengths[i++])
-        w->sequences[i] = (struct engine_sequence){shape->ids + at, shape->lengths[i], w->states + at * d};
+        w->sequences[i] =
+            (struct engine_sequence){shape->ids + at, shape->lengths[i], w->states + at * d, NULL};
 }
 
 /* At least 100 ms, so that the first moments of a thread are no great part. */

@@ -1,5 +1,5 @@
 /* The engine against t5_encode() and poly_attend(), in every dtype and on every kernel that runs here; that what is
- * beside a text or a session changes no bit of its result; and that kept states give what fresh ones give. */
+ * beside a text, a session or a user changes no bit of its result; and that kept states give what fresh ones give. */
 #include "core/encode.h"
 #include "core/gemm.h"
 #include "core/poly.h"
@@ -71,7 +71,7 @@ static void check_states(const struct engine *engine, const float *want, double 
     float *got = calloc(tokens * d, sizeof *got);
     assert_int_equal(engine_scratch_new(&scratch, NULL), 0);
     for (size_t i = 0; i < TEXTS; i++)
-        sequences[i] = (struct engine_sequence){texts[i].ids, texts[i].count, got + offsets[i] * d};
+        sequences[i] = (struct engine_sequence){texts[i].ids, texts[i].count, got + offsets[i] * d, NULL};
     assert_int_equal(engine_encode(engine, sequences, TEXTS, scratch, NULL), 0);
     *worst = fmax(*worst, distance(got, want, tokens * d));
     engine_scratch_free(scratch);
@@ -251,6 +251,40 @@ static void encode_all(float *a, int32_t *summaries, struct encoder *encoder, si
     assert_int_equal(encode_users(a, encoder, users, count, NULL), 0);
 }
 
+/* Every user alone, in each run of users, and all of them. */
+static void check_users(const struct engine *engine)
+{
+    const size_t size = model_m(&model->config) * model->config.d_model;
+    float *all = calloc(USERS * size, sizeof *all), *got = calloc(USERS * size, sizeof *got);
+    int32_t summaries[2][USERS * SUMMARY] = {{0}};
+    struct encoder *encoder;
+    assert_int_equal(encoder_new(&encoder, engine, NULL), 0);
+    encode_all(all, summaries[0], encoder, 0, USERS);
+    for (size_t first = 0; first < USERS; first++)
+        for (size_t count = 1; first + count <= USERS; count++) {
+            encode_all(got, summaries[1], encoder, first, count);
+            assert_memory_equal(got, all + first * size, count * size * sizeof *got);
+            assert_memory_equal(
+                summaries[1], summaries[0] + first * SUMMARY, count * SUMMARY * sizeof *summaries[0]);
+        }
+    encoder_free(encoder);
+    free(all);
+    free(got);
+}
+
+static void test_users(void **state)
+{
+    (void)state;
+    for (enum linear_dtype dtype = LINEAR_F32; dtype < LINEAR_DTYPES; dtype++)
+        for (size_t i = 1; linear_kernel_name(i); i++) {
+            if (!linear_kernel_runs(i, dtype))
+                continue;
+            struct engine *engine = engine_make(dtype, linear_kernel_name(i));
+            check_users(engine);
+            engine_free(engine);
+        }
+}
+
 static void check_cache(const struct engine *engine)
 {
     const size_t size = model_m(&model->config) * model->config.d_model;
@@ -336,6 +370,7 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_gemm),
-        cmocka_unit_test(test_company_does_not_matter), cmocka_unit_test(test_cache)};
+        cmocka_unit_test(test_company_does_not_matter), cmocka_unit_test(test_users),
+        cmocka_unit_test(test_cache)};
     return cmocka_run_group_tests_name("engine", tests, setup, teardown);
 }

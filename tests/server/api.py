@@ -1135,10 +1135,12 @@ class Redis(Case):
         self.run_redis(f"XADD {stream} * c N31")
         self.wait_until(lambda: self.daemon.metric("embsum_generation_changes_total") > followed)
         before = loads()
-        # One step: the change is trimmed before the daemon can read it.
-        self.run_redis(f'''EVAL "redis.call('RENAME', KEYS[2], KEYS[3]) redis.call('XADD', KEYS[1], '*', 'c', 'N30') '''
+        # One step: the change is trimmed before the daemon can read it. The manifest says that one may be missing.
+        self.run_redis(f'''EVAL "local m = string.gsub(redis.call('GET', KEYS[4]), '}}$', ', \\"contents_least\\": 299}}') '''
+                       f'''redis.call('SET', KEYS[4], m) '''
+                       f'''redis.call('RENAME', KEYS[2], KEYS[3]) redis.call('XADD', KEYS[1], '*', 'c', 'N30') '''
                        f'''redis.call('XADD', KEYS[1], '*', 'c', 'N31') return redis.call('XTRIM', KEYS[1], 'MAXLEN', 1)" '''
-                       f'''3 {stream} {key} aside''')
+                       f'''4 {stream} {key} aside embsum:{self.generation}:manifest''')
         self.wait_until(lambda: loads() == before + 1)
         self.assertEqual(count(), 299)
         self.run_redis(f"RENAME aside {key}")
