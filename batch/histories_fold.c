@@ -316,32 +316,16 @@ static int list_everybody(struct id_map *all, struct fold *fold)
     return result == -ERR_NOMEM ? err_set(fold->err, ERR_NOMEM, "out of memory") : result;
 }
 
-static int delete_gone(struct fold *fold, const struct id_map *gone)
-{
-    struct store_id *ids = malloc((gone->count + 1) * sizeof *ids);
-    if (!ids)
-        return err_set(fold->err, ERR_NOMEM, "out of memory");
-    for (size_t i = 0; i < gone->count; i++)
-        ids[i] = (struct store_id){id_map_get(gone, i), gone->length[i]};
-    const int result = store_delete(fold->link, STORE_SHARED, STORE_HISTORY, ids, gone->count, fold->err);
-    fold->done->deleted = result == 0 ? gone->count : 0;
-    free(ids);
-    return result;
-}
-
 /* With the first clicks in hand: everybody whose history is to be known. */
 static int fold_all(struct fold *fold)
 {
-    struct id_map all = {0}, gone = {0};
+    struct id_map all = {0};
     int result = list_everybody(&all, fold);
     if (result == 0)
-        result = fold_users(fold, &all, &gone);
+        result = fold_users(fold, &all, &fold->done->gone);
     if (result == 0)
         result = write_pending(fold);
-    if (result == 0 && gone.count)
-        result = delete_gone(fold, &gone);
     id_map_done(&all);
-    id_map_done(&gone);
     return result;
 }
 
@@ -413,7 +397,21 @@ int histories_fold(struct fold_done *done, struct histories *histories, const st
     return result;
 }
 
+int histories_delete(const struct id_map *users, struct store_link *link, struct err *err)
+{
+    struct store_id *ids = malloc((users->count + 1) * sizeof *ids);
+    if (!ids)
+        return err_set(err, ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < users->count; i++)
+        ids[i] = (struct store_id){id_map_get(users, i), users->length[i]};
+    const int result =
+        users->count ? store_delete(link, STORE_SHARED, STORE_HISTORY, ids, users->count, err) : 0;
+    free(ids);
+    return result;
+}
+
 void fold_done_free(struct fold_done *done)
 {
     id_map_done(&done->users);
+    id_map_done(&done->gone);
 }

@@ -25,17 +25,19 @@ struct fold_options {
 };
 
 struct fold_done {
-    size_t clicks;    /* taken in */
-    size_t malformed; /* entries of the stream that are no clicks */
-    size_t written;   /* records */
-    size_t deleted;
+    size_t clicks;       /* taken in */
+    size_t malformed;    /* entries of the stream that are no clicks */
+    size_t written;      /* records */
     struct id_map users; /* of FOLD_CLICKS: who was folded */
+    struct id_map gone;  /* who has a record and is no user any more: for histories_delete() */
 };
 
 /* histories->keep is the most items of a user that are kept. The caller holds the writers' lock. *done is freed with
  * fold_done_free(), also at a failure. */
 int histories_fold(struct fold_done *done, struct histories *histories, const struct news *news,
     const struct fold_options *options, struct store_link *link, struct err *err);
+/* Delete the records of users. */
+int histories_delete(const struct id_map *users, struct store_link *link, struct err *err);
 void fold_done_free(struct fold_done *done);
 
 #endif

@@ -17,6 +17,7 @@ struct run {
     struct store *store;
     struct store_link *link;
     struct generation_writer *writer;
+    struct fold_done folded;
     struct refresh_plan plan;
     bool some;      /* the plan is of some users alone */
     double flushed; /* progress_now() */
@@ -140,7 +141,6 @@ static int check_counts(struct run *run, struct err *err)
 {
     const struct refresh_plan *plan = &run->plan;
     const struct gate_limits *limits = &run->options->limits;
-    const struct histories_ids ids = histories_ids(&run->workspace->histories);
     const char *live = generation_beside(run->writer);
     size_t users = plan->stored_users, users_gone = plan->gone_users.count;
     size_t contents = plan->stored_contents, contents_gone = plan->gone_contents.count;
@@ -151,9 +151,7 @@ static int check_counts(struct run *run, struct err *err)
         contents = before.contents;
         contents_gone = contents > plan->all_contents ? contents - plan->all_contents : 0;
     }
-    int result = gate_coverage(limits, ids.all, ids.missing, err);
-    if (result == 0)
-        result = gate_shrink(limits, "users", users, users_gone, err);
+    int result = gate_shrink(limits, "users", users, users_gone, err);
     if (result == 0)
         result = gate_shrink(limits, "contents", contents, contents_gone, err);
     return result;
@@ -241,6 +239,8 @@ static int delete_gone(struct run *run, struct err *err)
         result = delete_ids(run, STORE_CONTENT, &plan->gone_contents, err);
     if (result == 0)
         result = delete_ids(run, STORE_USER, &plan->gone_users, err);
+    if (result == 0)
+        result = histories_delete(&run->folded.gone, run->link, err);
     if (result == 0) {
         run->done->deleted_users = plan->gone_users.count;
         run->done->deleted_contents = plan->gone_contents.count;
@@ -292,18 +292,20 @@ static int plan(struct run *run, struct err *err)
     const struct fold_options fold = {
         options->source == FOLD_CLICKS && !run->some ? FOLD_STORE : options->source, options->touched,
         options->forget};
-    struct fold_done folded;
+    const struct histories_ids ids = histories_ids(&w->histories);
     if (options->forget && id_map_find(&w->histories.users, options->forget, strlen(options->forget)) >= 0)
         return err_set(err, ERR_INVALID,
             "user %s is in the behaviours file, which would bring the history back", options->forget);
-    int result = histories_fold(&folded, &w->histories, &w->news, &fold, run->link, err);
-    run->done->clicks = folded.clicks;
-    run->done->malformed_clicks = folded.malformed;
+    int result =
+        gate_coverage(&options->limits, ids.all, ids.missing, err); /* of a file; before it is taken in */
+    if (result == 0)
+        result = histories_fold(&run->folded, &w->histories, &w->news, &fold, run->link, err);
+    run->done->clicks = run->folded.clicks;
+    run->done->malformed_clicks = run->folded.malformed;
     if (result == 0 && run->some)
-        result = refresh_plan_users(&run->plan, w, &folded.users, run->writer, err);
+        result = refresh_plan_users(&run->plan, w, &run->folded.users, run->writer, err);
     else if (result == 0)
         result = refresh_plan_make(&run->plan, w, run->writer, run->link, options->quiet, err);
-    fold_done_free(&folded);
     return result;
 }
 
@@ -341,6 +343,7 @@ int refresh_run(struct refresh_done *done, struct workspace *workspace, struct s
     int result = begin(&run, err);
     if (result == 0)
         result = work(&run, err);
+    fold_done_free(&run.folded);
     generation_end(run.writer);
     store_disconnect(run.link);
     done->complete = done->complete && result == 0;

@@ -239,7 +239,7 @@ static void cache_put(void *ctx, const int32_t *given, size_t count, const void 
     cache->tokens += count;
 }
 
-enum { USERS = 6, SUMMARY = 64 };
+enum { USERS = 6, SUMMARY = 96 };
 
 static void encode_all(float *a, int32_t *summaries, struct encoder *encoder, size_t first, size_t count)
 {
