@@ -11,7 +11,7 @@
 
 enum {
     CONTENT_TOKENS = 1024, /* of a batch of contents */
-    USER_TOKENS = 32768,   /* of a batch of users: bounds the states that the decoder reads */
+    USER_TOKENS = 65536,   /* of a batch of users: 8 long ones share the reading of the decoder's weights */
     USER_MOST = 64
 };
 

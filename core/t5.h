@@ -1,6 +1,6 @@
-/* T5's encoder and decoder (Raffel et al. 2020, arXiv 1910.10683; the details as in Hugging Face's T5: no
- * scale in attention, relative position buckets shared by all layers, layer norm without mean and before each
- * sublayer).
+/* T5's encoder (Raffel et al. 2020, arXiv 1910.10683; the details as in Hugging Face's T5: no scale in
+ * attention, relative position buckets shared by all layers, layer norm without mean and before each sublayer)
+ * on weights as they lie: what judges core/engine.h, and what core/t5_train.h, which has the decoder, trains.
  *
  * There is no padding: the tokens of a batch lie one behind the other, and only attention knows where a
  * sequence ends, so a sequence may have any length and a batch any mixture of lengths.
