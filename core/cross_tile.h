@@ -78,6 +78,15 @@ TILE_INLINE vec unzipped(vec a, vec b, int first)
     return __builtin_shuffle(a, b, lanes);
 }
 
+/* A whole chunk by its size, without a call. */
+TILE_INLINE void copy_chunk(float *dst, const float *src, size_t some)
+{
+    if (some == CHUNK)
+        memcpy(dst, src, CHUNK * sizeof *dst);
+    else
+        memcpy(dst, src, some * sizeof *dst);
+}
+
 /* The queries of a group, whose heads beyond the last are zero. */
 TILE_INLINE void pack_queries(
     vec *packed, const float *query, size_t live, size_t d, int heads, enum cross_form form)
@@ -88,7 +97,7 @@ TILE_INLINE void pack_queries(
         for (int h = 0; h < heads; h++) {
             vec x[2] = {{0}};
             if ((size_t)h < live)
-                memcpy(x, query + (size_t)h * d + at, some * sizeof *query);
+                copy_chunk((float *)x, query + (size_t)h * d + at, some);
             if (form == FORM_F32) {
                 packed[h] = x[0];
                 packed[heads + h] = x[1];
@@ -113,7 +122,7 @@ TILE_INLINE void unpack_sums(float *context, const vec *sums, const float *share
         for (size_t h = 0; h < live; h++) {
             const vec a = sums[h] * share[h], b = sums[(size_t)heads + h] * share[h];
             const vec x[2] = {form == FORM_F32 ? a : zipped(a, b, 0), form == FORM_F32 ? b : zipped(a, b, 1)};
-            memcpy(context + h * d + at, x, some * sizeof *context);
+            copy_chunk(context + h * d + at, (const float *)x, some);
         }
     }
 }
@@ -190,11 +199,12 @@ TILE_INLINE void block_scores(float *scores, const vec *query, const char *rows,
                 }
             }
         }
-        TILE_UNROLL for (int k = 0; k < TILE_TOKENS; k++)
-        {
-            TILE_UNROLL for (int h = 0; h < heads; h += 4) *
-                (vec4 *)(scores + (t + (size_t)k) * (size_t)heads + h) =
-                lane_sums(sums[h][k], sums[h + 1][k], sums[h + 2][k], sums[h + 3][k]);
+        TILE_UNROLL
+        for (int k = 0; k < TILE_TOKENS; k++) {
+            float *at = scores + (t + (size_t)k) * (size_t)heads;
+            TILE_UNROLL
+            for (int h = 0; h < heads; h += 4)
+                *(vec4 *)(at + h) = lane_sums(sums[h][k], sums[h + 1][k], sums[h + 2][k], sums[h + 3][k]);
         }
     }
 }
