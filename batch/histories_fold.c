@@ -219,7 +219,7 @@ static int write_pending(struct fold *fold)
     return result;
 }
 
-/* Behind the others that wait, unless it says what is stored. */
+/* Behind the others that wait until the link is free (a chunk's worth at most), unless it says what is stored. */
 static int keep_record(struct fold *fold, const char *id, size_t len, const char *stored, size_t stored_len)
 {
     const size_t need = len + history_record_bytes(&fold->after);
@@ -235,7 +235,7 @@ static int keep_record(struct fold *fold, const char *id, size_t len, const char
         return 0;
     fold->text_used += len + p->len;
     fold->pending_count++;
-    return fold->pending_count == USERS_AT_ONCE ? write_pending(fold) : 0;
+    return 0;
 }
 
 struct chunk {
@@ -294,6 +294,8 @@ static int fold_users(struct fold *fold, const struct id_map *map, struct id_map
         for (; some < USERS_AT_ONCE && at < map->count; at++)
             ids[some++] = (struct store_id){id_map_get(map, at), map->length[at]};
         result = store_get(fold->link, STORE_SHARED, STORE_HISTORY, ids, some, fold_one, &chunk, fold->err);
+        if (result == 0)
+            result = write_pending(fold);
     }
     free(ids);
     return result;
@@ -323,8 +325,6 @@ static int fold_all(struct fold *fold)
     int result = list_everybody(&all, fold);
     if (result == 0)
         result = fold_users(fold, &all, &fold->done->gone);
-    if (result == 0)
-        result = write_pending(fold);
     id_map_done(&all);
     return result;
 }
@@ -356,9 +356,8 @@ static int run(struct fold *fold)
     if (result == 0)
         result = fold->source == FOLD_CLICKS ? fold_clicks(fold) : fold_all(fold);
     while (result == 0 && *fold->cursor) {
-        result = write_pending(fold);
-        if (result == 0) /* what is in the records is trimmed; killed before, it is known to be in them */
-            result = store_clicks_trim(fold->link, fold->cursor, fold->err);
+        /* What is in the records is trimmed; killed before, it is known to be in them. */
+        result = store_clicks_trim(fold->link, fold->cursor, fold->err);
         if (result < 0 || fold->click_count < CLICKS_AT_ONCE)
             break;
         fold->source = FOLD_CLICKS;
@@ -366,7 +365,7 @@ static int run(struct fold *fold)
         if (result == 0)
             result = fold_clicks(fold);
     }
-    return result < 0 ? result : write_pending(fold);
+    return result;
 }
 
 int histories_fold(struct fold_done *done, struct histories *histories, const struct news *news,

@@ -43,6 +43,7 @@ struct session_cache {
     size_t waiting_count, waiting_size;
     unsigned char *bytes;
     size_t used, size;
+    size_t found; /* bytes that were read since the last flush */
     struct session_cache_figures figures;
 };
 
@@ -278,6 +279,9 @@ static void flush(struct session_cache *cache)
             give_up(cache, error);
     }
     cache->waiting_count = cache->used = 0;
+    mdb_filehandle_t fd; /* the map is as large as the cache, and this process's memory is not to be */
+    if (mdb_env_get_fd(cache->env, &fd) == 0)
+        file_unmap_touched(fd);
 }
 
 void session_cache_close(struct session_cache *cache)
@@ -318,8 +322,11 @@ static void wait_for_write(
     struct session_cache *cache, const unsigned char key[KEY], const void *states, size_t bytes)
 {
     const size_t need = states ? sizeof(uint64_t) + bytes : 0;
-    if (cache->used + need > WAITING_BYTES)
+    cache->found += states ? 0 : bytes;
+    if (cache->used + need > WAITING_BYTES || cache->found > 8 * (size_t)WAITING_BYTES) {
         flush(cache);
+        cache->found = 0;
+    }
     if (array_grow(&cache->waiting, &cache->waiting_size, cache->waiting_count + 1, sizeof *cache->waiting,
             NULL) < 0 ||
         array_grow(&cache->bytes, &cache->size, cache->used + need, 1, NULL) < 0)
@@ -372,7 +379,7 @@ bool session_cache_get(void *context, const int32_t *ids, size_t count, void *st
     cache->figures.misses += !found;
     cache->figures.damaged += damaged;
     if (found)
-        wait_for_write(cache, key, NULL, 0);
+        wait_for_write(cache, key, NULL, count * cache->options.token_bytes);
     pthread_mutex_unlock(&cache->mutex);
     return found;
 }

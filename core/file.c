@@ -8,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 int file_read(char **data, size_t *len, const char *path, size_t max, struct err *err)
@@ -246,4 +248,20 @@ int file_copy(const char *from, const char *to, struct err *err)
     }
     free(bytes);
     return result;
+}
+
+void file_unmap_touched(int fd)
+{
+    struct stat file;
+    char line[512];
+    FILE *maps = fstat(fd, &file) == 0 ? fopen("/proc/self/maps", "re") : NULL;
+    while (maps && fgets(line, sizeof line, maps)) {
+        unsigned long start, end, inode;
+        unsigned int major, minor;
+        if (sscanf(line, "%lx-%lx r--s %*x %x:%x %lu", &start, &end, &major, &minor, &inode) == 5 &&
+            inode == file.st_ino && makedev(major, minor) == file.st_dev)
+            madvise((void *)start, end - start, MADV_DONTNEED); /* advice: without it all is as before */
+    }
+    if (maps)
+        fclose(maps);
 }

@@ -32,6 +32,10 @@ int file_copy(const char *from, const char *to, struct err *err);
 /* dir/name in out; ERR_INVALID if it is too long. */
 int file_path(char out[4096], const char *dir, const char *name, struct err *err);
 
+/* Let go of what is mapped of a file and has been touched: pages of the page cache, which count as this process's memory as long
+ * as they are mapped, and are mapped again when they are read again. For mappings that are only read. Linux; elsewhere nothing. */
+void file_unmap_touched(int fd);
+
 /* Make a folder unless it is there (its parent must be). */
 int file_make_dir(const char *path, struct err *err);
 

@@ -4,6 +4,7 @@
  * A writer whose process is stopped in the middle of a transaction keeps LMDB's writer mutex: others who want
  * to write wait until it goes on or dies. Readers never wait.
  */
+#include "core/file.h"
 #include "store/store_lmdb_int.h"
 
 #include <errno.h>
@@ -119,6 +120,18 @@ int lmdb_read_begin(struct lmdb_link *link, struct err *err)
 void lmdb_read_end(struct lmdb_link *link)
 {
     mdb_txn_reset(link->read);
+}
+
+void lmdb_touch(struct lmdb_link *link, size_t bytes)
+{
+    enum { LET_GO = 64 << 20 };
+    mdb_filehandle_t fd;
+    if (link->base.store->read_only ||
+        atomic_fetch_add_explicit(&link->env->touched, bytes, memory_order_relaxed) + bytes < LET_GO)
+        return;
+    atomic_store_explicit(&link->env->touched, 0, memory_order_relaxed);
+    if (mdb_env_get_fd(link->env->env, &fd) == 0)
+        file_unmap_touched(fd);
 }
 
 int lmdb_write_begin(MDB_txn **out, struct lmdb_link *link, struct err *err)

@@ -31,6 +31,7 @@ static int read_share(struct lmdb_link *self, const struct store_key *base, cons
     size_t count, size_t first, store_value_fn *fn, void *ctx, struct err *err)
 {
     struct lmdb_key key;
+    size_t bytes = 0;
     int rc = lmdb_read_begin(self, err);
     if (rc < 0)
         return rc;
@@ -40,8 +41,10 @@ static int read_share(struct lmdb_link *self, const struct store_key *base, cons
         const int error = find(&data, self, self->read, &key, base->len);
         rc = error ? lmdb_err(err, self->env, error, "read the LMDB store")
                    : fn(ctx, first + i, data.mv_data, data.mv_size);
+        bytes += data.mv_size;
     }
     lmdb_read_end(self);
+    lmdb_touch(self, bytes);
     return rc;
 }
 
@@ -160,6 +163,7 @@ int lmdb_put(struct store_link *link, const char *generation, enum store_kind ki
             bytes += entries[i].len;
         } while (rc == 0 && ++i < count && bytes < PUT_BYTES);
         rc = lmdb_write_end(txn, self, rc, err);
+        lmdb_touch(self, bytes);
     }
     return rc;
 }

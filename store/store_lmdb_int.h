@@ -11,6 +11,7 @@
 #include "store/store_int.h"
 
 #include <lmdb.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,6 +22,7 @@ struct lmdb_env {
     MDB_env *env;
     MDB_dbi dbi;
     size_t key_max, map_size;
+    atomic_size_t touched; /* bytes, about, that were read or written since lmdb_touch() let them go */
 };
 
 struct lmdb_link {
@@ -33,6 +35,10 @@ struct lmdb_link {
  * released. */
 int lmdb_env_acquire(struct lmdb_env **out, const char *path, bool read_only, struct err *err);
 void lmdb_env_release(struct lmdb_env *env);
+
+/* So much has been read or written. A process that writes lets go of what is mapped now and then: it goes over the whole
+ * store, and its memory is not to grow with it. A daemon's readers come back to what they have read. */
+void lmdb_touch(struct lmdb_link *link, size_t bytes);
 
 /* An LMDB error as ours; what was tried stands before it. */
 int lmdb_err(struct err *err, const struct lmdb_env *env, int error, const char *what);

@@ -283,6 +283,42 @@ static void test_forget(void **state)
     end(&world);
 }
 
+/* More users, and more clicks, than are held at once. */
+static void test_many(void **state)
+{
+    enum { USERS = 3000 };
+    struct world world;
+    struct err err = ERR_INIT;
+    char *const text = malloc(USERS * 32);
+    static char ids[USERS][8];
+    static struct store_click clicks[USERS];
+    size_t len = 0;
+    begin(&world, state);
+    for (size_t i = 0; i < USERS; i++) {
+        len += (size_t)sprintf(text + len, "1\tU%zu\tx\tN%zu N3\t\n", i, i % NEWS);
+        snprintf(ids[i], sizeof ids[i], "U%zu", i + 1);
+        clicks[i] = (struct store_click){id_of(ids[i]), id_of("N7")};
+    }
+    ok(histories_load(&world.histories, scratch_write(folder, "many.tsv", text, len), &news, KEEP,
+        &(struct tsv_options){.quiet = true}, &err));
+    fold(&world, FOLD_FILE);
+    assert_int_equal(world.done.written, USERS);
+    ok(store_clicks_append(world.f->link, clicks, USERS, &err));
+    fold(&world, FOLD_CLICKS);
+    assert_int_equal(world.done.clicks, USERS);
+    assert_int_equal(world.done.written, USERS);
+    assert_history(&world, "U0", "N0 N3", 2);
+    assert_history(&world, "U2999", "N19 N3 N7", 3);
+    assert_history(&world, "U3000", "N7", 1);
+    forget_all(&world);
+    fold(&world, FOLD_STORE);
+    assert_int_equal(world.histories.users.count, USERS + 1);
+    assert_history(&world, "U1500", "N0 N3 N7", 3);
+    assert_int_equal(world.done.written, 0);
+    free(text);
+    end(&world);
+}
+
 static int run(const char *world_name)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +328,7 @@ static int run(const char *world_name)
         store_test(test_killed),
         store_test(test_not_trimmed),
         store_test(test_forget),
+        store_test(test_many),
     };
     return test_group("histories", world_name, tests);
 }

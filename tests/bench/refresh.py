@@ -22,7 +22,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(os.environ.get("BUILD") or ROOT / "build").resolve()
 EMBSUM = BUILD / "embsum"
-USERS, CLICKED = 20000, 200
+CLICKED = 100  # one user of so many
 
 
 def run(*arguments):
@@ -72,15 +72,15 @@ def row(*columns):
 
 # ---- again ----
 
-def behaviours(books, path, clicks):
+def behaviours(books, path, users, clicked):
     """Users who have read what one to eight readers have read, the first of them one book more."""
     rng = random.Random(1)
     with open(books / "behaviors_train.tsv", encoding="utf-8") as file:
         histories = sorted({line.split("\t")[3] for line in file})
     with open(path, "w", encoding="utf-8") as file:
-        for user in range(USERS):
-            items = " ".join(rng.choice(histories) for _ in range(rng.randint(1, 12))).split()[:60 if user >= CLICKED else 50]
-            if user < clicks:
+        for user in range(users):
+            items = " ".join(rng.choice(histories) for _ in range(rng.randint(1, 12))).split()[:60 if user % CLICKED else 50]
+            if clicked and user % CLICKED == 0:
                 items.append(histories[user].split()[0])
             file.write(f"{user}\tR{user}\t11/24/2026 3:00:00 AM\t{' '.join(items)}\t\n")
 
@@ -94,8 +94,9 @@ def again(args, folder):
     redis = Redis(folder)
     row("store", "run", "encoded users", "contents", "tokens", "of the first", "seconds in all", "peak MiB")
     row(*["---"] * 8)
-    for name, url in (("LMDB", f"lmdb:{folder}/store"), ("Redis", redis.url)):
-        first = None
+    urls = {"LMDB": f"lmdb:{folder}/store", "Redis": redis.url}
+    for name in args.stores:
+        url, first = urls[name], None
 
         def refresh(what, rounds=1, more=()):
             nonlocal first
@@ -108,12 +109,12 @@ def again(args, folder):
                 f"{peak:.0f}")
 
         cache = ("--cache", f"{folder}/cache-{name}", "--cache-mb", 20000)
-        behaviours(args.books, f"{folder}/behaviors.tsv", 0)
+        behaviours(args.books, f"{folder}/behaviors.tsv", args.users, False)
         refresh("the first", more=cache)
         refresh("nothing new, median of 5", 5)
-        behaviours(args.books, f"{folder}/behaviors.tsv", CLICKED)
+        behaviours(args.books, f"{folder}/behaviors.tsv", args.users, True)
         refresh("one more click for 1 %", more=cache)
-        behaviours(args.books, f"{folder}/behaviors.tsv", 0)
+        behaviours(args.books, f"{folder}/behaviors.tsv", args.users, False)
         refresh("the same without a cache")
     redis.end()
 
@@ -138,14 +139,14 @@ def memory(args, folder):
         for item in range(400):
             file.write(f"N{item}\tc\t\t{' '.join(rng.choices(words, k=200))}\t\t\t\t\n")
     with open(f"{folder}/behaviors.tsv", "w", encoding="utf-8") as file:
-        for user in range(args.users):
+        for user in range(args.long_users):
             file.write(f"1\tU{user}\tx\t{' '.join(f'N{rng.randrange(400)}' for _ in range(60))}\t\n")
     row("dtype", "users of 60 x 124 tokens", "peak MiB", "weights MiB", "beside the weights and their packed copy, MiB", "tokens/s")
     row(*["---"] * 6)
     for dtype, packed in (("float32", 1), ("bfloat16", 0.5), ("int8", 0.5)):
         done, seconds, peak = run("refresh", "--model", model, "--news", f"{folder}/news.tsv", "--behaviors", f"{folder}/behaviors.tsv",
                                   "--store", f"lmdb:{folder}/memory-{dtype}", "--dtype", dtype, "--quiet")
-        row(dtype, str(args.users), f"{peak:.0f}", f"{weights:.0f}", f"{peak - weights * (1 + packed):.0f}",
+        row(dtype, str(args.long_users), f"{peak:.0f}", f"{weights:.0f}", f"{peak - weights * (1 + packed):.0f}",
             f"{done['encoded']['tokens'] / done['seconds']:.0f}")
 
 
@@ -154,7 +155,9 @@ def main():
     parser.add_argument("rows", nargs="*", default=["again", "memory"])
     parser.add_argument("--books", type=pathlib.Path, required=True)
     parser.add_argument("--vocab", type=pathlib.Path, required=True)
-    parser.add_argument("--users", type=int, default=16, help="of the row memory")
+    parser.add_argument("--users", type=int, default=20000, help="of the row again")
+    parser.add_argument("--long-users", type=int, default=16, help="of the row memory")
+    parser.add_argument("--stores", nargs="*", default=["LMDB", "Redis"])
     args = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="embsum-bench-")
     try:
