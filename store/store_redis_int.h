@@ -201,6 +201,13 @@ int redis_ping(struct store_link *link, struct err *err);
 
 /* ---- store_redis_table.c ---- */
 
+void redis_arg_global(struct redis_link *link, const char *what); /* the key {P}:what */
+/* Begin a call of a script on keys {P}:...; its arguments (args of them) follow. */
+void redis_eval(
+    struct redis_link *link, const char *script, const char *const *keys, size_t key_count, size_t args);
+/* The integer that a script returns. */
+int redis_eval_number(struct redis_link *link, long long *result, struct err *err);
+
 int redis_live(struct store_link *link, char name[STORE_GENERATION_MAX], struct err *err);
 int redis_generations(struct store_link *link, struct store_rows *rows, struct err *err);
 int redis_lock(struct store_link *link, int ttl_ms, uint64_t *token, struct err *err);
@@ -243,6 +250,14 @@ int redis_write_all(struct redis_link *link, size_t count, redis_write_fn *write
 
 /* ---- store_redis_stream.c ---- */
 
+/* At most count entries of a stream from a place on ("-": all of them), each checked to be one: its place, then its fields,
+ * name and value in turn. */
+int redis_range(struct redis_link *link, redisReply **out, const struct store_key *stream, const char *from,
+    size_t count, struct err *err);
+/* Forget the entries up to and including the one at a place. */
+int redis_trim_to(
+    struct redis_link *link, const struct store_key *stream, const char *place, struct err *err);
+
 /* Write the command that appends a change, or a click. */
 void redis_write_change(
     struct redis_link *link, const struct store_key *stream, const struct store_change *change);
@@ -261,5 +276,12 @@ int redis_clicks_append(
 int redis_clicks_read(struct store_link *link, char cursor[STORE_CURSOR_MAX], size_t max, store_click_fn *fn,
     void *ctx, struct err *err);
 int redis_clicks_trim(struct store_link *link, const char *cursor, struct err *err);
+
+/* ---- store_redis_work.c ---- */
+
+/* What is done on the one node that has the keys {P}:... May be called again where a cluster redirects it. */
+typedef int redis_step_fn(struct redis_link *link, void *ctx, struct err *err);
+
+extern const struct store_work_backend redis_work;
 
 #endif

@@ -168,8 +168,8 @@ static int tell(
     return rc;
 }
 
-static int ask_range(struct redis_link *link, redisReply **out, const struct store_key *stream,
-    const char *from, size_t count, struct err *err)
+int redis_range(struct redis_link *link, redisReply **out, const struct store_key *stream, const char *from,
+    size_t count, struct err *err)
 {
     redisReply *reply = NULL;
     redis_command(link, 6, "XRANGE");
@@ -199,7 +199,7 @@ static int read_some(struct reading *reading, struct redis_link *link, char curs
         memcpy(from, cursor, sizeof from);
     else if (*cursor)
         next_place(from, cursor);
-    int rc = ask_range(link, &reply, &reading->stream, from, count + check, err);
+    int rc = redis_range(link, &reply, &reading->stream, from, count + check, err);
     if (rc < 0)
         return rc;
     size_t i = check && reply->elements && strcmp(reply->element[0]->element[0]->str, cursor) == 0;
@@ -314,12 +314,15 @@ int redis_changes_trim(struct store_link *link, const char *generation, size_t k
 }
 
 /* What is before the next place. A stream that is empty then remembers its last place, so that new ones lie behind it. */
+int redis_trim_to(struct redis_link *link, const struct store_key *stream, const char *place, struct err *err)
+{
+    char limit[STORE_CURSOR_MAX];
+    return next_place(limit, place) ? trim(link, stream, "MINID", limit, err) : store_err_cursor(err, place);
+}
+
 int redis_clicks_trim(struct store_link *link, const char *cursor, struct err *err)
 {
     struct store_key stream;
-    char limit[STORE_CURSOR_MAX];
-    if (!next_place(limit, cursor))
-        return store_err_cursor(err, cursor);
     store_key_global(&stream, link->store, "clicks");
-    return trim((struct redis_link *)link, &stream, "MINID", limit, err);
+    return redis_trim_to((struct redis_link *)link, &stream, cursor, err);
 }
