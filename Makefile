@@ -71,7 +71,7 @@ LIBS_batch := -lnettle $(shell $(PKG_CONFIG) --libs libcurl)
 DIRS := core store config server batch
 $(foreach d,$(DIRS),$(eval SRC_$(d) := $(filter-out %/main.c,$(wildcard $(d)/*.c $(d)/*.cc))))
 ifneq ($(CLANG),) # the kernels are written in gcc's C, and read nothing from outside
-SRC_core := $(filter-out core/scorer%,$(SRC_core))
+SRC_core := $(filter-out core/scorer% core/linear%,$(SRC_core))
 endif
 $(foreach d,$(DIRS),$(eval OBJ_$(d) := $(patsubst %,$(BUILD)/obj/%.o,$(basename $(SRC_$(d))))))
 LIB_ALL := $(foreach d,$(DIRS),$(BUILD)/lib/$(d).a)
@@ -84,7 +84,7 @@ FUZZ_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%) $(FUZZ_BIN)
 TEST_SH := $(filter-out tests/image/%,$(wildcard tests/*/test_*.sh))
 LOAD_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/load/*.c))
-TRUST_BIN := $(BUILD)/tests/trust/wire $(BUILD)/tests/trust/mutate $(BUILD)/tests/trust/kill_at.so
+TRUST_BIN := $(patsubst %,$(BUILD)/tests/trust/%,wire mutate dump kill_at.so)
 PEER_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/peers/*.c))
 BENCH_SRC := $(filter-out %/probes.c,$(wildcard tests/bench/*.c))
 BENCH_BIN := $(BENCH_SRC:%.c=$(BUILD)/%)
@@ -134,7 +134,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TOOL_OBJ) $(LIB_ALL)
 	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(LIB_ALL) -Wl,--end-group -lcmocka \
 	    $(LIBS_server) $(LIBS_batch) $(LIBS_store) $(LIBS_text) $(LIBS_core)
 
-$(BUILD)/tests/bench/kernels: $(BUILD)/obj/tests/bench/probes.o
+$(BUILD)/tests/bench/kernels $(BUILD)/tests/bench/encoder: $(BUILD)/obj/tests/bench/probes.o
 
 # Allocators of their own.
 $(FUZZ_BIN): $(BUILD)/obj/tests/fuzz/memory.o
@@ -162,7 +162,7 @@ $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-kernels bench-memory bench-request bench-train bench-books bench-study \
+.PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-encoder bench-kernels bench-memory bench-request bench-train bench-books bench-study \
         image fresh trust torture debug lint format help clean
 tests: all $(TEST_BIN) $(BENCH_BIN) $(LOAD_BIN) $(TRUST_BIN) $(PEER_BIN)
 
@@ -190,6 +190,9 @@ fuzzers: $(FUZZ_BIN)
 
 bench-kernels: $(BUILD)/tests/bench/kernels ## the scoring kernels beside this processor's limits (ROUNDS=40)
 	$(Q)$< $(ROUNDS)
+
+bench-encoder: $(BUILD)/tests/bench/encoder ## T5-small's encoder in each dtype beside this processor's limits (ROUNDS=5; two minutes)
+	$(Q)$< $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(LENGTHS),--lengths $(LENGTHS))
 
 bench-best: $(BUILD)/tests/bench/best ## the exact best 10 of 1,000 beside the float32 and int8 kernels (ROUNDS=100)
 	$(Q)$< $(ROUNDS)

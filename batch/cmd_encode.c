@@ -183,7 +183,7 @@ static int encode(const struct workspace *w, const char *dir, long threads, bool
 int command_encode(int argc, char **argv)
 {
     struct workspace_options inputs = {0};
-    const char *out = NULL;
+    const char *out = NULL, *dtype = NULL;
     long threads = 0;
     const struct option options[] = {
         {"model", "DIR", "the model's folder", true, OPTION_TEXT, &inputs.model, 0, 0},
@@ -192,6 +192,7 @@ int command_encode(int argc, char **argv)
         {"out", "DIR",
             "folder for content.npy, user.npy, their .ids, score_proj.npy, summaries.jsonl, categories.tsv",
             true, OPTION_TEXT, &out, 0, 0},
+        WORKSPACE_DTYPE_OPTION(dtype),
         {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &threads, 0, 1024},
         {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER, &inputs.max_bad,
             0, 1000000000},
@@ -203,6 +204,8 @@ int command_encode(int argc, char **argv)
     const int parsed = options_parse(&command, argc, argv);
     if (parsed < 0)
         return -1 - parsed;
+    if (workspace_dtype(&inputs, dtype) != EXIT_DONE)
+        return EXIT_USAGE;
     struct err err = ERR_INIT;
     struct workspace workspace;
     stop_on_signals();

@@ -39,6 +39,7 @@ static json_t *describe(
     failed |= json_object_set_new(object, "model_sha256", json_string(workspace->model_sha256));
     failed |= json_object_set_new(
         object, "ablation", json_string(ablation_name(workspace->model->config.ablation)));
+    failed |= json_object_set_new(object, "dtype", json_string(linear_dtype_name(workspace->dtype)));
     failed |= json_object_set_new(object, "seconds", json_real(seconds));
     if (!failed)
         return object;
@@ -161,7 +162,7 @@ static const char *contradiction(const struct request *request, bool comparing, 
 
 int command_eval(int argc, char **argv)
 {
-    const char *models[1 + MODELS_MAX] = {NULL}, *behaviors = NULL;
+    const char *models[1 + MODELS_MAX] = {NULL}, *behaviors = NULL, *dtype = NULL;
     struct request request = {0};
     bool comparing = false, quiet = false;
     long max_bad = 0, limit = 0;
@@ -178,6 +179,7 @@ int command_eval(int argc, char **argv)
             false, OPTION_FLAG, &comparing, 0, 0},
         {"limit", "N", "the first N impressions; 0, all of them, unless given", false, OPTION_NUMBER, &limit,
             0, 1000000000},
+        WORKSPACE_DTYPE_OPTION(dtype),
         {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &request.options.threads, 0,
             1024},
         {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER, &max_bad, 0,
@@ -200,6 +202,8 @@ int command_eval(int argc, char **argv)
         fprintf(stderr, "embsum eval: %s\n", wrong);
         return EXIT_USAGE;
     }
+    if (workspace_dtype(&request.inputs, dtype) != EXIT_DONE)
+        return EXIT_USAGE;
     request.inputs.max_bad = max_bad;
     request.inputs.quiet = request.options.quiet = quiet;
     request.options.impressions = (struct impressions_options){.path = behaviors,

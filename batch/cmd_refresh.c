@@ -12,7 +12,7 @@ struct arguments {
     struct store_args where;
     struct publish_options how;
     struct refresh_options run;
-    long max_seconds;
+    long max_seconds, cache_mb;
     const char *metrics;
 };
 
@@ -53,13 +53,15 @@ static int refresh(const struct arguments *args, struct refresh_done *done, stru
 int command_refresh(int argc, char **argv)
 {
     const double start = progress_now();
-    struct arguments args = {.how = PUBLISH_OPTIONS_INIT, .run.limits = GATE_LIMITS_INIT};
+    struct arguments args = {.how = PUBLISH_OPTIONS_INIT, .run.limits = GATE_LIMITS_INIT, .cache_mb = 4096};
+    const char *dtype_name = NULL;
     struct gate_limits *limits = &args.run.limits;
     const struct option options[] = {
         {"model", "DIR", "the model's folder", true, OPTION_TEXT, &args.inputs.model, 0, 0},
         {"news", "FILE", "news.tsv", true, OPTION_TEXT, &args.inputs.news, 0, 0},
         {"behaviors", "FILE", "behaviors.tsv", true, OPTION_TEXT, &args.inputs.behaviors, 0, 0},
         STORE_OPTIONS(args.where),
+        WORKSPACE_DTYPE_OPTION(dtype_name),
         {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &args.run.threads, 0, 1024},
         {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER,
             &args.inputs.max_bad, 0, 1000000000},
@@ -73,6 +75,10 @@ int command_refresh(int argc, char **argv)
         {"max-drift", "N",
             "times that norms and scores' spread may change with a new generation; 10 unless given", false,
             OPTION_NUMBER, &limits->max_drift, 1, 1000000000},
+        {"cache", "DIR", "keeps the states of sessions: one more click costs one session", false, OPTION_TEXT,
+            &args.run.cache, 0, 0},
+        {"cache-mb", "N", "the most that it takes; 4096 unless given", false, OPTION_NUMBER, &args.cache_mb,
+            1, 1000000000},
         {"full", NULL, "encode everything into a new generation", false, OPTION_FLAG, &args.run.full, 0, 0},
         {"metrics", "FILE", "what the run did, for Prometheus' node exporter", false, OPTION_TEXT,
             &args.metrics, 0, 0},
@@ -89,6 +95,8 @@ int command_refresh(int argc, char **argv)
     const int parsed = options_parse(&command, argc, argv);
     if (parsed < 0)
         return -1 - parsed;
+    if (workspace_dtype(&args.inputs, dtype_name) != EXIT_DONE)
+        return EXIT_USAGE;
     struct err err = ERR_INIT;
     struct refresh_done done = {.state = ""};
     if (blob_dtype_parse(&args.run.dtype, args.how.dtype_name, &err) < 0) {
@@ -99,6 +107,7 @@ int command_refresh(int argc, char **argv)
     args.run.keep = args.how.keep;
     args.run.no_promote = args.how.no_promote;
     args.run.max_bad = (size_t)args.inputs.max_bad;
+    args.run.cache_bytes = (size_t)args.cache_mb << 20;
     args.run.until = args.max_seconds ? start + (double)args.max_seconds : 0;
     stop_on_signals();
     const int result = report(&args, &done, refresh(&args, &done, &err), &err);

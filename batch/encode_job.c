@@ -15,6 +15,7 @@ enum {
 
 struct job {
     const struct workspace *workspace;
+    struct engine *engine;
     const struct encode_sink *sink;
     const struct encode_request *request;
     bool users;           /* this pass encodes users, else contents */
@@ -31,7 +32,6 @@ struct job {
 
 struct batch {
     size_t first, count; /* places in the list */
-    size_t tokens;
     struct encode_user users[USER_MOST];
     struct encode_item *items; /* of the users, or of the contents */
     int32_t *summaries;
@@ -72,13 +72,12 @@ static bool take(struct job *job, struct batch *batch)
 {
     const size_t budget = job->users ? USER_TOKENS : CONTENT_TOKENS;
     pthread_mutex_lock(&job->take);
+    size_t tokens = 0;
     batch->first = job->next;
-    batch->tokens = 0;
     while (job->next < job->total && job->next - batch->first < USER_MOST) {
-        const size_t tokens = tokens_of(job, index_at(job, job->next));
-        if (batch->tokens + tokens > budget && job->next > batch->first)
+        tokens += tokens_of(job, index_at(job, job->next));
+        if (tokens > budget && job->next > batch->first)
             break;
-        batch->tokens += tokens;
         job->next++;
     }
     batch->count = job->next - batch->first;
@@ -161,9 +160,12 @@ static void *work(void *argument)
     struct batch batch = {0};
     struct encoder *encoder = NULL;
     struct err err = ERR_INIT;
-    int result = encoder_new(&encoder, job->workspace->model, &err);
+    int result = encoder_new(&encoder, job->engine, &err);
     if (result == 0)
         result = batch_init(&batch, job, &err);
+    if (result == 0)
+        encoder_set_cache(encoder, job->request->cache);
+    uint64_t tokens = 0;
     bool going = true;
     while (going && result == 0 && in_time(job) && take(job, &batch)) {
         result = job->users ? encode_user_batch(job, &batch, encoder, &err)
@@ -173,7 +175,8 @@ static void *work(void *argument)
             result = give(job, &batch, &err);
             progress_add(&job->progress, batch.count);
             *(job->users ? &job->done->users : &job->done->contents) += batch.count;
-            job->done->tokens += batch.tokens;
+            job->done->tokens += encoder_tokens(encoder) - tokens;
+            tokens = encoder_tokens(encoder);
         }
         going = job->result == 0;
         if (going && result == 0 && stop_asked())
@@ -236,12 +239,18 @@ int encode_job(struct encode_done *done, const struct workspace *workspace, cons
         .err = err,
         .window = workspace->model->config.max_items};
     *done = (struct encode_done){.in_time = true};
+    if (!request->content_count && !request->user_count)
+        return 0;
+    int result = engine_new(&job.engine, workspace->model, workspace->dtype, NULL, err);
+    if (result < 0)
+        return result;
     pthread_mutex_init(&job.take, NULL);
     pthread_mutex_init(&job.give, NULL);
-    int result = run_pass(&job, "contents", false, threads);
+    result = run_pass(&job, "contents", false, threads);
     if (result == 0)
         result = run_pass(&job, "users", true, threads);
     pthread_mutex_destroy(&job.take);
     pthread_mutex_destroy(&job.give);
+    engine_free(job.engine);
     return result;
 }

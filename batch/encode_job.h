@@ -20,8 +20,9 @@ struct encode_sink {
 struct encode_request {
     const uint32_t *contents, *users;
     size_t content_count, user_count;
-    long threads; /* 0: one a core */
-    double until; /* progress_now() at which no further batch is begun; 0: none */
+    const struct encode_cache *cache; /* of sessions' states; NULL: none */
+    long threads;                     /* 0: one a core */
+    double until;                     /* progress_now() at which no further batch is begun; 0: none */
     bool quiet;
 };
 

@@ -3,6 +3,7 @@
 #include "batch/encode_job.h"
 #include "batch/progress.h"
 #include "batch/refresh_plan.h"
+#include "batch/session_cache.h"
 #include "batch/stop.h"
 
 #include <stdlib.h>
@@ -175,18 +176,38 @@ static int put_small(struct run *run, struct err *err)
     return result;
 }
 
+/* NULL where there is none, or where it cannot be used: what it saves is time. */
+static struct session_cache *open_cache(const struct run *run)
+{
+    const struct refresh_options *options = run->options;
+    const struct model_config *c = &run->workspace->model->config;
+    const struct session_cache_options cache = {options->cache, options->cache_bytes,
+        run->workspace->model_hash,
+        c->d_model * (run->workspace->dtype == LINEAR_F32 ? sizeof(float) : sizeof(uint16_t)), c->sos_id,
+        model_session_size(c)};
+    struct session_cache *opened = NULL;
+    struct err err = ERR_INIT;
+    if (options->cache && run->plan.user_count && session_cache_open(&opened, &cache, &err) < 0)
+        progress_say(false, "without the cache of sessions: %s", err.message);
+    return opened;
+}
+
 static int encode(struct run *run, struct err *err)
 {
+    struct session_cache *cache = open_cache(run);
+    const struct encode_cache hooks = {session_cache_get, session_cache_put, cache};
     const struct encode_sink sink = {put_content, put_user, run};
     const struct encode_request request = {.contents = run->plan.contents,
         .content_count = run->plan.content_count,
         .users = run->plan.users,
         .user_count = run->plan.user_count,
+        .cache = cache ? &hooks : NULL,
         .threads = run->options->threads,
         .until = run->options->until,
         .quiet = run->options->quiet};
     struct encode_done encoded;
     const int result = encode_job(&encoded, run->workspace, &sink, &request, err);
+    session_cache_close(cache);
     run->done->encoded_contents = encoded.contents;
     run->done->encoded_users = encoded.users;
     run->done->tokens = encoded.tokens;

@@ -15,12 +15,14 @@
 struct refresh_options {
     enum blob_dtype dtype; /* of the stored matrices */
     struct gate_limits limits;
-    long threads;    /* 0: one a core */
-    long keep;       /* retired generations that stay */
-    double until;    /* progress_now() at which no further batch is begun; 0: none */
-    size_t max_bad;  /* matrices that may be refused */
-    bool full;       /* a new generation in any case */
-    bool no_promote; /* leave it ready instead of making it live */
+    const char *cache;  /* a folder for the states of sessions; NULL: none */
+    size_t cache_bytes; /* that it may take */
+    long threads;       /* 0: one a core */
+    long keep;          /* retired generations that stay */
+    double until;       /* progress_now() at which no further batch is begun; 0: none */
+    size_t max_bad;     /* matrices that may be refused */
+    bool full;          /* a new generation in any case */
+    bool no_promote;    /* leave it ready instead of making it live */
     bool quiet;
 };
 

@@ -9,6 +9,15 @@
 #include <string.h>
 #include <xxhash.h>
 
+int workspace_dtype(struct workspace_options *options, const char *name)
+{
+    struct err err = ERR_INIT;
+    if (!name || linear_dtype_parse(&options->dtype, name, &err) == 0)
+        return EXIT_DONE;
+    fprintf(stderr, "embsum: --dtype: %s\n", err.message);
+    return EXIT_USAGE;
+}
+
 /* What the model is, as one number: a change in any of its files is a change of every text's inputs. */
 static int identify(struct workspace *w, const char *dir, struct err *err)
 {
@@ -23,7 +32,7 @@ static int identify(struct workspace *w, const char *dir, struct err *err)
             return result;
     }
     digest_hex(w->model_sha256, digest[0]);
-    w->model_hash = XXH3_64bits(digest, sizeof digest);
+    w->model_hash = XXH3_64bits_withSeed(digest, sizeof digest, (XXH64_hash_t)w->dtype);
     return 0;
 }
 
@@ -106,7 +115,7 @@ static int open_rest(
 int workspace_open(struct workspace *w, const struct workspace_options *options, struct err *err)
 {
     char vocab[4096];
-    *w = (struct workspace){0};
+    *w = (struct workspace){.dtype = options->dtype};
     int result = model_load(&w->model, options->model, NULL, err);
     if (result == 0)
         result = identify(w, options->model, err);
@@ -126,7 +135,8 @@ static int identify_in_memory(struct workspace *w, struct err *err)
     char *config = model_config_dump(&model->config, NULL, 0);
     if (!config)
         return err_set(err, ERR_NOMEM, "out of memory");
-    uint64_t hash = XXH3_64bits(w->ids, w->offsets[w->news.ids.count] * sizeof *w->ids);
+    uint64_t hash =
+        XXH3_64bits_withSeed(w->ids, w->offsets[w->news.ids.count] * sizeof *w->ids, (XXH64_hash_t)w->dtype);
     hash = XXH3_64bits_withSeed(config, strlen(config), hash);
     w->model_hash = XXH3_64bits_withSeed(model->params, model->param_count * sizeof *model->params, hash);
     free(config);
@@ -136,7 +146,7 @@ static int identify_in_memory(struct workspace *w, struct err *err)
 int workspace_open_around(struct workspace *w, struct model *model, const char *vocab,
     const struct workspace_options *options, struct err *err)
 {
-    *w = (struct workspace){.model = model};
+    *w = (struct workspace){.model = model, .dtype = options->dtype};
     int result = open_rest(w, vocab, options, err);
     if (result == 0)
         result = identify_in_memory(w, err);

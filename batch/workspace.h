@@ -3,6 +3,7 @@
 #define EMBSUM_BATCH_WORKSPACE_H
 
 #include "batch/mind.h"
+#include "batch/options.h"
 #include "core/encode.h"
 #include "core/model.h"
 #include "core/tokenizer.h"
@@ -10,8 +11,9 @@
 struct workspace {
     struct model *model;
     struct tokenizer *tokenizer;
-    char model_sha256[65]; /* of model.safetensors */
-    uint64_t model_hash;   /* of all that decides what a text becomes: weights, config, vocabulary */
+    char model_sha256[65];   /* of model.safetensors */
+    enum linear_dtype dtype; /* that texts are encoded in */
+    uint64_t model_hash;     /* of all that decides what a text becomes: weights, config, vocabulary, dtype */
     struct news news;
     struct histories histories;
     int32_t *ids; /* tokens of all items, one item behind the other */
@@ -23,7 +25,17 @@ struct workspace_options {
     const char *behaviors; /* for the users' newest histories; NULL: none are wanted */
     long max_bad;
     bool quiet;
+    enum linear_dtype dtype; /* float32 unless set */
 };
+
+/* The row of a command's table for the dtype of workspace_options, by name. */
+#define WORKSPACE_DTYPE_OPTION(name)                                                                         \
+    {                                                                                                        \
+        "dtype", "NAME", "that texts are encoded in: float32 (unless given), bfloat16 or int8", false,       \
+            OPTION_TEXT, &(name), 0, 0                                                                       \
+    }
+/* Take the name, NULL for none; EXIT_USAGE after a message on stderr, else EXIT_DONE. */
+int workspace_dtype(struct workspace_options *options, const char *name);
 
 /* Load a model's vocabulary and check that it fits the model. */
 int workspace_tokenizer(struct tokenizer **out, const struct model *model, const char *path, struct err *err);

@@ -330,7 +330,8 @@ int redis_write_all(struct redis_link *link, size_t count, redis_write_fn *write
     size_t sizes[WRITES_IN_FLIGHT], sent = 0, done = 0, bytes = 0;
     int rc = redis_begin(link, err);
     while (rc == 0 && done < count) {
-        while (sent < count && sent - done < WRITES_IN_FLIGHT && bytes < WRITE_BYTES_IN_FLIGHT) {
+        const bool due = sent - done <= WRITES_IN_FLIGHT / 2; /* many with one send */
+        while (due && sent < count && sent - done < WRITES_IN_FLIGHT && bytes < WRITE_BYTES_IN_FLIGHT) {
             const size_t before = link->out_used;
             write(link, ctx, sent);
             sizes[sent % WRITES_IN_FLIGHT] = link->out_used - before;

@@ -44,6 +44,7 @@ check "option twice" 2 "given twice" $embsum encode --model a --model b
 check "number out of range" 2 "must be an integer between" $embsum encode --threads 9999 --model a
 check "number with letters" 2 "must be an integer" $embsum encode --threads=2x --model a
 check "dtype" 2 "store-dtype" refresh --store-dtype int8
+check "dtype of the encoder" 2 "is not float32, bfloat16 or int8" refresh --dtype fp8
 check "generations without a word" 2 "usage" $embsum generations --store "$store"
 check "promote without a name" 2 "usage" $embsum generations promote --store "$store"
 

@@ -88,7 +88,8 @@ static json_t *load_lines(const char *path)
 static void test_golden(void **state)
 {
     (void)state;
-    const struct workspace_options options = {TINY, TINY "news.tsv", TINY "behaviors.tsv", 0, true};
+    const struct workspace_options options = {
+        TINY, TINY "news.tsv", TINY "behaviors.tsv", 0, true, LINEAR_F32};
     struct workspace w;
     struct err err = ERR_INIT;
     if (workspace_open(&w, &options, &err) < 0)

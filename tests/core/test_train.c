@@ -241,7 +241,8 @@ static void test_schedule(void **state)
 static int setup(void **state)
 {
     (void)state;
-    const struct workspace_options options = {TINY, TINY "news.tsv", TINY "behaviors.tsv", 0, true};
+    const struct workspace_options options = {
+        TINY, TINY "news.tsv", TINY "behaviors.tsv", 0, true, LINEAR_F32};
     struct err err = ERR_INIT;
     if (gemm_init(&err) < 0 || workspace_open(&w, &options, &err) < 0) {
         print_error("%s\n", err.message);

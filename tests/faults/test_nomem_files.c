@@ -229,13 +229,20 @@ static int encode(struct err *err)
     int32_t summary[64];
     struct encode_user users[2] = {{.items = items, .item_count = 2, .summary = summary},
         {.items = items, .item_count = 0, .summary = summary + 32}};
-    int code = encoder_new(&encoder, model, err);
+    struct engine *engine;
+    int code = engine_new(&engine, model, LINEAR_F32, NULL, err);
     if (code < 0)
         return code;
+    code = encoder_new(&encoder, engine, err);
+    if (code < 0) {
+        engine_free(engine);
+        return code;
+    }
     code = encode_contents(b, encoder, items, 2, err);
     if (code == 0)
         code = encode_users(a, encoder, users, 2, err);
     encoder_free(encoder);
+    engine_free(engine);
     return code;
 }
 

@@ -33,11 +33,12 @@ static void check_bounds(const struct manifest *manifest)
 /* A store whose manifest is the input. */
 static struct fuzz_input answer;
 
-static int give(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
-    store_value_fn *fn, void *ctx, struct err *err)
+static int give(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
+    store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err)
 {
     struct store_id id;
     (void)generation;
+    (void)head;
     (void)err;
     must(link->store && kind == STORE_MANIFEST && next(ctx, &id, 1) == 1 && id.len == 0);
     const size_t len = (size_t)(answer.end - answer.at);

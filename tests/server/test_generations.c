@@ -91,6 +91,15 @@ static void test_incomplete(void **state)
     put_manifest(bench, &many, 0, 1);
     note_change(bench, STORE_CONTENT, "gone"); /* as if it had been there and gone */
     check_live(bench);
+    memcpy(before, bench->generation, sizeof before);
+    publish(bench, &many);
+    put_manifest(bench, &many, 0, 2);
+    note_change(bench, STORE_CONTENT, "gone");
+    check_refused(bench, before, "it is incomplete: 500 of 502 contents are there");
+    note_change(bench, STORE_CONTENT, "gone,too");
+    note_change(bench, STORE_CONTENT, "N1");
+    live_hurry(bench->service.live);
+    check_live(bench);
 }
 
 /* Another shape than before is a new model; another than the manifest's is a mistake. */

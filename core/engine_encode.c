@@ -1,0 +1,210 @@
+/* T5's encoder (core/t5.h has the equations) on packed weights. The tokens of a batch lie one behind the other, without
+ * padding; only attention knows where a sequence ends. */
+#include "core/array.h"
+#include "core/engine_int.h"
+#include "core/half.h"
+#include "core/t5.h"
+#include "core/vec.h"
+
+#include <string.h>
+
+enum { PAD = 16 }; /* floats behind a row, lest rows fall into the same sets of a cache */
+
+/* Relative position biases, head h's for relative position r at bias + h span + longest - 1 + r. */
+static size_t bias_span(size_t longest)
+{
+    return 2 * longest - 1 + ATTENTION_PAD;
+}
+
+static int make_bias(struct engine_scratch *s, const struct engine *engine, size_t longest, struct err *err)
+{
+    const struct model_config *c = &engine->model->config;
+    if (longest <= s->longest)
+        return 0;
+    s->longest = 0;
+    const int result = engine_reserve(&s->bias, c->heads * bias_span(longest), err);
+    if (result < 0)
+        return result;
+    for (size_t i = 0; i < 2 * longest - 1; i++) {
+        const size_t bucket =
+            t5_bucket((long)i - (long)(longest - 1), true, c->relative_buckets, c->relative_max_distance);
+        for (size_t h = 0; h < c->heads; h++)
+            s->bias.data[h * bias_span(longest) + i] = engine->model->encoder_bias[bucket * c->heads + h];
+    }
+    s->longest = longest;
+    return 0;
+}
+
+/* Rows of a product's input in a buffer of the scratch. */
+static struct linear_rows rows_in(
+    struct engine_scratch *s, struct engine_buffer *buffer, const struct engine *engine, size_t inputs)
+{
+    return (struct linear_rows){
+        (uint32_t *)buffer->data, linear_stride(engine->dtype, inputs), s->scales.data, false};
+}
+
+static int reserve(
+    struct engine_scratch *s, const struct engine *engine, size_t tokens, size_t longest, struct err *err)
+{
+    const struct model_config *c = &engine->model->config;
+    const size_t d = c->d_model, inner = c->heads * c->d_kv, wide = c->gated ? 2 * c->d_ff : c->d_ff;
+    const bool direct = engine->dtype != LINEAR_INT8 && !c->gated;
+    const struct {
+        struct engine_buffer *buffer;
+        size_t need;
+    } needs[] = {
+        {&s->hidden, tokens * d},
+        {&s->qkv, tokens * (3 * inner + PAD)},
+        {&s->context, tokens * linear_stride(LINEAR_F32, inner)},
+        {&s->norm, ENGINE_ROWS * linear_stride(engine->dtype, d > inner ? d : inner)},
+        {&s->middle, ENGINE_ROWS * linear_stride(engine->dtype, c->d_ff)},
+        {&s->wide, direct ? 0 : ENGINE_ROWS * (wide + PAD)},
+        {&s->scales, ENGINE_ROWS},
+        {&s->attention, attention_scratch(longest, c->d_kv) / sizeof(float)},
+    };
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
+        const int result = engine_reserve(needs[i].buffer, needs[i].need, err);
+        if (result < 0)
+            return result;
+    }
+    return make_bias(s, engine, longest, err);
+}
+
+/* qkv (T x 3I) = norm(hidden) (Q, K, V)^T, in the type that attention reads. */
+static void project(struct engine_scratch *s, const struct engine *engine, size_t layer, size_t tokens)
+{
+    const struct model_config *c = &engine->model->config;
+    const struct linear *qkv = engine->layers[layer].qkv;
+    const size_t d = c->d_model, stride = 3 * c->heads * c->d_kv + PAD;
+    struct linear_rows rows = rows_in(s, &s->norm, engine, d);
+    for (size_t at = 0; at < tokens; at += ENGINE_ROWS) {
+        const size_t some = tokens - at < ENGINE_ROWS ? tokens - at : ENGINE_ROWS;
+        struct linear_out out = {s->qkv.data + at * stride, stride, LINEAR_SET, engine->attention_bf16};
+        if (out.bf16)
+            out.data = (uint16_t *)s->qkv.data + at * stride;
+        linear_norm(&rows, qkv, s->hidden.data + at * d, engine->model->encoder[layer].self.norm,
+            (float)c->layer_norm_epsilon, some);
+        linear_apply(&out, qkv, &rows, some);
+    }
+}
+
+/* context (T x I), the heads of each sequence one by one. */
+static void attend(struct engine_scratch *s, const struct engine *engine, size_t sequences)
+{
+    const struct model_config *c = &engine->model->config;
+    const size_t inner = c->heads * c->d_kv, stride = 3 * inner + PAD,
+                 size = engine->attention_bf16 ? sizeof(uint16_t) : sizeof(float);
+    for (size_t i = 0; i < sequences; i++) {
+        const size_t first = s->offsets[i];
+        for (size_t h = 0; h < c->heads; h++) {
+            const char *q = (const char *)s->qkv.data + (first * stride + h * c->d_kv) * size;
+            struct attention attention = {.length = s->offsets[i + 1] - first,
+                .d_kv = c->d_kv,
+                .q = q,
+                .k = q + inner * size,
+                .v = q + 2 * inner * size,
+                .stride = stride,
+                .bias = s->bias.data + h * bias_span(s->longest) + s->longest - 1,
+                .context_stride = linear_stride(LINEAR_F32, inner)};
+            attention.context = s->context.data + first * attention.context_stride + h * c->d_kv;
+            attention_run(engine->attention, engine->attention_bf16, &attention, s->attention.data);
+        }
+    }
+}
+
+/* hidden (T x d) += context O^T. In float32 the context is the product's input as it lies. */
+static void give_back(struct engine_scratch *s, const struct engine *engine, size_t layer, size_t tokens)
+{
+    const struct model_config *c = &engine->model->config;
+    const struct linear *o = engine->layers[layer].o;
+    const size_t d = c->d_model, stride = linear_stride(LINEAR_F32, c->heads * c->d_kv);
+    struct linear_rows rows = rows_in(s, &s->norm, engine, c->heads * c->d_kv);
+    for (size_t at = 0; at < tokens; at += ENGINE_ROWS) {
+        const size_t some = tokens - at < ENGINE_ROWS ? tokens - at : ENGINE_ROWS;
+        float *context = s->context.data + at * stride;
+        if (engine->dtype == LINEAR_F32)
+            rows.units = (uint32_t *)context;
+        else
+            linear_convert(&rows, o, context, stride, some);
+        linear_apply(&(struct linear_out){s->hidden.data + at * d, d, LINEAR_ADD, false}, o, &rows, some);
+    }
+}
+
+/* hidden (T x d) += W_o relu(W_i norm(hidden)), or gated. What is not int8 and not gated goes from one product straight
+ * into the next one's input; a scale needs the whole row first. */
+static void feed_forward(struct engine_scratch *s, const struct engine *engine, size_t layer, size_t tokens)
+{
+    const struct model_config *c = &engine->model->config;
+    const struct linear *wi = engine->layers[layer].wi, *wo = engine->layers[layer].wo;
+    const size_t d = c->d_model, stride = (c->gated ? 2 * c->d_ff : c->d_ff) + PAD;
+    const bool direct = engine->dtype != LINEAR_INT8 && !c->gated;
+    struct linear_rows rows = rows_in(s, &s->norm, engine, d),
+                       middle = rows_in(s, &s->middle, engine, c->d_ff);
+    const struct linear_out wide = {s->wide.data, stride, LINEAR_SET, false},
+                            active = {middle.units, middle.stride * (engine->dtype == LINEAR_BF16 ? 2 : 1),
+                                LINEAR_RELU, engine->dtype == LINEAR_BF16};
+    for (size_t at = 0; at < tokens; at += ENGINE_ROWS) {
+        const size_t some = tokens - at < ENGINE_ROWS ? tokens - at : ENGINE_ROWS;
+        float *hidden = s->hidden.data + at * d;
+        linear_norm(
+            &rows, wi, hidden, engine->model->encoder[layer].ffn.norm, (float)c->layer_norm_epsilon, some);
+        linear_apply(direct ? &active : &wide, wi, &rows, some);
+        if (!direct)
+            linear_activate(&middle, wo, wide.data, stride, c->gated, some);
+        linear_apply(&(struct linear_out){hidden, d, LINEAR_ADD, false}, wo, &middle, some);
+    }
+}
+
+/* The states, rounded where the dtype says so. */
+static void finish(const struct engine *engine, const struct engine_sequence *sequence, const float *hidden)
+{
+    const struct model_config *c = &engine->model->config;
+    vec_rms_norm(sequence->states, hidden, engine->model->encoder_norm, sequence->count, c->d_model,
+        (float)c->layer_norm_epsilon);
+    for (size_t i = 0; engine->dtype != LINEAR_F32 && i < sequence->count * c->d_model; i++)
+        sequence->states[i] = bf16_to_f32(f32_to_bf16(sequence->states[i]));
+}
+
+/* One group of sequences, which pass layer after layer together. */
+static int encode_group(const struct engine *engine, const struct engine_sequence *sequences, size_t count,
+    struct engine_scratch *s, struct err *err)
+{
+    const struct model *model = engine->model;
+    const size_t d = model->config.d_model, tokens = s->offsets[count];
+    size_t longest = 0;
+    for (size_t i = 0; i < count; i++)
+        longest = sequences[i].count > longest ? sequences[i].count : longest;
+    const int result = reserve(s, engine, tokens, longest, err);
+    if (result < 0)
+        return result;
+    for (size_t i = 0; i < count; i++)
+        for (size_t t = 0; t < sequences[i].count; t++)
+            memcpy(s->hidden.data + (s->offsets[i] + t) * d, model->shared + (size_t)sequences[i].ids[t] * d,
+                d * sizeof(float));
+    for (size_t layer = 0; layer < model->config.encoder_layers; layer++) {
+        project(s, engine, layer, tokens);
+        attend(s, engine, count);
+        give_back(s, engine, layer, tokens);
+        feed_forward(s, engine, layer, tokens);
+    }
+    for (size_t i = 0; i < count; i++)
+        finish(engine, &sequences[i], s->hidden.data + s->offsets[i] * d);
+    return 0;
+}
+
+int engine_encode(const struct engine *engine, const struct engine_sequence *sequences, size_t count,
+    struct engine_scratch *s, struct err *err)
+{
+    int result = array_grow(&s->offsets, &s->offsets_size, count + 1, sizeof *s->offsets, err);
+    for (size_t done = 0, some; result == 0 && done < count; done += some) {
+        s->offsets[0] = 0;
+        for (some = 0; done + some < count; some++) {
+            const size_t end = s->offsets[some] + sequences[done + some].count;
+            if (some && end > ENGINE_TOKENS)
+                break;
+            s->offsets[some + 1] = end;
+        }
+        result = encode_group(engine, sequences + done, some, s, err);
+    }
+    return result;
+}
