@@ -21,6 +21,8 @@ struct refresh_options {
     long keep;          /* retired generations that stay */
     double until;       /* progress_now() at which no further batch is begun; 0: none */
     size_t max_bad;     /* matrices that may be refused */
+    bool workers;       /* encode in other processes (batch/encode_farm.h) */
+    int silent_ms;      /* after which a worker's unit goes to another */
     bool full;          /* a new generation in any case */
     bool no_promote;    /* leave it ready instead of making it live */
     bool quiet;

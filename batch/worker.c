@@ -1,0 +1,317 @@
+#include "batch/worker.h"
+
+#include "batch/farm_job.h"
+#include "batch/progress.h"
+#include "batch/stop.h"
+#include "batch/worker_int.h"
+#include "store/store_work.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { POLL_MS = 100, DELIVERIES_MOST = 5 };
+
+struct worker {
+    const struct worker_options *options;
+    struct store *store;
+    struct worker_hands hands; /* of the thread that looks for jobs */
+    struct workspace workspace;
+    bool loaded; /* the workspace and the engine are there */
+    struct engine *engine;
+    struct farm_job job;
+    uint64_t unfit;       /* the job that was told to be of another model; 0: none */
+    pthread_mutex_t lock; /* of what follows */
+    struct worker_done *done;
+    double busy; /* progress_now() at which the last unit was taken or done */
+    bool over;   /* the job's queue is gone */
+    int result;  /* the first failure */
+    struct err *err;
+};
+
+struct thread {
+    struct worker *worker;
+    size_t number;
+    pthread_t thread;
+};
+
+/* ---- when to end ---- */
+
+static bool idle_for_too_long(struct worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    const bool idle = w->options->max_idle > 0 && progress_now() > w->busy + w->options->max_idle;
+    pthread_mutex_unlock(&w->lock);
+    return idle;
+}
+
+static bool ends(struct worker *w)
+{
+    return stop_asked() || idle_for_too_long(w);
+}
+
+/* ---- one unit ---- */
+
+struct taken {
+    char place[STORE_CURSOR_MAX];
+    uint64_t deliveries;
+    struct unit unit;
+    int read; /* what became of reading it */
+    bool any;
+    struct err *err;
+};
+
+static int take_unit(void *ctx, const struct store_unit *unit)
+{
+    struct taken *const taken = ctx;
+    taken->any = true;
+    taken->deliveries = unit->deliveries;
+    strcpy(taken->place, unit->place);
+    taken->read = unit_read(&taken->unit, unit->data, unit->len, taken->err);
+    return taken->read == -ERR_CORRUPT ? 0 : taken->read;
+}
+
+/* Nothing comes of it that anybody waits for. */
+static int give_up(struct worker_hands *hands, const struct taken *taken, struct err *err)
+{
+    int result;
+    progress_say(false, "%s", err->message);
+    do
+        result = store_work_done(hands->link, taken->place, "", 0, err);
+    while (worker_again(hands, result, err));
+    return result == -ERR_NOT_FOUND ? 0 : result;
+}
+
+static int report(struct worker *w, struct worker_hands *hands, const struct taken *taken, size_t tokens,
+    double seconds, struct err *err)
+{
+    const struct unit_head *head = &taken->unit.head;
+    const struct unit_result done = {
+        head->job, head->number, tokens, seconds, hands->refused, hands->refused_count};
+    char *text = unit_result_write(&done);
+    int result = text ? 0 : err_set(err, ERR_NOMEM, "out of memory");
+    if (text)
+        do
+            result = store_work_done(hands->link, taken->place, text, strlen(text), err);
+        while (worker_again(hands, result, err));
+    free(text);
+    if (result < 0 && result != -ERR_NOT_FOUND) /* not found: somebody was faster */
+        return result;
+    pthread_mutex_lock(&w->lock);
+    w->busy = progress_now();
+    w->done->units++;
+    *(head->kind == BLOB_USER ? &w->done->users : &w->done->contents) += taken->unit.count;
+    w->done->tokens += tokens;
+    pthread_mutex_unlock(&w->lock);
+    return 0;
+}
+
+static int do_unit(struct worker *w, struct worker_hands *hands, const struct taken *taken, struct err *err)
+{
+    const double start = progress_now();
+    char why[96];
+    size_t tokens = 0;
+    int result = unit_fits(&taken->unit, &w->workspace.model->config, err);
+    snprintf(why, sizeof why, "%" PRIu64 " workers took it and none gave it back", taken->deliveries - 1);
+    if (result < 0)
+        result = worker_refuse(hands, &taken->unit, err->message, err);
+    else if (taken->deliveries > DELIVERIES_MOST)
+        result = worker_refuse(hands, &taken->unit, why, err);
+    else
+        result = worker_unit(hands, &taken->unit, &tokens, err);
+    if (result == -ERR_NOT_FOUND)
+        return give_up(hands, taken, err);
+    if (result == 0)
+        result = report(w, hands, taken, tokens, progress_now() - start, err);
+    worker_forget_refused(hands);
+    return result;
+}
+
+/* 1: the job is over. A unit of another model is of a queue that has taken the place of ours. */
+static int take_one(struct worker *w, struct worker_hands *hands, const char *name, struct err *err)
+{
+    struct taken taken = {.err = err};
+    int result = store_work_take(hands->link, name, w->job.silent_ms, take_unit, &taken, err);
+    if (worker_again(hands, result, err))
+        return 0;
+    if (result == -ERR_NOT_FOUND)
+        return 1;
+    if (result < 0)
+        return result;
+    if (!taken.any) {
+        poll(NULL, 0, POLL_MS);
+        result = worker_tidy(hands, err);
+        return worker_again(hands, result, err) ? 0 : result;
+    }
+    if (taken.read < 0)
+        return give_up(hands, &taken, err);
+    const bool ours = taken.unit.head.settings == w->workspace.model_hash;
+    result = ours ? do_unit(w, hands, &taken, err) : 1;
+    unit_done(&taken.unit);
+    return result;
+}
+
+/* ---- threads ---- */
+
+static bool goes_on(struct worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    const bool on = !w->over && w->result == 0;
+    pthread_mutex_unlock(&w->lock);
+    return on && !ends(w);
+}
+
+static void *work(void *argument)
+{
+    const struct thread *thread = argument;
+    struct worker *w = thread->worker;
+    struct worker_hands hands = {.workspace = &w->workspace};
+    struct err err = ERR_INIT;
+    char host[64] = "", name[112];
+    gethostname(host, sizeof host - 1);
+    snprintf(name, sizeof name, "%s-%ld-%zu", host, (long)getpid(), thread->number);
+    int result = store_connect(&hands.link, w->store, &err);
+    if (result == 0)
+        result = encoder_new(&hands.encoder, w->engine, &err);
+    while (result == 0 && goes_on(w))
+        result = take_one(w, &hands, name, &err);
+    if (result == -ERR_UNAVAILABLE && stop_asked()) /* its unit goes to another */
+        result = 0;
+    pthread_mutex_lock(&w->lock);
+    w->over |= result == 1;
+    if (result < 0 && w->result == 0) {
+        w->result = result;
+        if (w->err)
+            *w->err = err;
+    }
+    pthread_mutex_unlock(&w->lock);
+    worker_forget_refused(&hands);
+    encoder_free(hands.encoder);
+    store_disconnect(hands.link);
+    return NULL;
+}
+
+static int run_threads(struct worker *w)
+{
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    const size_t count = (size_t)(w->options->threads > 0 ? w->options->threads : cores > 0 ? cores : 1);
+    struct thread *threads = calloc(count, sizeof *threads);
+    size_t started = 1;
+    if (!threads)
+        return err_set(w->err, ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < count; i++)
+        threads[i] = (struct thread){.worker = w, .number = i};
+    w->over = false;
+    while (started < count && pthread_create(&threads[started].thread, NULL, work, &threads[started]) == 0)
+        started++;
+    work(&threads[0]); /* this thread is one of them; fewer than wanted is slower, not wrong */
+    for (size_t i = 1; i < started; i++)
+        pthread_join(threads[i].thread, NULL);
+    free(threads);
+    return w->result;
+}
+
+/* ---- jobs ---- */
+
+static void unload(struct worker *w)
+{
+    if (w->loaded) {
+        engine_free(w->engine);
+        workspace_close(&w->workspace);
+    }
+    w->engine = NULL;
+    w->loaded = false;
+}
+
+static int load(struct worker *w, struct err *err)
+{
+    unload(w);
+    int result = workspace_open_model(&w->workspace, w->options->model, w->job.dtype, err);
+    if (result < 0)
+        return result;
+    w->loaded = true;
+    return engine_new(&w->engine, w->workspace.model, w->job.dtype, NULL, err);
+}
+
+/* Is the folder's model the job's? 0, or ERR_INVALID, which names both. */
+static int fit(struct worker *w, struct err *err)
+{
+    if (w->loaded && w->engine && w->workspace.model_hash == w->job.settings)
+        return 0;
+    const int result = load(w, err);
+    if (result < 0 || w->workspace.model_hash == w->job.settings)
+        return result;
+    return err_set(err, ERR_INVALID,
+        "the work in the store is for the model %.16s (settings %016" PRIx64 "), %s holds %.16s (%016" PRIx64
+        ")",
+        w->job.model_sha256, w->job.settings, w->options->model, w->workspace.model_sha256,
+        (uint64_t)w->workspace.model_hash);
+}
+
+/* Look for a job. 0: there is one that fits; 1: not yet. */
+static int look(struct worker *w, struct err *err)
+{
+    struct farm_job job;
+    char *text = NULL;
+    int result = store_work_job(w->hands.link, &text, err);
+    if (worker_again(&w->hands, result, err) || result == -ERR_NOT_FOUND)
+        return 1;
+    if (result == 0)
+        result = farm_job_read(&job, text, err);
+    free(text);
+    if (result == 0 && w->unfit && job.number == w->unfit)
+        return 1;
+    if (result < 0)
+        return result;
+    w->job = job;
+    result = fit(w, err);
+    if (result != -ERR_INVALID || !w->options->wait)
+        return result;
+    progress_say(false, "waiting for work that fits: %s", err->message);
+    w->unfit = job.number;
+    return 1;
+}
+
+static int run_jobs(struct worker *w, struct err *err)
+{
+    int result = 0;
+    while (result == 0 && !ends(w)) {
+        result = look(w, err);
+        if (result == 1) {
+            result = 0;
+            poll(NULL, 0, POLL_MS);
+            continue;
+        }
+        const struct worker_done before = *w->done;
+        const double start = progress_now();
+        if (result == 0) {
+            progress_say(w->options->quiet, "taking work for generation %s", w->job.generation);
+            result = run_threads(w);
+        }
+        if (w->done->units > before.units)
+            progress_say(w->options->quiet, "%zu contents, %zu users, %zu tokens in %.1f s",
+                w->done->contents - before.contents, w->done->users - before.users,
+                w->done->tokens - before.tokens, progress_now() - start);
+    }
+    return result;
+}
+
+int worker_run(
+    struct worker_done *done, struct store *store, const struct worker_options *options, struct err *err)
+{
+    struct worker w = {.options = options, .store = store, .done = done, .busy = progress_now(), .err = err};
+    *done = (struct worker_done){0};
+    pthread_mutex_init(&w.lock, NULL);
+    int result = store_connect(&w.hands.link, store, err);
+    if (result == 0)
+        result = run_jobs(&w, err);
+    if (result == -ERR_UNAVAILABLE && stop_asked())
+        result = 0;
+    unload(&w);
+    store_disconnect(w.hands.link);
+    pthread_mutex_destroy(&w.lock);
+    return result;
+}
