@@ -139,7 +139,7 @@ static int add_unit(struct run *run, struct err *err)
     if (result == 0)
         result = array_grow(&run->units, &run->unit_size, run->unit_count + 1, sizeof *run->units, err);
     if (result == 0)
-        result = store_work_add(run->link, run->bytes.at, run->bytes.used, err);
+        result = store_work_add(run->link, run->text, run->bytes.at, run->bytes.used, err);
     if (result < 0)
         return result;
     run->units[run->unit_count++] = (struct waiting){next - *place, users};
@@ -194,10 +194,10 @@ static int look(struct run *run, struct err *err)
     if (now < run->heard + TELL_S || now < run->told + TELL_S)
         return 0;
     run->told = now;
-    int result = store_work_look(run->link, &state, err);
+    int result = store_work_look(run->link, run->text, &state, err);
     const size_t before = run->waiting;
     if (result == 0)
-        result = store_work_results(run->link, take_result, run, err);
+        result = store_work_results(run->link, run->text, take_result, run, err);
     if (result < 0 || run->waiting < before)
         return result;
     if (state.units < run->waiting)
@@ -218,7 +218,7 @@ static int step(struct run *run, struct err *err)
         result = add_unit(run, err);
     const size_t before = run->waiting;
     if (result == 0)
-        result = store_work_results(run->link, take_result, run, err);
+        result = store_work_results(run->link, run->text, take_result, run, err);
     if (result == 0)
         result = look(run, err);
     if (result == 0 && run->waiting == before)
@@ -266,8 +266,7 @@ static int open_queue(struct run *run, struct err *err)
     strcpy(job.model_sha256, run->workspace->model_sha256);
     strcpy(job.generation, generation_name(run->farm->writer));
     run->text = farm_job_write(&job);
-    return run->text ? store_work_open(run->link, run->text, strlen(run->text), err)
-                     : err_set(err, ERR_NOMEM, "out of memory");
+    return run->text ? store_work_open(run->link, run->text, err) : err_set(err, ERR_NOMEM, "out of memory");
 }
 
 /* All that is to change is told to the writer beforehand, so that no change is lost with a worker and with us. */
@@ -310,7 +309,7 @@ int encode_farm(struct encode_done *done, const struct workspace *workspace, str
         result = run_job(&run, err);
         if (result == 0)
             progress_end(&run.progress);
-        store_work_close(link, run.text, strlen(run.text), NULL);
+        store_work_close(link, run.text, NULL);
     }
     free(run.text);
     free(run.units);

@@ -124,7 +124,7 @@ static int begin(struct run *run, struct err *err)
     int result = store_connect(&run->link, run->store, err);
     if (result == 0 && run->options->workers) { /* rather now than with a generation begun */
         struct store_work_state state;
-        result = store_work_look(run->link, &state, err);
+        result = store_work_look(run->link, "", &state, err);
         result = result == -ERR_NOT_FOUND ? 0 : result;
     }
     if (result == 0)
@@ -134,7 +134,7 @@ static int begin(struct run *run, struct err *err)
                                        : GENERATION_ANY,
             err);
     if (result == 0) /* what one that was killed has left to its workers */
-        result = store_work_close(run->link, NULL, 0, err);
+        result = store_work_close(run->link, NULL, err);
     if (result < 0)
         return result;
     strcpy(done->generation, generation_name(run->writer));

@@ -75,13 +75,14 @@ void store_key_append(struct store_key *key, const char *text, size_t len);
 
 /* ---- a backend ---- */
 
-/* The functions of store_work.h, which says what each does. close has len 0 for whose ever queue it is. */
+/* The functions of store_work.h, which says what each does. close has "" for whose ever queue it is. */
 struct store_work_backend {
-    int (*open)(struct store_link *link, const void *job, size_t len, struct err *err);
-    int (*close)(struct store_link *link, const void *job, size_t len, struct err *err);
-    int (*add)(struct store_link *link, const void *unit, size_t len, struct err *err);
-    int (*results)(struct store_link *link, store_work_result_fn *fn, void *ctx, struct err *err);
-    int (*look)(struct store_link *link, struct store_work_state *out, struct err *err);
+    int (*open)(struct store_link *link, const char *job, struct err *err);
+    int (*close)(struct store_link *link, const char *job, struct err *err);
+    int (*add)(struct store_link *link, const char *job, const void *unit, size_t len, struct err *err);
+    int (*results)(
+        struct store_link *link, const char *job, store_work_result_fn *fn, void *ctx, struct err *err);
+    int (*look)(struct store_link *link, const char *job, struct store_work_state *out, struct err *err);
     int (*job)(struct store_link *link, char **job, struct err *err);
     int (*take)(struct store_link *link, const char *taker, int idle_ms, store_work_unit_fn *fn, void *ctx,
         struct err *err);

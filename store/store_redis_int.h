@@ -250,13 +250,11 @@ int redis_write_all(struct redis_link *link, size_t count, redis_write_fn *write
 
 /* ---- store_redis_stream.c ---- */
 
-/* At most count entries of a stream from a place on ("-": all of them), each checked to be one: its place, then its fields,
- * name and value in turn. */
-int redis_range(struct redis_link *link, redisReply **out, const struct store_key *stream, const char *from,
-    size_t count, struct err *err);
-/* Forget the entries up to and including the one at a place. */
-int redis_trim_to(
-    struct redis_link *link, const struct store_key *stream, const char *place, struct err *err);
+/* Is the reply an array of at most so many entries? Each is an array of its place, which is shorter than STORE_CURSOR_MAX,
+ * and its fields, name and value in turn. */
+bool redis_is_entries(const redisReply *reply, size_t most);
+/* The first place behind one. False: it is none. */
+bool redis_next_place(char out[STORE_CURSOR_MAX], const char *place);
 
 /* Write the command that appends a change, or a click. */
 void redis_write_change(

@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RESULTS_COUNT ((size_t)1000) /* of one XRANGE */
+#define RESULTS_COUNT 1000 /* of one answer */
 
 static const char *const queue_keys[] = {"work", "work:job", "work:done"};
 
-/* KEYS: work, job, done. ARGV: the job. */
+/* All have the KEYS work, job, done. ARGV: the job. */
 static const char open_script[] = "redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3])\n"
                                   "redis.call('XGROUP', 'CREATE', KEYS[1], 'workers', '0', 'MKSTREAM')\n"
                                   "redis.call('SET', KEYS[2], ARGV[1])\n"
@@ -22,6 +22,17 @@ static const char close_script[] = "if ARGV[1] == '' or redis.call('GET', KEYS[2
                                    "  redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3])\n"
                                    "end\n"
                                    "return 1\n";
+
+/* ARGV: the job, the unit. 0: the queue is not this job's. */
+static const char add_script[] = "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end\n"
+                                 "redis.call('XADD', KEYS[1], '*', 'unit', ARGV[2])\n"
+                                 "return 1\n";
+
+/* ARGV: the job, how many, and the place that begins what has not been handed over yet; what is before it goes. */
+static const char results_script[] =
+    "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end\n"
+    "if ARGV[3] ~= '-' then redis.call('XTRIM', KEYS[3], 'MINID', ARGV[3]) end\n"
+    "return redis.call('XRANGE', KEYS[3], '-', '+', 'COUNT', ARGV[2])\n";
 
 /* ARGV: taker, milliseconds. 0: there is no queue; 1: there is no unit; else its place, deliveries and fields. */
 static const char take_script[] =
@@ -49,9 +60,9 @@ static const char done_script[] =
     "redis.call('XADD', KEYS[3], '*', 'result', ARGV[2])\n"
     "return 1\n";
 
-/* Units, those that are taken, the time since the last was. */
+/* ARGV: the job. Units, those that are taken, the time since the last was. */
 static const char look_script[] =
-    "if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end\n"
+    "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end\n"
     "local rows, idle = redis.call('XPENDING', KEYS[1], 'workers', '-', '+', 1000), -1\n"
     "for _, row in ipairs(rows) do\n"
     "  if idle < 0 or row[3] < idle then idle = row[3] end\n"
@@ -60,6 +71,7 @@ static const char look_script[] =
 
 /* What a step needs, and gives. */
 struct step {
+    const char *of_job;
     const void *data;
     size_t len;
     const char *name; /* a taker's, or a unit's place */
@@ -79,15 +91,20 @@ static int run(struct store_link *link, redis_step_fn *step, struct step *what, 
 
 static int no_queue(struct err *err)
 {
-    return err_set(err, ERR_NOT_FOUND, "there is no queue of work in the store");
+    return err_set(err, ERR_NOT_FOUND, "there is no such queue of work in the store");
 }
 
-static int begin_script(struct redis_link *link, const char *script, size_t args, struct err *err)
+/* args: those that follow the job, or all of them where of_job is NULL. */
+static int begin_script(
+    struct redis_link *link, const char *script, const char *of_job, size_t args, struct err *err)
 {
     const int rc = redis_begin(link, err);
-    if (rc == 0)
-        redis_eval(link, script, queue_keys, 3, args);
-    return rc;
+    if (rc < 0)
+        return rc;
+    redis_eval(link, script, queue_keys, 3, (of_job != NULL) + args);
+    if (of_job)
+        redis_arg_text(link, of_job);
+    return 0;
 }
 
 /* Its answer, where 0 says that there is no queue. */
@@ -105,91 +122,91 @@ static int script_number(struct redis_link *link, struct err *err)
 static int open_step(struct redis_link *link, void *ctx, struct err *err)
 {
     const struct step *const step = ctx;
-    const int rc = begin_script(link, open_script, 1, err);
-    if (rc < 0)
-        return rc;
-    redis_arg(link, step->data, step->len);
-    return script_number(link, err);
+    const int rc = begin_script(link, open_script, step->of_job, 0, err);
+    return rc == 0 ? script_number(link, err) : rc;
 }
 
-static int redis_work_open(struct store_link *link, const void *job, size_t len, struct err *err)
+static int redis_work_open(struct store_link *link, const char *job, struct err *err)
 {
-    return run(link, open_step, &(struct step){.data = job, .len = len}, err);
+    return run(link, open_step, &(struct step){.of_job = job}, err);
 }
 
 static int close_step(struct redis_link *link, void *ctx, struct err *err)
 {
     const struct step *const step = ctx;
-    const int rc = begin_script(link, close_script, 1, err);
+    const int rc = begin_script(link, close_script, step->of_job, 0, err);
+    return rc == 0 ? script_number(link, err) : rc;
+}
+
+static int redis_work_close(struct store_link *link, const char *job, struct err *err)
+{
+    return run(link, close_step, &(struct step){.of_job = job}, err);
+}
+
+static int add_step(struct redis_link *link, void *ctx, struct err *err)
+{
+    const struct step *const step = ctx;
+    const int rc = begin_script(link, add_script, step->of_job, 1, err);
     if (rc < 0)
         return rc;
     redis_arg(link, step->data, step->len);
     return script_number(link, err);
 }
 
-static int redis_work_close(struct store_link *link, const void *job, size_t len, struct err *err)
+static int redis_work_add(
+    struct store_link *link, const char *job, const void *unit, size_t len, struct err *err)
 {
-    return run(link, close_step, &(struct step){.data = job, .len = len}, err);
+    return run(link, add_step, &(struct step){.of_job = job, .data = unit, .len = len}, err);
 }
 
-/* A stream that is not there is not made: nobody would find the unit in it. */
-static int add_step(struct redis_link *link, void *ctx, struct err *err)
+/* Results from a place on; *from moves behind the last of them. What is before it is forgotten by the same command: the
+ * stream stays short. */
+static int some_results(struct redis_link *link, const struct step *step, char from[STORE_CURSOR_MAX],
+    redisReply **out, struct err *err)
 {
-    const struct step *const step = ctx;
     redisReply *reply = NULL;
-    int rc = redis_begin(link, err);
+    int rc = begin_script(link, results_script, step->of_job, 2, err);
     if (rc < 0)
         return rc;
-    redis_command(link, 6, "XADD");
-    redis_arg_global(link, "work");
-    redis_arg_text(link, "NOMKSTREAM");
-    redis_arg_text(link, "*");
-    redis_arg_text(link, "unit");
-    redis_arg(link, step->data, step->len);
+    redis_arg_number(link, RESULTS_COUNT);
+    redis_arg_text(link, from);
     rc = redis_reply(link, &reply, err);
     if (rc < 0)
         return rc;
-    if (reply->type != REDIS_REPLY_STRING && reply->type != REDIS_REPLY_NIL)
-        return redis_unexpected(link, reply, "XADD", err);
+    const bool none = reply->type == REDIS_REPLY_INTEGER;
+    if (!none && !redis_is_entries(reply, RESULTS_COUNT))
+        return redis_unexpected(link, reply, "EVAL", err);
     redis_succeed(link);
-    rc = reply->type == REDIS_REPLY_NIL ? no_queue(err) : redis_confirm(link, err);
-    freeReplyObject(reply);
-    return rc;
+    if (reply->elements)
+        redis_next_place(from, reply->element[reply->elements - 1]->element[0]->str);
+    *out = reply;
+    return none ? no_queue(err) : 0;
 }
 
-static int redis_work_add(struct store_link *link, const void *unit, size_t len, struct err *err)
-{
-    return run(link, add_step, &(struct step){.data = unit, .len = len}, err);
-}
-
-/* What has been handed over is forgotten then, so that the stream stays short. */
 static int results_step(struct redis_link *link, void *ctx, struct err *err)
 {
     const struct step *const step = ctx;
-    struct store_key done;
-    redisReply *reply = NULL;
-    int stopped = 0;
-    store_key_global(&done, link->base.store, "work:done");
-    int rc = redis_begin(link, err);
-    if (rc == 0)
-        rc = redis_range(link, &reply, &done, "-", RESULTS_COUNT, err);
-    if (rc < 0)
-        return rc;
-    redis_succeed(link);
-    for (size_t i = 0; !stopped && i < reply->elements; i++) {
-        const redisReply *const fields = reply->element[i]->element[1];
-        if (fields->elements == 2)
-            stopped = step->result_fn(step->ctx, fields->element[1]->str, fields->element[1]->len);
-    }
-    if (!stopped && reply->elements)
-        rc = redis_trim_to(link, &done, reply->element[reply->elements - 1]->element[0]->str, err);
-    freeReplyObject(reply);
-    return stopped ? stopped : rc;
+    char from[STORE_CURSOR_MAX] = "-";
+    size_t count;
+    int rc;
+    do {
+        redisReply *reply = NULL;
+        rc = some_results(link, step, from, &reply, err);
+        count = rc == 0 ? reply->elements : 0;
+        for (size_t i = 0; rc == 0 && i < count; i++) {
+            const redisReply *const fields = reply->element[i]->element[1];
+            if (fields->elements == 2)
+                rc = step->result_fn(step->ctx, fields->element[1]->str, fields->element[1]->len);
+        }
+        freeReplyObject(reply);
+    } while (rc == 0 && count);
+    return rc;
 }
 
-static int redis_work_results(struct store_link *link, store_work_result_fn *fn, void *ctx, struct err *err)
+static int redis_work_results(
+    struct store_link *link, const char *job, store_work_result_fn *fn, void *ctx, struct err *err)
 {
-    return run(link, results_step, &(struct step){.result_fn = fn, .ctx = ctx}, err);
+    return run(link, results_step, &(struct step){.of_job = job, .result_fn = fn, .ctx = ctx}, err);
 }
 
 /* A script's answer: a number, or an array of three. */
@@ -209,7 +226,7 @@ static int look_step(struct redis_link *link, void *ctx, struct err *err)
 {
     const struct step *const step = ctx;
     redisReply *reply = NULL;
-    int rc = begin_script(link, look_script, 0, err);
+    int rc = begin_script(link, look_script, step->of_job, 0, err);
     if (rc == 0)
         rc = script_array(link, &reply, err);
     if (rc < 0)
@@ -227,9 +244,10 @@ static int look_step(struct redis_link *link, void *ctx, struct err *err)
     return rc;
 }
 
-static int redis_work_look(struct store_link *link, struct store_work_state *out, struct err *err)
+static int redis_work_look(
+    struct store_link *link, const char *job, struct store_work_state *out, struct err *err)
 {
-    return run(link, look_step, &(struct step){.state = out}, err);
+    return run(link, look_step, &(struct step){.of_job = job, .state = out}, err);
 }
 
 /* ---- who helps ---- */
@@ -285,7 +303,7 @@ static int take_step(struct redis_link *link, void *ctx, struct err *err)
     const struct step *const step = ctx;
     redisReply *reply = NULL;
     struct store_unit unit;
-    int rc = begin_script(link, take_script, 2, err);
+    int rc = begin_script(link, take_script, NULL, 2, err);
     if (rc < 0)
         return rc;
     redis_arg_text(link, step->name);
@@ -315,7 +333,7 @@ static int redis_work_take(struct store_link *link, const char *taker, int idle_
 static int done_step(struct redis_link *link, void *ctx, struct err *err)
 {
     const struct step *const step = ctx;
-    const int rc = begin_script(link, done_script, 2, err);
+    const int rc = begin_script(link, done_script, NULL, 2, err);
     if (rc < 0)
         return rc;
     redis_arg_text(link, step->name);

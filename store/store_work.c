@@ -10,38 +10,39 @@ static int check(const struct store_link *link, struct err *err)
     return err_set(err, ERR_INVALID, "work is shared through a Redis store; an embedded one has no queue");
 }
 
-int store_work_open(struct store_link *link, const void *job, size_t len, struct err *err)
+int store_work_open(struct store_link *link, const char *job, struct err *err)
 {
     int rc = check(link, err);
-    if (rc == 0 && !len)
+    if (rc == 0 && !*job)
         rc = err_set(err, ERR_INVALID, "a job's text is not empty");
-    return rc < 0 ? rc : link->store->backend->work->open(link, job, len, err);
+    return rc < 0 ? rc : link->store->backend->work->open(link, job, err);
 }
 
-int store_work_close(struct store_link *link, const void *job, size_t len, struct err *err)
+int store_work_close(struct store_link *link, const char *job, struct err *err)
 {
-    if (!job && !link->store->backend->work)
+    if (!link->store->backend->work)
         return 0;
     const int rc = check(link, err);
-    return rc < 0 ? rc : link->store->backend->work->close(link, job, job ? len : 0, err);
+    return rc < 0 ? rc : link->store->backend->work->close(link, job ? job : "", err);
 }
 
-int store_work_add(struct store_link *link, const void *unit, size_t len, struct err *err)
+int store_work_add(struct store_link *link, const char *job, const void *unit, size_t len, struct err *err)
 {
     const int rc = check(link, err);
-    return rc < 0 ? rc : link->store->backend->work->add(link, unit, len, err);
+    return rc < 0 ? rc : link->store->backend->work->add(link, job, unit, len, err);
 }
 
-int store_work_results(struct store_link *link, store_work_result_fn *fn, void *ctx, struct err *err)
+int store_work_results(
+    struct store_link *link, const char *job, store_work_result_fn *fn, void *ctx, struct err *err)
 {
     const int rc = check(link, err);
-    return rc < 0 ? rc : link->store->backend->work->results(link, fn, ctx, err);
+    return rc < 0 ? rc : link->store->backend->work->results(link, job, fn, ctx, err);
 }
 
-int store_work_look(struct store_link *link, struct store_work_state *out, struct err *err)
+int store_work_look(struct store_link *link, const char *job, struct store_work_state *out, struct err *err)
 {
     const int rc = check(link, err);
-    return rc < 0 ? rc : link->store->backend->work->look(link, out, err);
+    return rc < 0 ? rc : link->store->backend->work->look(link, job, out, err);
 }
 
 int store_work_job(struct store_link *link, char **job, struct err *err)

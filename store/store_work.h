@@ -1,9 +1,9 @@
 /* A queue of work in a store, for one who has much to do and any number of helpers, on any machines:
  *
- *     store_work_open(link, job, len, &err);             who has the work, and holds the writers' lock
- *     store_work_add(link, unit, len, &err);             as often as needed
- *     store_work_results(link, take_result, &ctx, &err); now and then, until each unit has its result
- *     store_work_close(link, job, len, &err);
+ *     store_work_open(link, job, &err);                  who has the work, and holds the writers' lock
+ *     store_work_add(link, job, unit, len, &err);        as often as needed
+ *     store_work_results(link, job, take_result, &ctx, &err);    now and then, until each unit has its result
+ *     store_work_close(link, job, &err);
  *
  *     store_work_job(link, &job, &err);                  who helps: is it work that I can do?
  *     store_work_take(link, "host-1", 30000, take_unit, &ctx, &err);
@@ -21,28 +21,33 @@
 
 #include "store/store.h"
 
-/* ---- who has the work ---- */
+/* ---- who has the work ----
+ *
+ * The job's text, which no other job has, says whose the queue is: one who was stopped for longer than his lock lasts does
+ * not touch his successor's. ERR_NOT_FOUND then, as where there is none.
+ */
 
 /* An empty queue for this job (its text must not be empty), whatever another has left there. */
-int store_work_open(struct store_link *link, const void *job, size_t len, struct err *err);
+int store_work_open(struct store_link *link, const char *job, struct err *err);
 
-/* Take the queue away, if it is this job's. NULL: whose ever it is; where a store has no queues that is 0, too. */
-int store_work_close(struct store_link *link, const void *job, size_t len, struct err *err);
+/* Take the queue away, if it is this job's; NULL: whose ever it is. There may be none, or no queues at all: that is 0, too. */
+int store_work_close(struct store_link *link, const char *job, struct err *err);
 
 /* A call that fails with ERR_UNAVAILABLE may have added the unit. */
-int store_work_add(struct store_link *link, const void *unit, size_t len, struct err *err);
+int store_work_add(struct store_link *link, const char *job, const void *unit, size_t len, struct err *err);
 
 /* Called with each result that has come, once; twice where a call failed before. A non-zero return ends the call, which
  * returns it. */
 typedef int store_work_result_fn(void *ctx, const void *result, size_t len);
-int store_work_results(struct store_link *link, store_work_result_fn *fn, void *ctx, struct err *err);
+int store_work_results(
+    struct store_link *link, const char *job, store_work_result_fn *fn, void *ctx, struct err *err);
 
 struct store_work_state {
     size_t units;    /* that have no result yet */
     size_t taken;    /* of these; counted up to 1000 */
     int64_t idle_ms; /* since one of them was taken last; -1: none is taken */
 };
-int store_work_look(struct store_link *link, struct store_work_state *out, struct err *err);
+int store_work_look(struct store_link *link, const char *job, struct store_work_state *out, struct err *err);
 
 /* ---- who helps ---- */
 

@@ -41,7 +41,7 @@ static struct taken take(struct store_link *link, const char *taker, int idle_ms
 static void add(struct store_link *link, const char *text)
 {
     struct err err = ERR_INIT;
-    ok(store_work_add(link, text, strlen(text), &err));
+    ok(store_work_add(link, JOB, text, strlen(text), &err));
 }
 
 static void done(struct store_link *link, const char *place, const char *result, int expected)
@@ -71,7 +71,7 @@ static void assert_results(struct store_link *link, const char *text)
 {
     struct results results = {.left = -1};
     struct err err = ERR_INIT;
-    ok(store_work_results(link, take_result, &results, &err));
+    ok(store_work_results(link, JOB, take_result, &results, &err));
     assert_string_equal(results.text, text);
 }
 
@@ -79,7 +79,7 @@ static void assert_state(struct store_link *link, size_t units, size_t taken)
 {
     struct store_work_state state = {0};
     struct err err = ERR_INIT;
-    ok(store_work_look(link, &state, &err));
+    ok(store_work_look(link, JOB, &state, &err));
     assert_int_equal(state.units, units);
     assert_int_equal(state.taken, taken);
     assert_true(taken ? state.idle_ms >= 0 && state.idle_ms < 600000 : state.idle_ms == -1);
@@ -91,18 +91,18 @@ static void assert_no_queue(struct store_link *link)
     struct taken taken;
     char *job = NULL;
     assert_int_equal(store_work_job(link, &job, NULL), -ERR_NOT_FOUND);
-    assert_int_equal(store_work_add(link, "u", 1, NULL), -ERR_NOT_FOUND);
-    assert_int_equal(store_work_look(link, &state, NULL), -ERR_NOT_FOUND);
+    assert_int_equal(store_work_add(link, JOB, "u", 1, NULL), -ERR_NOT_FOUND);
+    assert_int_equal(store_work_look(link, JOB, &state, NULL), -ERR_NOT_FOUND);
     assert_int_equal(store_work_take(link, "a", 0, take_unit, &taken, NULL), -ERR_NOT_FOUND);
     assert_null(job);
     done(link, "1-0", "r", -ERR_NOT_FOUND);
-    assert_results(link, "");
+    assert_int_equal(store_work_results(link, JOB, take_result, NULL, NULL), -ERR_NOT_FOUND);
 }
 
 static void open_queue(struct store_link *link, const char *job)
 {
     struct err err = ERR_INIT;
-    ok(store_work_open(link, job, strlen(job), &err));
+    ok(store_work_open(link, job, &err));
 }
 
 /* ---- the contract ---- */
@@ -114,15 +114,15 @@ static void test_embedded(void **state)
     struct taken taken;
     struct err err = ERR_INIT;
     char *job = NULL;
-    assert_int_equal(store_work_open(f->link, JOB, 5, &err), -ERR_INVALID);
+    assert_int_equal(store_work_open(f->link, JOB, &err), -ERR_INVALID);
     assert_string_equal(err.message, "work is shared through a Redis store; an embedded one has no queue");
-    assert_int_equal(store_work_add(f->link, "u", 1, NULL), -ERR_INVALID);
-    assert_int_equal(store_work_look(f->link, &seen, NULL), -ERR_INVALID);
+    assert_int_equal(store_work_add(f->link, JOB, "u", 1, NULL), -ERR_INVALID);
+    assert_int_equal(store_work_look(f->link, JOB, &seen, NULL), -ERR_INVALID);
     assert_int_equal(store_work_job(f->link, &job, NULL), -ERR_INVALID);
     assert_int_equal(store_work_take(f->link, "a", 0, take_unit, &taken, NULL), -ERR_INVALID);
     assert_int_equal(store_work_done(f->link, "1-0", "r", 1, NULL), -ERR_INVALID);
-    assert_int_equal(store_work_close(f->link, JOB, 5, NULL), -ERR_INVALID);
-    ok(store_work_close(f->link, NULL, 0, &err)); /* nobody has left one there */
+    ok(store_work_close(f->link, JOB, &err));
+    ok(store_work_close(f->link, NULL, &err)); /* nobody has left one there */
 }
 
 static void test_work(void **state)
@@ -131,7 +131,7 @@ static void test_work(void **state)
     struct err err = ERR_INIT;
     char *job = NULL;
     assert_no_queue(f->link);
-    assert_int_equal(store_work_open(f->link, "", 0, NULL), -ERR_INVALID);
+    assert_int_equal(store_work_open(f->link, "", NULL), -ERR_INVALID);
     open_queue(f->link, JOB);
     ok(store_work_job(f->link, &job, &err));
     assert_string_equal(job, JOB);
@@ -154,10 +154,10 @@ static void test_work(void **state)
     add(f->link, "three");
     done(f->link, take(f->link, "b", 60000, "three").place, "3", 0);
     assert_results(f->link, "3 ");
-    ok(store_work_close(f->link, JOB, strlen(JOB), &err));
+    ok(store_work_close(f->link, JOB, &err));
     assert_no_queue(f->link);
-    ok(store_work_close(f->link, JOB, strlen(JOB), &err));
-    ok(store_work_close(f->link, NULL, 0, &err));
+    ok(store_work_close(f->link, JOB, &err));
+    ok(store_work_close(f->link, NULL, &err));
 }
 
 /* A taker that dies keeps its unit until it has been silent for long enough. */
@@ -208,13 +208,16 @@ static void test_leftovers(void **state)
 {
     struct test_store *const f = *state;
     struct err err = ERR_INIT;
-    char *job = NULL;
+    struct store_work_state seen;
+    struct results results = {.left = -1};
+    char *job = NULL, text[16];
     open_queue(f->link, "old");
-    add(f->link, "old one");
-    add(f->link, "old two");
-    add(f->link, "old three");
-    const struct taken old = take(f->link, "a", 60000, "old one");
-    done(f->link, take(f->link, "a", 60000, "old two").place, "old result", 0);
+    for (int i = 1; i <= 3; i++) {
+        snprintf(text, sizeof text, "old %d", i);
+        ok(store_work_add(f->link, "old", text, strlen(text), &err));
+    }
+    const struct taken old = take(f->link, "a", 60000, "old 1");
+    done(f->link, take(f->link, "a", 60000, "old 2").place, "old result", 0);
     test_sleep_ms(2); /* places are milliseconds: those of the new queue lie behind */
     open_queue(f->link, JOB);
     assert_state(f->link, 0, 0);
@@ -222,13 +225,18 @@ static void test_leftovers(void **state)
     add(f->link, "new");
     const struct taken new = take(f->link, "b", 0, "new");
     done(f->link, old.place, "of the old one", -ERR_NOT_FOUND);
-    ok(store_work_close(f->link, "old", 3, &err)); /* by who does not know that it is over */
+    /* One who does not know that he has a successor. */
+    ok(store_work_close(f->link, "old", &err));
+    assert_int_equal(store_work_add(f->link, "old", "u", 1, NULL), -ERR_NOT_FOUND);
+    assert_int_equal(store_work_look(f->link, "old", &seen, NULL), -ERR_NOT_FOUND);
     ok(store_work_job(f->link, &job, &err));
     assert_string_equal(job, JOB);
     free(job);
     done(f->link, new.place, "of the new one", 0);
+    assert_int_equal(store_work_results(f->link, "old", take_result, &results, NULL), -ERR_NOT_FOUND);
+    assert_int_equal(results.count, 0);
     assert_results(f->link, "of the new one ");
-    ok(store_work_close(f->link, NULL, 0, &err));
+    ok(store_work_close(f->link, NULL, &err));
     assert_no_queue(f->link);
 }
 
@@ -254,7 +262,7 @@ static void test_bytes(void **state)
     for (size_t i = 0; i < 1000000; i++)
         data[i] = (unsigned char)(i * i % 251);
     open_queue(f->link, JOB);
-    ok(store_work_add(f->link, data, 1000000, &err));
+    ok(store_work_add(f->link, JOB, data, 1000000, &err));
     assert_int_equal(store_work_take(f->link, "a", 0, count_bytes, place, &err), 7);
     done(f->link, place, "", 0);
     assert_results(f->link, " ");
@@ -271,9 +279,7 @@ static void test_many_results(void **state)
         add(f->link, "u");
         done(f->link, take(f->link, "a", 60000, "u").place, "", 0);
     }
-    ok(store_work_results(f->link, take_result, &results, &err));
-    assert_int_equal(results.count, 1000);
-    ok(store_work_results(f->link, take_result, &results, &err));
+    ok(store_work_results(f->link, JOB, take_result, &results, &err));
     assert_int_equal(results.count, 1100);
 }
 
@@ -287,7 +293,7 @@ static void test_stop(void **state)
     add(f->link, "v");
     done(f->link, take(f->link, "a", 60000, "u").place, "1", 0);
     done(f->link, take(f->link, "a", 60000, "v").place, "2", 0);
-    assert_int_equal(store_work_results(f->link, take_result, &results, NULL), -ERR_NOMEM);
+    assert_int_equal(store_work_results(f->link, JOB, take_result, &results, NULL), -ERR_NOMEM);
     assert_results(f->link, "1 2 ");
     assert_results(f->link, "");
 }
@@ -299,9 +305,9 @@ static void test_read_only(void **state)
     struct store_link *link = NULL;
     assert_int_equal(store_connect(&link, store, NULL), 0);
     open_queue(f->link, JOB);
-    assert_int_equal(store_work_open(link, JOB, 5, NULL), -ERR_INVALID);
-    assert_int_equal(store_work_close(link, NULL, 0, NULL), -ERR_INVALID);
-    assert_int_equal(store_work_add(link, "u", 1, NULL), -ERR_INVALID);
+    assert_int_equal(store_work_open(link, JOB, NULL), -ERR_INVALID);
+    assert_int_equal(store_work_close(link, NULL, NULL), -ERR_INVALID);
+    assert_int_equal(store_work_add(link, JOB, "u", 1, NULL), -ERR_INVALID);
     store_disconnect(link);
     store_close(store);
 }
