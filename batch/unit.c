@@ -1,7 +1,6 @@
 #include "batch/unit.h"
 
 #include "core/array.h"
-#include "core/text.h"
 
 #include <endian.h>
 #include <stdlib.h>
@@ -223,11 +222,10 @@ void unit_done(struct unit *unit)
 
 /* ---- the model ---- */
 
-int unit_fits(const struct unit *unit, const struct model_config *config, struct err *err)
+int unit_fits(const struct unit *unit, const struct model_config *config, size_t item_tokens, struct err *err)
 {
     const struct unit_head *head = &unit->head;
-    const size_t rows = head->kind == BLOB_USER ? model_m(config) : model_n(config),
-                 most = text_item_max(config);
+    const size_t rows = head->kind == BLOB_USER ? model_m(config) : model_n(config);
     if (head->rows != rows || head->cols != config->d_model)
         return err_set(err, ERR_INVALID, "a unit wants matrices of %zu x %zu, the model makes %zu x %zu",
             head->rows, head->cols, rows, config->d_model);
@@ -237,10 +235,10 @@ int unit_fits(const struct unit *unit, const struct model_config *config, struct
             return err_set(err, ERR_INVALID, "a unit has a user with %zu items, the model reads %zu",
                 entity->item_count, config->max_items);
         for (size_t k = 0; k < entity->item_count; k++)
-            if (entity->items[k].count == 0 || entity->items[k].count > most)
+            if (entity->items[k].count == 0 || entity->items[k].count > item_tokens)
                 return err_set(err, ERR_INVALID,
                     "a unit has an item of %zu tokens, the model's have 1 to %zu", entity->items[k].count,
-                    most);
+                    item_tokens);
     }
     for (size_t i = 0; i < unit->token_count; i++)
         if (unit->tokens[i] < 0 || (size_t)unit->tokens[i] >= config->vocab_size)

@@ -71,8 +71,10 @@ struct unit {
 int unit_read(struct unit *unit, const void *data, size_t len, struct err *err);
 void unit_done(struct unit *unit);
 
-/* Does the model compute such matrices, of such tokens? ERR_INVALID says what it does not. */
-int unit_fits(const struct unit *unit, const struct model_config *config, struct err *err);
+/* Does the model compute such matrices, of such tokens, items having at most so many (text_item_max())? ERR_INVALID says
+ * what it does not. */
+int unit_fits(
+    const struct unit *unit, const struct model_config *config, size_t item_tokens, struct err *err);
 
 /* ---- what came of it ---- */
 

@@ -4,6 +4,7 @@
 #include "batch/progress.h"
 #include "batch/stop.h"
 #include "batch/worker_int.h"
+#include "core/text.h"
 #include "store/store_work.h"
 
 #include <inttypes.h>
@@ -114,7 +115,8 @@ static int do_unit(struct worker *w, struct worker_hands *hands, const struct ta
     const double start = progress_now();
     char why[96];
     size_t tokens = 0;
-    int result = unit_fits(&taken->unit, &w->workspace.model->config, err);
+    const struct model_config *config = &w->workspace.model->config;
+    int result = unit_fits(&taken->unit, config, text_item_max(config), err);
     snprintf(why, sizeof why, "%" PRIu64 " workers took it and none gave it back", taken->deliveries - 1);
     if (result < 0)
         result = worker_refuse(hands, &taken->unit, err->message, err);

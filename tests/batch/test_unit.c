@@ -133,13 +133,8 @@ static void test_contents(void **state)
 /* What a model would read outside of its tables, or compute in another shape. */
 static void test_fits(void **state)
 {
-    struct model_config config = {.d_model = 512,
-        .vocab_size = 65536,
-        .user_codes = 32,
-        .content_codes = 4,
-        .max_items = 2,
-        .fields = {{.max_tokens = 2}},
-        .field_count = 1};
+    struct model_config config = {
+        .d_model = 512, .vocab_size = 65536, .user_codes = 32, .content_codes = 4, .max_items = 2};
     const struct unit_entity user = {{"U1", 2}, 1, items, 2};
     struct unit_head head = head_of(BLOB_USER);
     struct unit_bytes bytes = {.used = 0};
@@ -150,29 +145,27 @@ static void test_fits(void **state)
     assert_int_equal(unit_put(&bytes, &user, &err), 0);
     unit_seal(&bytes);
     assert_int_equal(unit_read(&unit, bytes.at, bytes.used, &err), 0);
-    assert_int_equal(unit_fits(&unit, &config, &err), 0);
+    assert_int_equal(unit_fits(&unit, &config, 4, &err), 0);
     config.vocab_size = 65535;
-    assert_int_equal(unit_fits(&unit, &config, &err), -ERR_INVALID);
+    assert_int_equal(unit_fits(&unit, &config, 4, &err), -ERR_INVALID);
     config.vocab_size = 65536;
     unit.tokens[1] = -1;
-    assert_int_equal(unit_fits(&unit, &config, &err), -ERR_INVALID);
+    assert_int_equal(unit_fits(&unit, &config, 4, &err), -ERR_INVALID);
     unit.tokens[1] = 0;
-    config.fields[0].max_tokens = 1;
-    assert_int_equal(unit_fits(&unit, &config, &err), -ERR_INVALID);
-    config.fields[0].max_tokens = 2;
+    assert_int_equal(unit_fits(&unit, &config, 3, &err), -ERR_INVALID);
     config.max_items = 1;
-    assert_int_equal(unit_fits(&unit, &config, &err), -ERR_INVALID);
+    assert_int_equal(unit_fits(&unit, &config, 4, &err), -ERR_INVALID);
     config.max_items = 2;
     unit.items[1].count = 0;
-    assert_int_equal(unit_fits(&unit, &config, &err), -ERR_INVALID);
+    assert_int_equal(unit_fits(&unit, &config, 4, &err), -ERR_INVALID);
     unit.items[1].count = 1;
     config.user_codes = 31;
-    assert_int_equal(unit_fits(&unit, &config, &err), -ERR_INVALID);
+    assert_int_equal(unit_fits(&unit, &config, 4, &err), -ERR_INVALID);
     config.user_codes = 32;
     config.d_model = 511;
-    assert_int_equal(unit_fits(&unit, &config, &err), -ERR_INVALID);
+    assert_int_equal(unit_fits(&unit, &config, 4, &err), -ERR_INVALID);
     config.d_model = 512;
-    assert_int_equal(unit_fits(&unit, &config, &err), 0);
+    assert_int_equal(unit_fits(&unit, &config, 4, &err), 0);
     unit_done(&unit);
     free(bytes.at);
 }

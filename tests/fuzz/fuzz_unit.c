@@ -27,15 +27,10 @@ static void check_written(const struct unit *unit, const uint8_t *data, size_t s
 /* A model is given nothing that is outside of its tables. */
 static void check_fits(const struct unit *unit)
 {
-    static const struct model_config config = {.d_model = 4,
-        .vocab_size = 300,
-        .user_codes = 2,
-        .content_codes = 1,
-        .max_items = 3,
-        .fields = {{.max_tokens = 6}},
-        .field_count = 1};
+    static const struct model_config config = {
+        .d_model = 4, .vocab_size = 300, .user_codes = 2, .content_codes = 1, .max_items = 3};
     struct err err = ERR_INIT;
-    const int code = unit_fits(unit, &config, &err);
+    const int code = unit_fits(unit, &config, 8, &err);
     if (code < 0) {
         fuzz_must_tell(code, &err);
         must(code == -ERR_INVALID);
