@@ -71,7 +71,7 @@ LIBS_batch := -lnettle $(shell $(PKG_CONFIG) --libs libcurl)
 DIRS := core store config server batch
 $(foreach d,$(DIRS),$(eval SRC_$(d) := $(filter-out %/main.c,$(wildcard $(d)/*.c $(d)/*.cc))))
 ifneq ($(CLANG),) # the kernels are written in gcc's C, and read nothing from outside
-SRC_core := $(filter-out core/scorer% core/linear%,$(SRC_core))
+SRC_core := $(filter-out core/scorer% core/linear% core/cross%,$(SRC_core))
 endif
 $(foreach d,$(DIRS),$(eval OBJ_$(d) := $(patsubst %,$(BUILD)/obj/%.o,$(basename $(SRC_$(d))))))
 LIB_ALL := $(foreach d,$(DIRS),$(BUILD)/lib/$(d).a)
@@ -162,7 +162,7 @@ $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-encoder bench-kernels bench-memory bench-request bench-train bench-books bench-study \
+.PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-encoder bench-inputs bench-kernels bench-memory bench-request bench-train bench-books bench-study \
         image fresh trust torture debug lint format help clean
 tests: all $(TEST_BIN) $(BENCH_BIN) $(LOAD_BIN) $(TRUST_BIN) $(PEER_BIN)
 
@@ -209,6 +209,9 @@ torture: ## all that takes long, one after the other, whatever fails: trust, fuz
 	    [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
 bench-memory: $(BUILD)/tests/bench/memory ## look-ups in hot memory: ns an id, bytes a content (a minute)
+	$(Q)$<
+
+bench-inputs: $(BUILD)/tests/bench/inputs ## reading of 1,000,000 items and 500,000 users: bytes of each, seconds (two minutes)
 	$(Q)$<
 
 bench-request: $(BUILD)/tests/bench/request ## reading, sorting and writing of a request beside jansson (a minute)

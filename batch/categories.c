@@ -58,24 +58,30 @@ void categories_done(struct categories *categories)
 
 int categories_of_news(struct categories *categories, const struct news *news, bool quiet, struct err *err)
 {
+    struct news_text text = {0};
+    int result = 0;
     *categories = (struct categories){0};
-    for (size_t i = 0; i < news->ids.count; i++) {
-        const struct text_item item = news_item(news, i);
-        struct err why = ERR_INIT;
-        if (!item.column[TEXT_CATEGORY].len)
+    for (size_t i = 0; result == 0 && i < news->ids.count; i++) {
+        result = news_item(&text, news, i, err);
+        if (result < 0 || !text.item.column[TEXT_CATEGORY].len)
             continue;
-        const int result =
-            add(categories, item.column[TEXT_CATEGORY].bytes, item.column[TEXT_CATEGORY].len, i, &why);
+        struct err why = ERR_INIT;
+        result = add(
+            categories, text.item.column[TEXT_CATEGORY].bytes, text.item.column[TEXT_CATEGORY].len, i, &why);
         if (result == -ERR_INVALID) {
-            progress_say(quiet, "the item %s of line %zu is in no category: %s", id_map_get(&news->ids, i),
-                news->line[i], why.message);
+            progress_say(quiet, "the item %s of line %u is in no category: %s", id_map_get(&news->ids, i),
+                news->rows[i].line, why.message);
+            result = 0;
         } else if (result < 0) {
-            categories_done(categories);
-            return err_set(err, ERR_NOMEM, "%s", why.message);
+            err_set(err, ERR_NOMEM, "%s", why.message);
         }
     }
-    settle(categories);
-    return 0;
+    news_text_done(&text);
+    if (result < 0)
+        categories_done(categories);
+    else
+        settle(categories);
+    return result;
 }
 
 struct category_lines {

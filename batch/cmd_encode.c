@@ -194,9 +194,11 @@ int command_encode(int argc, char **argv)
             true, OPTION_TEXT, &out, 0, 0},
         WORKSPACE_DTYPE_OPTION(dtype),
         {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &threads, 0, 1024},
-        {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER, &inputs.max_bad,
-            0, 1000000000},
-        {"quiet", NULL, "nothing on stderr but errors", false, OPTION_FLAG, &inputs.quiet, 0, 0},
+        {"max-bad", "N|X%", "bad rows allowed in a file, 12 or 0.5% of its rows; 0 unless given", false,
+            OPTION_LIMIT, &inputs.rows.max_bad, 0, 0},
+        {"quarantine", "FILE", "replaced by a file with the bad rows: file, line, reason, the row", false,
+            OPTION_TEXT, &inputs.quarantine, 0, 0},
+        {"quiet", NULL, "nothing on stderr but errors", false, OPTION_FLAG, &inputs.rows.quiet, 0, 0},
     };
     const struct command command = {"encode --model DIR --news FILE --behaviors FILE --out DIR",
         "Encode all contents and users to matrices. The last user, with an empty id, is the default user.",
@@ -211,7 +213,7 @@ int command_encode(int argc, char **argv)
     stop_on_signals();
     int result = workspace_open(&workspace, &inputs, &err);
     if (result == 0) {
-        result = encode(&workspace, out, threads, inputs.quiet, &err);
+        result = encode(&workspace, out, threads, inputs.rows.quiet, &err);
         workspace_close(&workspace);
     }
     return result < 0 ? command_failed("encode", &err) : EXIT_DONE;

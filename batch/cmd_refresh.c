@@ -14,6 +14,7 @@ struct arguments {
     struct refresh_options run;
     long max_seconds, cache_mb, silent;
     const char *metrics;
+    size_t bad_rows;
 };
 
 static const char *why_stopped(const struct refresh_done *done, int result)
@@ -26,7 +27,7 @@ static const char *why_stopped(const struct refresh_done *done, int result)
 /* Whoever watches hears of every run but of one that another kept out: that one's own report is still to come. */
 static int report(const struct arguments *args, const struct refresh_done *done, int result, struct err *err)
 {
-    const struct refresh_report report = {done, 0, why_stopped(done, result), result == 0};
+    const struct refresh_report report = {done, args->bad_rows, why_stopped(done, result), result == 0};
     if (result == 0 || *done->generation)
         refresh_report_print(&report);
     if (!args->metrics || result == -ERR_BUSY)
@@ -64,8 +65,10 @@ int command_refresh(int argc, char **argv)
         STORE_OPTIONS(args.where),
         WORKSPACE_DTYPE_OPTION(dtype_name),
         {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &args.run.threads, 0, 1024},
-        {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER,
-            &args.inputs.max_bad, 0, 1000000000},
+        {"max-bad", "N|X%", "bad rows allowed in a file, 12 or 0.5% of its rows; 0 unless given", false,
+            OPTION_LIMIT, &args.inputs.rows.max_bad, 0, 0},
+        {"quarantine", "FILE", "replaced by a file with the bad rows: file, line, reason, the row", false,
+            OPTION_TEXT, &args.inputs.quarantine, 0, 0},
         {"max-seconds", "N",
             "begin nothing more after that time; the next run goes on; 0, no limit, unless given", false,
             OPTION_NUMBER, &args.max_seconds, 0, 1000000000},
@@ -108,10 +111,11 @@ int command_refresh(int argc, char **argv)
         fprintf(stderr, "embsum: --store-dtype: %s\n", err.message);
         return EXIT_USAGE;
     }
-    args.inputs.quiet = args.run.quiet = args.how.quiet;
+    args.inputs.rows.bad_rows = &args.bad_rows;
+    args.inputs.rows.quiet = args.run.quiet = args.how.quiet;
     args.run.keep = args.how.keep;
     args.run.no_promote = args.how.no_promote;
-    args.run.max_bad = (size_t)args.inputs.max_bad;
+    args.run.max_bad = args.inputs.rows.max_bad;
     args.run.silent_ms = (int)args.silent * 1000;
     args.run.cache_bytes = (size_t)args.cache_mb << 20;
     args.run.until = args.max_seconds ? start + (double)args.max_seconds : 0;

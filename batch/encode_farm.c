@@ -42,6 +42,7 @@ struct run {
     struct encode_item *items; /* of the entity that is being put */
     int32_t *tokens;
     size_t item_size, token_size, token_count;
+    struct workspace_scratch scratch;
     struct progress progress;
     double heard, told, failed; /* progress_now(): last result, last word about it, first failure; 0: none */
     struct err *err;
@@ -49,33 +50,32 @@ struct run {
 
 /* ---- units ---- */
 
-/* The items that an entity is made of: a content is one, the default user none. */
-static const uint32_t *items_of(const struct run *run, bool users, const uint32_t *content, size_t *count)
+/* run->items and run->tokens = those of an item, or of those that a user is made of. */
+static int gather_items(struct run *run, const uint32_t *items, size_t count, struct err *err)
 {
-    const struct histories *h = &run->workspace->histories;
-    *count = 1;
-    if (!users)
-        return content;
-    *count = 0;
-    if (*content >= h->users.count)
-        return NULL;
-    const size_t start = text_window_start(&run->workspace->model->config, h->history[*content].count);
-    *count = h->history[*content].count - start;
-    return h->history[*content].items + start;
+    const size_t most = text_item_max(&run->workspace->model->config);
+    int result = array_grow(&run->items, &run->item_size, count + 1, sizeof *run->items, err);
+    if (result == 0)
+        result = array_grow(&run->tokens, &run->token_size, (count + 1) * most, sizeof *run->tokens, err);
+    run->token_count = 0;
+    for (size_t i = 0; result == 0 && i < count; i++) {
+        struct encode_item *const item = &run->items[i];
+        item->ids = run->tokens + run->token_count;
+        result = workspace_tokens(
+            run->workspace, items[i], run->tokens + run->token_count, &item->count, &run->scratch, err);
+        if (result == 0)
+            run->token_count += item->count;
+    }
+    return result;
 }
 
 static int gather(struct run *run, struct unit_entity *entity, bool users, uint32_t index, struct err *err)
 {
     const struct workspace *w = run->workspace;
     const struct id_map *ids = users ? &w->histories.users : &w->news.ids;
-    size_t count;
-    const uint32_t *items = items_of(run, users, &index, &count);
-    int result = array_grow(&run->items, &run->item_size, count + 1, sizeof *run->items, err);
-    run->token_count = 0;
-    for (size_t i = 0; result == 0 && i < count; i++) {
-        run->items[i] = workspace_item(w, items[i]);
-        run->token_count += run->items[i].count;
-    }
+    size_t count = 1;
+    const uint32_t *items = users ? workspace_window(w, index, &count) : &index;
+    const int result = gather_items(run, items, count, err);
     *entity = (struct unit_entity){.id = {"", 0},
         .inputs = users ? workspace_user_inputs(w, index) : workspace_content_inputs(w, index),
         .items = run->items,
@@ -316,5 +316,6 @@ int encode_farm(struct encode_done *done, const struct workspace *workspace, str
     free(run.bytes.at);
     free(run.items);
     free(run.tokens);
+    workspace_scratch_done(&run.scratch);
     return result;
 }

@@ -2,14 +2,16 @@
 
 #include "batch/progress.h"
 #include "batch/stop.h"
+#include "core/array.h"
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum {
     CONTENT_TOKENS = 1024, /* of a batch of contents */
-    USER_TOKENS = 8192,    /* of a batch of users: bounds the decoder's keys and values */
+    USER_TOKENS = 32768,   /* of a batch of users: bounds the states that the decoder reads */
     USER_MOST = 64
 };
 
@@ -33,21 +35,36 @@ struct job {
 struct batch {
     size_t first, count; /* places in the list */
     struct encode_user users[USER_MOST];
-    struct encode_item *items; /* of the users, or of the contents */
+    struct encode_item *items; /* of the users, or the contents */
+    size_t item_count;
+    int32_t *tokens; /* of all items */
+    size_t token_count, token_size;
+    struct workspace_scratch scratch;
     int32_t *summaries;
     float *out;
 };
 
-/* The part of a user's history that is used; the default user's is empty. */
-static const uint32_t *window(const struct job *job, size_t user, size_t *count)
+/* Put an entry's items and their tokens behind those that the batch has; *count = how many items that are. */
+static int add_entry(size_t *count, const struct job *job, struct batch *batch, size_t index, struct err *err)
 {
-    const struct histories *h = &job->workspace->histories;
-    *count = 0;
-    if (user >= h->users.count)
-        return NULL;
-    const size_t start = text_window_start(&job->workspace->model->config, h->history[user].count);
-    *count = h->history[user].count - start;
-    return h->history[user].items + start;
+    const uint32_t content = (uint32_t)index, *items = &content;
+    const size_t most = text_item_max(&job->workspace->model->config);
+    *count = 1;
+    if (job->users)
+        items = workspace_window(job->workspace, index, count);
+    for (size_t i = 0; i < *count; i++) {
+        size_t *const tokens = &batch->items[batch->item_count].count;
+        int result = array_grow(
+            &batch->tokens, &batch->token_size, batch->token_count + most, sizeof *batch->tokens, err);
+        if (result == 0)
+            result = workspace_tokens(
+                job->workspace, items[i], batch->tokens + batch->token_count, tokens, &batch->scratch, err);
+        if (result < 0)
+            return result;
+        batch->token_count += *tokens;
+        batch->item_count++;
+    }
+    return 0;
 }
 
 /* The news' or the user's index at a place of the list. */
@@ -56,54 +73,39 @@ static size_t index_at(const struct job *job, size_t place)
     return job->list ? job->list[place] : place;
 }
 
-static size_t tokens_of(const struct job *job, size_t index)
-{
-    if (!job->users)
-        return workspace_item(job->workspace, index).count;
-    size_t count, tokens = 0;
-    const uint32_t *items = window(job, index, &count);
-    for (size_t i = 0; i < count; i++)
-        tokens += workspace_item(job->workspace, items[i]).count;
-    return tokens;
-}
-
-/* Take the next entries whose tokens fit a batch, at least one. False when there are none left. */
-static bool take(struct job *job, struct batch *batch)
+/* Take the next entries whose tokens fit a batch, at least one; none is the end. The one that did not fit is asked for again
+ * by who comes next, and then its tokens are found. */
+static int take(struct job *job, struct batch *batch, struct err *err)
 {
     const size_t budget = job->users ? USER_TOKENS : CONTENT_TOKENS;
+    int result = 0;
+    batch->count = batch->item_count = batch->token_count = 0;
     pthread_mutex_lock(&job->take);
-    size_t tokens = 0;
     batch->first = job->next;
-    while (job->next < job->total && job->next - batch->first < USER_MOST) {
-        tokens += tokens_of(job, index_at(job, job->next));
-        if (tokens > budget && job->next > batch->first)
+    while (job->next < job->total && batch->count < USER_MOST) {
+        size_t items;
+        result = add_entry(&items, job, batch, index_at(job, job->next), err);
+        if (result < 0 || (batch->token_count > budget && batch->count))
             break;
+        batch->users[batch->count++].item_count = items;
         job->next++;
     }
-    batch->count = job->next - batch->first;
     pthread_mutex_unlock(&job->take);
-    return batch->count > 0;
+    const int32_t *at = batch->tokens; /* which has moved as it grew */
+    for (size_t i = 0; i < batch->item_count; at += batch->items[i++].count)
+        batch->items[i].ids = at;
+    return result;
 }
 
-static int encode_content_batch(
-    struct job *job, struct batch *batch, struct encoder *encoder, struct err *err)
-{
-    for (size_t i = 0; i < batch->count; i++)
-        batch->items[i] = workspace_item(job->workspace, index_at(job, batch->first + i));
-    return encode_contents(batch->out, encoder, batch->items, batch->count, err);
-}
-
-static int encode_user_batch(struct job *job, struct batch *batch, struct encoder *encoder, struct err *err)
+static int encode_batch(struct job *job, struct batch *batch, struct encoder *encoder, struct err *err)
 {
     const struct model_config *config = &job->workspace->model->config;
-    struct encode_item *at = batch->items;
-    for (size_t i = 0; i < batch->count; i++) {
-        size_t count;
-        const uint32_t *history = window(job, index_at(job, batch->first + i), &count);
-        batch->users[i] = (struct encode_user){
-            .items = at, .item_count = count, .summary = batch->summaries + i * config->max_summary_tokens};
-        for (size_t k = 0; k < count; k++)
-            *at++ = workspace_item(job->workspace, history[k]);
+    const struct encode_item *at = batch->items;
+    if (!job->users)
+        return encode_contents(batch->out, encoder, batch->items, batch->count, err);
+    for (size_t i = 0; i < batch->count; at += batch->users[i++].item_count) {
+        batch->users[i].items = at;
+        batch->users[i].summary = batch->summaries + i * config->max_summary_tokens;
     }
     return encode_users(batch->out, encoder, batch->users, batch->count, err);
 }
@@ -117,14 +119,12 @@ static int give(struct job *job, const struct batch *batch, struct err *err)
     for (size_t i = 0; result == 0 && i < batch->count; i++) {
         const float *matrix = batch->out + i * size;
         const size_t index = index_at(job, batch->first + i);
-        if (job->users) {
-            const struct encode_user *user = &batch->users[i];
-            result =
-                sink->user(sink->ctx, index, workspace_user_inputs(job->workspace, index), matrix, user, err);
-        } else {
+        if (job->users)
+            result = sink->user(sink->ctx, index, workspace_user_inputs(job->workspace, index), matrix,
+                &batch->users[i], err);
+        else
             result =
                 sink->content(sink->ctx, index, workspace_content_inputs(job->workspace, index), matrix, err);
-        }
     }
     return result;
 }
@@ -144,7 +144,9 @@ static int batch_init(struct batch *batch, const struct job *job, struct err *er
 
 static void batch_done(struct batch *batch)
 {
+    workspace_scratch_done(&batch->scratch);
     free(batch->items);
+    free(batch->tokens);
     free(batch->summaries);
     free(batch->out);
 }
@@ -167,9 +169,8 @@ static void *work(void *argument)
         encoder_set_cache(encoder, job->request->cache);
     uint64_t tokens = 0;
     bool going = true;
-    while (going && result == 0 && in_time(job) && take(job, &batch)) {
-        result = job->users ? encode_user_batch(job, &batch, encoder, &err)
-                            : encode_content_batch(job, &batch, encoder, &err);
+    while (going && result == 0 && in_time(job) && (result = take(job, &batch, &err)) == 0 && batch.count) {
+        result = encode_batch(job, &batch, encoder, &err);
         pthread_mutex_lock(&job->give);
         if (result == 0 && job->result == 0) {
             result = give(job, &batch, &err);

@@ -16,7 +16,7 @@
 enum {
     BATCH_MOST = 64,       /* entries of a phase that a worker takes at once */
     CONTENT_TOKENS = 1024, /* and what they may cost */
-    USER_TOKENS = 8192,
+    USER_TOKENS = 32768,
     SCORE_CANDIDATES = 4096,
     GATHER = 32 /* candidates whose blocks are brought together for one call of score_candidates() */
 };

@@ -33,6 +33,12 @@ static int flush_in_time(struct run *run, struct err *err)
     return generation_flush(run->writer, err);
 }
 
+static size_t allowed(const struct run *run)
+{
+    const struct tsv_limit *limit = &run->options->max_bad;
+    return limit->rows + (run->plan.content_count + run->plan.user_count) * limit->per_million / 1000000;
+}
+
 /* A matrix that no reader would take is left out; what is stored of the same id stays, and if there is nothing, there will
  * be one less. */
 static int leave_out(
@@ -47,7 +53,7 @@ static int leave_out(
         generation_inputs(run->writer, kind, id, 1, user ? model_m(c) : model_n(c), c->d_model, &inputs, err);
     if (result == 0 && !inputs)
         --*(user ? &run->plan.all_users : &run->plan.all_contents);
-    if (result == 0 && ++run->done->refused > run->options->max_bad)
+    if (result == 0 && ++run->done->refused > allowed(run))
         result = err_set(err, ERR_INVALID,
             "%zu matrices are not fit to be stored, more than --max-bad allows", run->done->refused);
     return result;
@@ -153,7 +159,7 @@ static int check_counts(struct run *run, struct err *err)
 {
     const struct refresh_plan *plan = &run->plan;
     const struct gate_limits *limits = &run->options->limits;
-    const struct histories *h = &run->workspace->histories;
+    const struct histories_ids ids = histories_ids(&run->workspace->histories);
     const char *live = generation_beside(run->writer);
     size_t users = plan->stored_users, users_gone = plan->gone_users.count;
     size_t contents = plan->stored_contents, contents_gone = plan->gone_contents.count;
@@ -164,7 +170,7 @@ static int check_counts(struct run *run, struct err *err)
         contents = before.contents;
         contents_gone = contents > plan->all_contents ? contents - plan->all_contents : 0;
     }
-    int result = gate_coverage(limits, histories_asked(h), h->dropped, err);
+    int result = gate_coverage(limits, ids.all, ids.missing, err);
     if (result == 0)
         result = gate_shrink(limits, "users", users, users_gone, err);
     if (result == 0)
@@ -175,8 +181,10 @@ static int check_counts(struct run *run, struct err *err)
 static int expect(struct run *run, struct err *err)
 {
     const struct refresh_plan *plan = &run->plan;
-    const struct generation_turnover turnover = {
-        plan->all_users, plan->gone_users.count, plan->all_contents, plan->gone_contents.count};
+    const struct generation_turnover turnover = {.users = plan->all_users,
+        .users_gone = plan->gone_users.count,
+        .contents = plan->all_contents,
+        .contents_gone = plan->gone_contents.count};
     run->done->users = plan->all_users;
     run->done->contents = plan->all_contents;
     return generation_expect(run->writer, &turnover, err);

@@ -15,16 +15,16 @@
 struct refresh_options {
     enum blob_dtype dtype; /* of the stored matrices */
     struct gate_limits limits;
-    const char *cache;  /* a folder for the states of sessions; NULL: none */
-    size_t cache_bytes; /* that it may take */
-    long threads;       /* 0: one a core */
-    long keep;          /* retired generations that stay */
-    double until;       /* progress_now() at which no further batch is begun; 0: none */
-    size_t max_bad;     /* matrices that may be refused */
-    bool workers;       /* encode in other processes (batch/encode_farm.h) */
-    int silent_ms;      /* after which a worker's unit goes to another */
-    bool full;          /* a new generation in any case */
-    bool no_promote;    /* leave it ready instead of making it live */
+    const char *cache;        /* a folder for the states of sessions; NULL: none */
+    size_t cache_bytes;       /* that it may take */
+    long threads;             /* 0: one a core */
+    long keep;                /* retired generations that stay */
+    double until;             /* progress_now() at which no further batch is begun; 0: none */
+    struct tsv_limit max_bad; /* of the matrices, too */
+    bool workers;             /* encode in other processes (batch/encode_farm.h) */
+    int silent_ms;            /* after which a worker's unit goes to another */
+    bool full;                /* a new generation in any case */
+    bool no_promote;          /* leave it ready instead of making it live */
     bool quiet;
 };
 

@@ -238,11 +238,10 @@ static int encode_rows(struct encoder *e, struct encode_user *users, size_t coun
             memcpy(e->z + (rows[i] + k) * d, sos, d * sizeof *sos);
             sos += users[i].items[k].count * d;
         }
-        summaries[i] = (struct t5_summary){.source = states,
-            .source_len = encode_user_tokens(&users[i]),
+        summaries[i] = (struct t5_summary){.source = {states, encode_user_tokens(&users[i]), CROSS_F32},
             .tokens = users[i].summary,
             .z = e->z + (rows[i + 1] - 1) * d};
-        states += summaries[i].source_len * d;
+        states += summaries[i].source.len * d;
         users[i].summary_count = 0;
     }
     if (!decoder)

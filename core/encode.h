@@ -35,7 +35,7 @@ struct encode_user {
 size_t encode_user_tokens(const struct encode_user *user);
 
 /* a (count x m x d) = UPE of each user, and each user's generated summary. Memory grows with the tokens of
- * all users of the call: at T5-small's size 24 KiB a token in keys and values of the decoder. */
+ * all users of the call, d floats each: 2 KiB a token at T5-small's size. */
 int encode_users(float *a, struct encoder *encoder, struct encode_user *users, size_t count, struct err *err);
 
 /* Where the states of users' sessions are kept from one call to the next, outside. `get` is asked for each session, by

@@ -70,45 +70,55 @@ static int reserve(
     return make_bias(s, engine, longest, err);
 }
 
-/* qkv (T x 3I) = norm(hidden) (Q, K, V)^T, in the type that attention reads. */
-static void project(struct engine_scratch *s, const struct engine *engine, size_t layer, size_t tokens)
+/* qkv (T x 3I) = norm(hidden) (Q, K, V)^T for some rows, in the type that attention reads. */
+static void project(
+    struct engine_scratch *s, const struct engine *engine, size_t layer, size_t first, size_t count)
 {
     const struct model_config *c = &engine->model->config;
     const struct linear *qkv = engine->layers[layer].qkv;
     const size_t d = c->d_model, stride = 3 * c->heads * c->d_kv + PAD;
     struct linear_rows rows = rows_in(s, &s->norm, engine, d);
-    for (size_t at = 0; at < tokens; at += ENGINE_ROWS) {
-        const size_t some = tokens - at < ENGINE_ROWS ? tokens - at : ENGINE_ROWS;
-        struct linear_out out = {s->qkv.data + at * stride, stride, LINEAR_SET, engine->attention_bf16};
-        if (out.bf16)
-            out.data = (uint16_t *)s->qkv.data + at * stride;
-        linear_norm(&rows, qkv, s->hidden.data + at * d, engine->model->encoder[layer].self.norm,
-            (float)c->layer_norm_epsilon, some);
-        linear_apply(&out, qkv, &rows, some);
-    }
+    struct linear_out out = {s->qkv.data + first * stride, stride, LINEAR_SET, engine->attention_bf16};
+    if (out.bf16)
+        out.data = (uint16_t *)s->qkv.data + first * stride;
+    linear_norm(&rows, qkv, s->hidden.data + first * d, engine->model->encoder[layer].self.norm,
+        (float)c->layer_norm_epsilon, count);
+    linear_apply(&out, qkv, &rows, count);
 }
 
-/* context (T x I), the heads of each sequence one by one. */
-static void attend(struct engine_scratch *s, const struct engine *engine, size_t sequences)
+/* context of one sequence, head by head. */
+static void attend(struct engine_scratch *s, const struct engine *engine, size_t first, size_t length)
 {
     const struct model_config *c = &engine->model->config;
     const size_t inner = c->heads * c->d_kv, stride = 3 * inner + PAD,
                  size = engine->attention_bf16 ? sizeof(uint16_t) : sizeof(float);
+    for (size_t h = 0; h < c->heads; h++) {
+        const char *q = (const char *)s->qkv.data + (first * stride + h * c->d_kv) * size;
+        struct attention attention = {.length = length,
+            .d_kv = c->d_kv,
+            .q = q,
+            .k = q + inner * size,
+            .v = q + 2 * inner * size,
+            .stride = stride,
+            .bias = s->bias.data + h * bias_span(s->longest) + s->longest - 1,
+            .context_stride = linear_stride(LINEAR_F32, inner)};
+        attention.context = s->context.data + first * attention.context_stride + h * c->d_kv;
+        attention_run(engine->attention, engine->attention_bf16, &attention, s->attention.data);
+    }
+}
+
+/* context (T x I) of all sequences, each as soon as its rows are projected: they are in the L2 cache then. */
+static void look(struct engine_scratch *s, const struct engine *engine, size_t layer, size_t sequences)
+{
+    const size_t tokens = s->offsets[sequences];
+    size_t projected = 0;
     for (size_t i = 0; i < sequences; i++) {
-        const size_t first = s->offsets[i];
-        for (size_t h = 0; h < c->heads; h++) {
-            const char *q = (const char *)s->qkv.data + (first * stride + h * c->d_kv) * size;
-            struct attention attention = {.length = s->offsets[i + 1] - first,
-                .d_kv = c->d_kv,
-                .q = q,
-                .k = q + inner * size,
-                .v = q + 2 * inner * size,
-                .stride = stride,
-                .bias = s->bias.data + h * bias_span(s->longest) + s->longest - 1,
-                .context_stride = linear_stride(LINEAR_F32, inner)};
-            attention.context = s->context.data + first * attention.context_stride + h * c->d_kv;
-            attention_run(engine->attention, engine->attention_bf16, &attention, s->attention.data);
+        while (projected < s->offsets[i + 1]) {
+            const size_t some = tokens - projected < ENGINE_ROWS ? tokens - projected : ENGINE_ROWS;
+            project(s, engine, layer, projected, some);
+            projected += some;
         }
+        attend(s, engine, s->offsets[i], s->offsets[i + 1] - s->offsets[i]);
     }
 }
 
@@ -182,8 +192,7 @@ static int encode_group(const struct engine *engine, const struct engine_sequenc
             memcpy(s->hidden.data + (s->offsets[i] + t) * d, model->shared + (size_t)sequences[i].ids[t] * d,
                 d * sizeof(float));
     for (size_t layer = 0; layer < model->config.encoder_layers; layer++) {
-        project(s, engine, layer, tokens);
-        attend(s, engine, count);
+        look(s, engine, layer, count);
         give_back(s, engine, layer, tokens);
         feed_forward(s, engine, layer, tokens);
     }

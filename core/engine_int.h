@@ -10,7 +10,7 @@
 enum { ENGINE_TOKENS = 1024 };
 
 /* Rows that pass a layer's weights together: their operands stay in the L2 cache. */
-enum { ENGINE_ROWS = 96 };
+enum { ENGINE_ROWS = 48 };
 
 struct engine_layer {
     struct linear *qkv, *o, *wi, *wo;

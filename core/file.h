@@ -10,6 +10,10 @@
 /* Read a file of at most max bytes into a malloc'ed buffer with a NUL behind its end. */
 int file_read(char **data, size_t *len, const char *path, size_t max, struct err *err);
 
+/* *fd = a file to be read as often as wanted, at its beginning; close() it. What is no regular file (a pipe, say) is copied
+ * to a temporary one first, without a name, in TMPDIR (/tmp unless set). */
+int file_open_twice(int *fd, const char *path, struct err *err);
+
 /* A file being written beside its place, as PATH.unfinished-XXXXXX: it takes the place in one step, with all its bytes on
  * the disk, or never. Close it with exactly one of the two. What writers in the same folder left when they were killed is
  * removed at the beginning, so that a job which is killed again and again does not fill the disk. */

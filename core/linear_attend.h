@@ -79,7 +79,7 @@ TILE_INLINE float attend_weigh(float *weights, const float *bias, size_t length,
             weights[k] = -INFINITY;
         most = vec_max(most, *at);
     }
-    const vec top = vec_all(row_largest(most));
+    const vec top = row_largest(most);
     for (size_t k = 0; k < length; k += VEC_LANES) {
         const vec weight = vec_exp_negative(*(const vec *)(weights + k) - top);
         sums += weight;
@@ -88,7 +88,7 @@ TILE_INLINE float attend_weigh(float *weights, const float *bias, size_t length,
         else
             *(vec *)(weights + k) = weight;
     }
-    return row_total(sums);
+    return row_total(sums)[0];
 }
 
 TILE_INLINE void attend(const struct attention *a, void *scratch, bool bf16, tile_function *tile)
@@ -122,8 +122,8 @@ TILE_INLINE void attend(const struct attention *a, void *scratch, bool bf16, til
             const struct linear_out out = {a->context, a->context_stride, LINEAR_SET, false};
             for (size_t r = 0; r < some; r++)
                 for (size_t i = 0; i < TILE_LANES && c + i < a->d_kv; i += VEC_LANES)
-                    row_out(&out, q + r, c + i, a->d_kv - c - i,
-                        *(const vec *)(sums + r * TILE_LANES + i) * scale[r]);
+                    row_out(&out, (q + r) * a->context_stride + c + i, a->d_kv - c - i,
+                        *(const vec *)(sums + r * TILE_LANES + i) * scale[r], LINEAR_SET, false);
         }
     }
 }

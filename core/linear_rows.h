@@ -34,33 +34,37 @@ TILE_INLINE vec row_load(const float *x, size_t left)
     return *(const vec_unaligned *)some;
 }
 
-TILE_INLINE float row_largest(vec x)
+/* Every lane with the one `apart` away. */
+TILE_INLINE vec row_partner(vec x, int apart)
 {
-    float top = x[0];
-    for (int i = 1; i < VEC_LANES; i++)
-        top = x[i] > top || x[i] != x[i] ? x[i] : top;
-    return top;
+    veci lane;
+    TILE_UNROLL for (int i = 0; i < VEC_LANES; i++) lane[i] = i ^ apart;
+    return __builtin_shuffle(x, lane);
 }
 
-TILE_INLINE float row_total(vec x)
+/* In every lane. */
+TILE_INLINE vec row_largest(vec x)
 {
-    float lanes[VEC_LANES];
-    *(vec_unaligned *)lanes = x;
-    for (int width = VEC_LANES / 2; width; width /= 2)
-        for (int i = 0; i < width; i++)
-            lanes[i] += lanes[i + width];
-    return lanes[0];
+    TILE_UNROLL for (int apart = VEC_LANES / 2; apart; apart /= 2) x = vec_max(x, row_partner(x, apart));
+    return x;
+}
+
+TILE_INLINE vec row_total(vec x)
+{
+    TILE_UNROLL for (int apart = VEC_LANES / 2; apart; apart /= 2) x += row_partner(x, apart);
+    return x;
 }
 
 /* ---- out of a product ---- */
 
-/* Up to `left` numbers of a row of the result, from `column` on. */
-TILE_INLINE void row_out(const struct linear_out *out, size_t row, size_t column, size_t left, vec x)
+/* Up to `left` numbers of the result, at element `at`; store and bf16 are out's. */
+TILE_INLINE void row_out(
+    const struct linear_out *out, size_t at, size_t left, vec x, enum linear_store store, bool bf16)
 {
-    const size_t at = row * out->stride + column, some = left < VEC_LANES ? left : VEC_LANES;
-    if (out->store == LINEAR_RELU)
+    const size_t some = left < VEC_LANES ? left : VEC_LANES;
+    if (store == LINEAR_RELU)
         x = vec_max(x, (vec){0});
-    if (out->bf16) {
+    if (bf16) {
         uint16_t *to = (uint16_t *)out->data + at;
         const vec_halves halves = vec_to_bf16(x);
         if (some == VEC_LANES)
@@ -70,7 +74,7 @@ TILE_INLINE void row_out(const struct linear_out *out, size_t row, size_t column
         return;
     }
     float *to = (float *)out->data + at;
-    if (out->store == LINEAR_ADD)
+    if (store == LINEAR_ADD)
         x += row_load(to, some);
     if (some == VEC_LANES)
         *(vec_unaligned *)to = x;
@@ -160,7 +164,7 @@ TILE_INLINE float row_make(enum linear_dtype dtype, uint32_t *units, const struc
             most = vec_max(most, vec_max(x, -x));
         }
         const float steps = positive ? 255 : 127;
-        top = row_largest(most);
+        top = row_largest(most)[0];
         inverse = top > 0 ? steps / top : 0;
         top /= steps;
     }
@@ -201,7 +205,7 @@ TILE_INLINE void rows_norm(enum linear_dtype dtype, struct linear_rows *rows, si
             const vec part = row_load(source.x + i, inputs - i);
             squares = vec_muladd(part, part, squares);
         }
-        source.scale = 1.0f / sqrtf(row_total(squares) / (float)inputs + epsilon);
+        source.scale = 1.0f / sqrtf(row_total(squares)[0] / (float)inputs + epsilon);
         const float scale = row_make(dtype, rows->units + r * rows->stride, &source, inputs, false, row_norm);
         if (dtype == LINEAR_INT8)
             rows->scales[r] = scale;

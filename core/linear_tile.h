@@ -99,25 +99,48 @@ TILE_INLINE void tile_any(float *sums, size_t stride, const uint32_t *lanes, con
     }
 }
 
-/* The sums of a tile to the numbers of the result: int8 without the bias, and scaled. */
+/* The sums of a tile to the numbers of the result: int8 without the bias, and scaled. store and bf16 are out's, where the
+ * compiler knows them. */
 TILE_INLINE void tile_store(const struct linear_out *out, const struct linear *linear,
-    const struct linear_rows *rows, size_t row, size_t count, size_t lane, const float *sums, bool scaled)
+    const struct linear_rows *rows, size_t row, size_t count, size_t lane, const float *sums, bool scaled,
+    enum linear_store store, bool bf16)
 {
     const size_t left = linear->outputs - lane;
-    for (size_t r = 0; r < count; r++) {
-        TILE_UNROLL for (int v = 0; v < TILE_VECS; v++)
-        {
-            const size_t at = lane + (size_t)v * VEC_LANES;
+    TILE_UNROLL for (int v = 0; v < TILE_VECS; v++)
+    {
+        const size_t at = lane + (size_t)v * VEC_LANES;
+        veci bias = {0};
+        vec scale = {0};
+        if (scaled) {
+            bias += *(const veci *)(linear->sums + at) * (rows->positive ? 0 : LINEAR_BIAS);
+            scale = *(const vec *)(linear->scales + at);
+        }
+        for (size_t r = 0; left > (size_t)v * VEC_LANES && r < count; r++) {
             vec x = *(const vec *)(sums + r * TILE_LANES + v * VEC_LANES);
-            if (scaled) {
-                const veci bias = *(const veci *)(linear->sums + at) * (rows->positive ? 0 : LINEAR_BIAS);
-                x = __builtin_convertvector((veci)x - bias, vec) *
-                    (*(const vec *)(linear->scales + at) * rows->scales[row + r]);
-            }
-            if (left > (size_t)v * VEC_LANES)
-                row_out(out, row + r, at, left - (size_t)v * VEC_LANES, x);
+            if (scaled)
+                x = __builtin_convertvector((veci)x - bias, vec) * (scale * rows->scales[row + r]);
+            const size_t to = (row + r) * out->stride + at;
+            if (left >= TILE_LANES)
+                row_out(out, to, VEC_LANES, x, store, bf16);
+            else
+                row_out(out, to, left - (size_t)v * VEC_LANES, x, store, bf16);
         }
     }
+}
+
+TILE_INLINE void tile_store_any(const struct linear_out *out, const struct linear *linear,
+    const struct linear_rows *rows, size_t row, size_t count, size_t lane, const float *sums, bool scaled)
+{
+    if (out->store == LINEAR_ADD)
+        tile_store(out, linear, rows, row, count, lane, sums, scaled, LINEAR_ADD, false);
+    else if (out->store == LINEAR_RELU && out->bf16)
+        tile_store(out, linear, rows, row, count, lane, sums, scaled, LINEAR_RELU, true);
+    else if (out->store == LINEAR_RELU)
+        tile_store(out, linear, rows, row, count, lane, sums, scaled, LINEAR_RELU, false);
+    else if (out->bf16)
+        tile_store(out, linear, rows, row, count, lane, sums, scaled, LINEAR_SET, true);
+    else
+        tile_store(out, linear, rows, row, count, lane, sums, scaled, LINEAR_SET, false);
 }
 
 /* Ask for the lines that a tile's numbers will go to, lest storing them waits. */
@@ -147,7 +170,7 @@ TILE_INLINE void tile_apply(const struct linear_out *out, const struct linear *l
                 tile_touch(out, row, some, lane);
                 tile(sums, TILE_LANES, lanes, rows->units + row * rows->stride, rows->stride, linear->steps,
                     some);
-                tile_store(out, linear, rows, row, some, lane, sums, scaled);
+                tile_store_any(out, linear, rows, row, some, lane, sums, scaled);
             }
         }
     }

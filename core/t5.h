@@ -10,6 +10,7 @@
 #ifndef EMBSUM_CORE_T5_H
 #define EMBSUM_CORE_T5_H
 
+#include "core/cross.h"
 #include "core/model.h"
 
 struct t5_scratch;
@@ -23,14 +24,14 @@ int t5_encode(float *states, const struct model *model, const int32_t *ids, cons
 
 /* What the decoder reads for one user, and what it writes. */
 struct t5_summary {
-    const float *source; /* source_len x d: encoder states of all sessions, oldest first */
-    size_t source_len;
-    int32_t *tokens; /* room for max_summary_tokens: the generated ids without </s> */
+    struct cross_source source; /* the encoder's states of all sessions, oldest first */
+    int32_t *tokens;            /* room for max_summary_tokens: the generated ids without </s> */
     size_t token_count;
     float *z; /* d: the state that predicts </s> (DESIGN, "Summary state") */
 };
 
-/* Greedy generation for many users at once; users that have finished leave the batch. */
+/* Greedy generation for any number of users: some are in flight at a time, and one that has finished makes room for the
+ * next, so that memory does not grow with their number. */
 int t5_generate(struct t5_summary *users, size_t count, const struct model *model, struct t5_scratch *scratch,
     struct err *err);
 

@@ -44,6 +44,8 @@ enum generation_mode { GENERATION_NEW, GENERATION_RESUMED, GENERATION_INSIDE };
 int generation_resume(struct generation_writer **out, struct store *store, const struct manifest *plan,
     enum generation_choice choice, struct err *err);
 enum generation_mode generation_mode(const struct generation_writer *writer);
+/* Inside a generation: what its manifest said when it was taken up. Else what was planned. */
+const struct manifest *generation_manifest(const struct generation_writer *writer);
 /* The generation that is live beside it, or was when it was taken up; "" if there is none. Inside the live one: itself. */
 const char *generation_beside(const struct generation_writer *writer);
 
@@ -56,6 +58,8 @@ int generation_inputs(struct generation_writer *writer, enum blob_kind kind, con
  * many go. Whoever counts meanwhile, with the manifest in hand, finds nothing amiss. */
 struct generation_turnover {
     size_t users, users_gone, contents, contents_gone; /* the default user is one of the users */
+    bool
+        uncounted; /* generation_finish need not count them: of a generation with many keys that takes its time */
 };
 int generation_expect(
     struct generation_writer *writer, const struct generation_turnover *turnover, struct err *err);

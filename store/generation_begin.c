@@ -200,6 +200,11 @@ enum generation_mode generation_mode(const struct generation_writer *writer)
     return writer->mode;
 }
 
+const struct manifest *generation_manifest(const struct generation_writer *writer)
+{
+    return &writer->manifest;
+}
+
 const char *generation_beside(const struct generation_writer *writer)
 {
     return writer->previous;

@@ -35,7 +35,7 @@ struct generation_writer {
     enum blob_dtype dtype;
     time_t created;
     struct manifest manifest; /* of a writer that has resumed: what was planned, or is stored */
-    bool expected;            /* users and contents, by generation_expect */
+    bool expected, uncounted; /* users and contents, by generation_expect */
     size_t expected_users, expected_contents;
     struct generation_written users, contents, score_proj;
     size_t categories;

@@ -16,8 +16,8 @@
  *
  * Every call returns 0 or a negative enum err_code. ERR_UNAVAILABLE means that the store did not answer
  * inside its deadline, or refused; the link heals itself on a later call (with back-off, which is short where
- * another link of this store has had an answer since), the caller just tries again. A write that returns it may have been done: values, commits and drops may be repeated, changes may
- * then come twice, and a lock taken without our knowing keeps everybody out until its time is over.
+ * another link of this store has had an answer since), the caller just tries again. A write that returns it may have been done: values, commits and drops may be repeated, changes and
+ * clicks may then come twice, and a lock taken without our knowing keeps everybody out until its time is over.
  *
  * A callback may not use the link that calls it. A store does not survive a fork.
  *
@@ -237,8 +237,8 @@ int store_changes_trim(struct store_link *link, const char *generation, size_t k
  *
  *     XADD {embsum}:clicks * user U1 item N5
  *
- * One reader takes the clicks into histories (STORE_HISTORY) and then trims what it has taken. Neither belongs to a
- * generation.
+ * One reader takes the clicks into histories (STORE_HISTORY) and then trims what it has taken, for which Redis has to be 6.2
+ * or later. Neither belongs to a generation.
  */
 
 struct store_click {

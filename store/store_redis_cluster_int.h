@@ -1,7 +1,7 @@
 /* A cluster: a map of slots to nodes, and a connection to each node, made when it is needed. A node's connection is a
  * redis_link like any other: what touches keys of one slot alone is done by the functions of the single Redis on the
- * slot's node (store_redis_cluster.c), what touches many keys is cut in single commands and each goes its way
- * (store_redis_cluster_data.c).
+ * slot's node (store_redis_cluster.c, store_redis_cluster_stream.c), what touches many keys is cut in single commands and
+ * each goes its way (store_redis_cluster_data.c).
  *
  * Each link has a map of its own, and mends it by what the nodes tell it: MOVED changes one slot at once and all of them
  * with the next call; a node that cannot be reached, too. Answers are those of masters alone.

@@ -13,7 +13,7 @@ static void load_news(struct news *news, const char *text)
 {
     struct err err = ERR_INIT;
     const char *path = scratch_write(dir, "news.tsv", text, strlen(text));
-    if (news_load(news, path, 0, true, &err) < 0)
+    if (news_load(news, path, &(struct tsv_options){.quiet = true}, &err) < 0)
         fail_msg("%s", err.message);
 }
 

@@ -110,6 +110,55 @@ check "allowed bad rows" 0 "short.tsv:$lines" $embsum encode --model "$dir/model
     --behaviors $tiny/behaviors.tsv --out "$dir/allowed" --max-bad 1
 cmp "$dir/plain/content.npy" "$dir/allowed/content.npy" || failed=1
 
+# ---- bad rows: how many are allowed, and where they are kept ----
+for value in x 1x -1 % 1,5% 101% 0.00001% 1e9 2000000000; do
+    check "--max-bad $value" 2 "max-bad must be rows, up to 1000000000, or a share of them like 1% or 0.5%, not $value" \
+        refresh --max-bad "$value"
+done
+encode_short() { # WHAT.. : the news with one bad row of $lines
+    $embsum encode --model "$dir/model" --news "$dir/short.tsv" --behaviors $tiny/behaviors.tsv --out "$dir/allowed" "$@"
+}
+check "a share that is enough" 0 "short.tsv:$lines" encode_short --max-bad 5%
+check "a share that is not" 1 "short.tsv: 1 bad rows of $lines, at most 0 (2.5%) are allowed (--max-bad)" \
+    encode_short --max-bad=2.5%
+printf '%s\t%s\t3 columns instead of 8\tX1\tonly\tthree\n' "$dir/short.tsv" $lines >"$dir/wanted"
+check "quarantine" 0 "1 bad rows are in $dir/kept" encode_short --max-bad 1 --quarantine "$dir/kept"
+cmp "$dir/kept" "$dir/wanted" || failed=1
+rm "$dir/kept"
+check "quarantine of a run that fails" 1 "at most 0 are allowed" encode_short --quarantine "$dir/kept"
+cmp "$dir/kept" "$dir/wanted" || failed=1
+check "quarantine of a refresh" 0 "" refresh --quarantine "$dir/kept" --quiet --no-promote
+[ -f "$dir/kept" ] && [ ! -s "$dir/kept" ] || { echo "FAILED: a run without bad rows leaves no empty quarantine"; failed=1; }
+check "quarantine that is the input" 1 "short.tsv is to be read" encode_short --quarantine "$dir/short.tsv"
+check "quarantine that is no file" 1 "/dev/null is there and is no regular file" encode_short --quarantine /dev/null
+
+# What a control byte hides in a row comes back by printf, and the repaired rows are taken.
+printf 'X1\tsport\tgolf\tA\001 back\\slash\t\n' >"$dir/one"
+cat $tiny/news.tsv "$dir/one" >"$dir/control.tsv"
+check "quarantine of a control byte" 1 "at most 0" $embsum encode --model "$dir/model" --news "$dir/control.tsv" \
+    --behaviors $tiny/behaviors.tsv --out "$dir/allowed" --quarantine "$dir/kept"
+/usr/bin/printf '%b\n' "$(cut -f 4- "$dir/kept")" | cmp - "$dir/one" || failed=1
+
+# ---- texts that come through a pipe, and texts that change while they are read ----
+mkfifo "$dir/pipe"
+cat $tiny/news.tsv >"$dir/pipe" &
+check "news from a pipe" 0 "" $embsum encode --model "$dir/model" --news "$dir/pipe" --behaviors $tiny/behaviors.tsv \
+    --out "$dir/allowed" --threads 1 --quiet
+wait $!
+cmp "$dir/plain/content.npy" "$dir/allowed/content.npy" && cmp "$dir/plain/user.npy" "$dir/allowed/user.npy" || failed=1
+cp $tiny/news.tsv "$dir/news.tsv"
+mkfifo "$dir/behaviors"
+$embsum refresh --model "$dir/model" --news "$dir/news.tsv" --behaviors "$dir/behaviors" --store "$store" >"$dir/out" 2>&1 &
+pid=$!
+{ # the news have been read when the behaviours are opened
+    cat $tiny/behaviors.tsv
+    head -c 200 $tiny/news.tsv >"$dir/news.tsv"
+} >"$dir/behaviors"
+wait $pid
+code=$?
+[ $code = 1 ] && grep -q "refresh: .*news.tsv:[0-9]*: the file was cut short while it was in use" "$dir/out" &&
+    [ "$(live)" = "$first" ] || { echo "FAILED: news cut short: exit $code"; cat "$dir/out"; failed=1; }
+
 # Categories are those of the news, but for the items that have none; a folder without them is as good.
 awk -F '\t' '$2 != "" { print $1 "\t" $2 }' $tiny/news.tsv | sort -u >"$dir/categories"
 sort "$dir/plain/categories.tsv" | cmp - "$dir/categories" || failed=1

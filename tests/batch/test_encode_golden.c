@@ -89,7 +89,7 @@ static void test_golden(void **state)
 {
     (void)state;
     const struct workspace_options options = {
-        TINY, TINY "news.tsv", TINY "behaviors.tsv", 0, true, LINEAR_F32};
+        .model = TINY, .news = TINY "news.tsv", .behaviors = TINY "behaviors.tsv", .rows.quiet = true};
     struct workspace w;
     struct err err = ERR_INIT;
     if (workspace_open(&w, &options, &err) < 0)

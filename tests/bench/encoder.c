@@ -113,7 +113,8 @@ static void shape_read(struct shape *shape, const char *path)
 static void shape_news(struct shape *shape, struct bench *bench, const char *news, const char *vocab)
 {
     static struct workspace workspace;
-    const struct workspace_options options = {.news = news, .max_bad = 1000000000, .quiet = true};
+    const struct workspace_options options = {
+        .news = news, .rows = {.max_bad.rows = 1000000000, .quiet = true}};
     struct err err = ERR_INIT;
     if (workspace_open_around(&workspace, bench->model, vocab, &options, &err) < 0)
         die(err.message);

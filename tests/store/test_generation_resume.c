@@ -26,7 +26,7 @@ static struct generation_writer *resume(
 static struct generation_turnover turnover(
     size_t users, size_t users_gone, size_t contents, size_t contents_gone)
 {
-    return (struct generation_turnover){users, users_gone, contents, contents_gone};
+    return (struct generation_turnover){users, users_gone, contents, contents_gone, false};
 }
 
 /* The whole small generation through a writer that resumes; leaves its name. */
@@ -195,7 +195,7 @@ static void test_inside(void **state)
     assert_string_equal(read.previous, ""); /* not itself */
 
     writer = resume(f, 5, GENERATION_ANY); /* with nothing to do */
-    ok(generation_expect(writer, &(struct generation_turnover){USERS, 0, CONTENTS - 2, 0}, &err));
+    ok(generation_expect(writer, &(struct generation_turnover){USERS, 0, CONTENTS - 2, 0, false}, &err));
     ok(generation_finish(writer, &manifest, &err));
     ok(generation_publish(writer, &err));
     generation_end(writer);
@@ -219,14 +219,14 @@ static void test_killed_inside(void **state)
     assert_changes(f->link, name, cursor, 100, "");
 
     /* One that had announced fewer contents, and was killed: the next one that leaves them counts again. */
-    ok(generation_expect(writer, &(struct generation_turnover){USERS, 0, CONTENTS - 1, 1}, &err));
+    ok(generation_expect(writer, &(struct generation_turnover){USERS, 0, CONTENTS - 1, 1, false}, &err));
     ok(generation_delete(writer, STORE_CONTENT, "N1", 2, &err));
     ok(generation_flush(writer, &err));
     generation_end(writer);
     assert_verified(f, name, 0);
     writer = resume(f, 5, GENERATION_ANY);
     struct manifest manifest = plan_of(5);
-    ok(generation_expect(writer, &(struct generation_turnover){USERS, 0, CONTENTS - 1, 0}, &err));
+    ok(generation_expect(writer, &(struct generation_turnover){USERS, 0, CONTENTS - 1, 0, false}, &err));
     ok(generation_finish(writer, &manifest, &err));
     generation_end(writer);
     ok(manifest_get(&manifest, f->link, name, &err));
@@ -320,7 +320,7 @@ static void test_fenced(void **state)
     ok(store_unlock(f->link, lease_token(writer->lease), &err));
     ok(store_lock(f->link, 60000, &token, &err));
     struct manifest manifest = plan_of(5);
-    ok(generation_expect(writer, &(struct generation_turnover){USERS, 0, CONTENTS, 0}, &err));
+    ok(generation_expect(writer, &(struct generation_turnover){USERS, 0, CONTENTS, 0, false}, &err));
     assert_int_equal(generation_finish(writer, &manifest, &err), -ERR_FENCED);
     assert_int_equal(generation_publish(writer, &err), -ERR_INVALID);
     generation_end(writer);

@@ -64,6 +64,9 @@ static void test_verify(void **state)
     struct manifest manifest;
     struct err err = ERR_INIT;
     char name[STORE_GENERATION_MAX];
+    const struct store_click click = {{"U1", 2}, {"N1", 2}};
+    put_text(f->link, STORE_SHARED, STORE_HISTORY, "U1", "no matrix, and of no generation");
+    ok(store_clicks_append(f->link, &click, 1, &err));
     make_generation(f->store, BLOB_F16, true, name);
     ok(generation_verify(&check, f->link, name, NULL, NULL, &err));
     assert_int_equal(check.users, USERS);
