@@ -1,4 +1,5 @@
 #include "batch/commands.h"
+#include "batch/follow.h"
 #include "batch/progress.h"
 #include "batch/publish.h"
 #include "batch/refresh_report.h"
@@ -6,6 +7,7 @@
 #include "batch/store_args.h"
 
 #include <stdio.h>
+#include <string.h>
 
 struct arguments {
     struct workspace_options inputs;
@@ -14,6 +16,8 @@ struct arguments {
     struct refresh_options run;
     long max_seconds, cache_mb, silent;
     const char *metrics;
+    const char *click, *item; /* a user and what was clicked */
+    bool follow;
     size_t bad_rows;
 };
 
@@ -36,19 +40,81 @@ static int report(const struct arguments *args, const struct refresh_done *done,
     return result < 0 ? result : written;
 }
 
-static int refresh(const struct arguments *args, struct refresh_done *done, struct err *err)
+/* ---- what is asked for ---- */
+
+static void report_one(void *ctx, const struct refresh_done *done, int result, const struct err *err)
+{
+    struct err why = *err;
+    report(ctx, done, result, &why);
+}
+
+/* Inputs, a refresh, and where asked what comes after it. 1: the inputs are others now, and all begins anew. */
+static int refresh_once(
+    struct arguments *args, struct refresh_done *done, struct store *store, struct err *err)
 {
     struct workspace workspace;
-    struct store *store = NULL;
-    int result = store_args_open(&store, &args->where, err);
+    struct tail tail = {0};
+    args->bad_rows = 0;
+    int result = args->follow ? tail_open(&tail, args->inputs.behaviors, err) : 0;
     if (result == 0)
         result = workspace_open(&workspace, &args->inputs, err);
-    if (result == 0) {
-        result = refresh_run(done, &workspace, store, &args->run, err);
-        workspace_close(&workspace);
+    if (result < 0)
+        return report(args, done, result, err);
+    result = report(args, done, refresh_run(done, &workspace, store, &args->run, err), err);
+    if (result == 0 && args->follow) {
+        const struct follow more = {
+            &workspace, store, &args->run, &args->inputs.rows, args->inputs.news, &tail, report_one, args};
+        result = follow(&more, err);
     }
-    store_close(store);
+    workspace_close(&workspace);
     return result;
+}
+
+/* The click goes into the stream, as a feed backend's would. */
+static int note_click(const struct arguments *args, struct store *store, struct err *err)
+{
+    const struct store_click click = {{args->click, strlen(args->click)}, {args->item, strlen(args->item)}};
+    struct store_link *link;
+    int result = store_connect(&link, store, err);
+    if (result < 0)
+        return result;
+    result = store_clicks_append(link, &click, 1, err);
+    store_disconnect(link);
+    return result;
+}
+
+static int run(struct arguments *args, struct err *err)
+{
+    struct store *store = NULL;
+    struct refresh_done done;
+    int result = store_args_open(&store, &args->where, err);
+    if (result == 0 && args->click)
+        result = note_click(args, store, err);
+    if (result == 0 && args->inputs.model)
+        do {
+            done = (struct refresh_done){.state = ""};
+            result = refresh_once(args, &done, store, err);
+        } while (result > 0 && !stop_asked());
+    store_close(store);
+    return result > 0 ? 0 : result;
+}
+
+/* NULL if the options go together. */
+static const char *contradiction(const struct arguments *args)
+{
+    if (args->click && !args->item)
+        return "--click USER needs the ITEM behind it";
+    if (!args->click && args->item)
+        return "an ITEM goes with --click USER";
+    if (!args->inputs.model != !args->inputs.news)
+        return "--model and --news go together";
+    if (!args->inputs.model && !args->click)
+        return "missing: --model and --news";
+    if (!args->inputs.model && (args->inputs.behaviors || args->follow || args->run.forget))
+        return "missing: --model and --news";
+    if (args->click && (args->inputs.behaviors || args->run.forget || args->follow || args->run.full))
+        return "--click takes one user's click alone: not with --behaviors, --follow, --forget, --full";
+    return NULL;
 }
 
 int command_refresh(int argc, char **argv)
@@ -59,9 +125,17 @@ int command_refresh(int argc, char **argv)
     const char *dtype_name = NULL;
     struct gate_limits *limits = &args.run.limits;
     const struct option options[] = {
-        {"model", "DIR", "the model's folder", true, OPTION_TEXT, &args.inputs.model, 0, 0},
-        {"news", "FILE", "news.tsv", true, OPTION_TEXT, &args.inputs.news, 0, 0},
-        {"behaviors", "FILE", "behaviors.tsv", true, OPTION_TEXT, &args.inputs.behaviors, 0, 0},
+        {"model", "DIR", "the model's folder", false, OPTION_TEXT, &args.inputs.model, 0, 0},
+        {"news", "FILE", "news.tsv", false, OPTION_TEXT, &args.inputs.news, 0, 0},
+        {"behaviors", "FILE", "behaviors.tsv; without it histories are those that the store has", false,
+            OPTION_TEXT, &args.inputs.behaviors, 0, 0},
+        {"click", "USER ITEM",
+            "put a click into the store; with --model and --news make that user fresh, too", false,
+            OPTION_TEXT, &args.click, 0, 0},
+        {"follow", NULL, "go on: rows appended to the behaviours, and clicks, make their users fresh at once",
+            false, OPTION_FLAG, &args.follow, 0, 0},
+        {"forget", "USER", "delete a user's history, clicks, matrix and summary", false, OPTION_TEXT,
+            &args.run.forget, 0, 0},
         STORE_OPTIONS(args.where),
         WORKSPACE_DTYPE_OPTION(dtype_name),
         {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &args.run.threads, 0, 1024},
@@ -92,21 +166,25 @@ int command_refresh(int argc, char **argv)
             &args.metrics, 0, 0},
         PUBLISH_OPTIONS(args.how),
     };
-    const struct command command = {"refresh --model DIR --news FILE --behaviors FILE --store URL",
+    const struct command command = {"refresh --model DIR --news FILE [--behaviors FILE] --store URL",
         "Bring the store to what the files say: encode what is new or has changed, delete what is gone. "
         "Inside the\n"
         "live generation where the same model made it, else into a new one, which becomes live when it is "
         "complete\n"
         "and looks right. A run that ends early, or is killed, is gone on with by the next.\n"
         "The second column of news.tsv becomes the categories that /rank may be asked for.",
-        options, sizeof options / sizeof *options, NULL, 0};
+        options, sizeof options / sizeof *options, &args.item, 1};
     const int parsed = options_parse(&command, argc, argv);
     if (parsed < 0)
         return -1 - parsed;
+    const char *wrong = contradiction(&args);
+    if (wrong) {
+        fprintf(stderr, "embsum refresh: %s\n", wrong);
+        return EXIT_USAGE;
+    }
     if (workspace_dtype(&args.inputs, dtype_name) != EXIT_DONE)
         return EXIT_USAGE;
     struct err err = ERR_INIT;
-    struct refresh_done done = {.state = ""};
     if (blob_dtype_parse(&args.run.dtype, args.how.dtype_name, &err) < 0) {
         fprintf(stderr, "embsum: --store-dtype: %s\n", err.message);
         return EXIT_USAGE;
@@ -119,7 +197,7 @@ int command_refresh(int argc, char **argv)
     args.run.silent_ms = (int)args.silent * 1000;
     args.run.cache_bytes = (size_t)args.cache_mb << 20;
     args.run.until = args.max_seconds ? start + (double)args.max_seconds : 0;
+    args.run.source = args.click ? FOLD_CLICKS : args.inputs.behaviors ? FOLD_FILE : FOLD_STORE;
     stop_on_signals();
-    const int result = report(&args, &done, refresh(&args, &done, &err), &err);
-    return result < 0 ? command_failed("refresh", &err) : EXIT_DONE;
+    return run(&args, &err) < 0 ? command_failed("refresh", &err) : EXIT_DONE;
 }

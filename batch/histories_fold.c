@@ -24,6 +24,8 @@ struct fold {
     const struct news *news;
     struct store_link *link;
     enum fold_source source;
+    const struct id_map *also;
+    const char *forget;
     struct fold_done *done;
 
     struct id_map users, items; /* of the clicks in hand */
@@ -52,6 +54,12 @@ struct fold {
 
 /* ---- clicks ---- */
 
+static bool forgotten(const struct fold *fold, const struct store_id *user)
+{
+    return fold->forget && strlen(fold->forget) == user->len &&
+           memcmp(fold->forget, user->id, user->len) == 0;
+}
+
 static int take_click(void *ctx, const struct store_click *click, const char *place)
 {
     struct fold *fold = ctx;
@@ -59,10 +67,12 @@ static int take_click(void *ctx, const struct store_click *click, const char *pl
         fold->done->malformed++;
         return 0;
     }
+    if (forgotten(fold, &click->user))
+        return 0;
     const ptrdiff_t user = id_map_add(&fold->users, click->user.id, click->user.len, NULL);
     const ptrdiff_t item = id_map_add(&fold->items, click->item.id, click->item.len, NULL);
     const size_t before = fold->end_size;
-    if (user < 0 || item < 0 || id_map_add(&fold->done->clicked, click->user.id, click->user.len, NULL) < 0)
+    if (user < 0 || item < 0)
         return err_set(fold->err, ERR_NOMEM, "out of memory");
     int result =
         array_grow(&fold->clicks, &fold->click_size, fold->click_count + 1, sizeof *fold->clicks, fold->err);
@@ -225,7 +235,7 @@ static int keep_record(struct fold *fold, const char *id, size_t len, const char
 struct chunk {
     struct fold *fold;
     const struct store_id *ids;
-    struct id_map *gone; /* of those who are in no file any more; NULL: they stay */
+    struct id_map *gone; /* those who are in no file any more, of FOLD_FILE, and who is forgotten */
 };
 
 static int fold_one(void *ctx, size_t index, const void *data, size_t len)
@@ -233,8 +243,9 @@ static int fold_one(void *ctx, size_t index, const void *data, size_t len)
     struct chunk *chunk = ctx;
     struct fold *fold = chunk->fold;
     const struct store_id *id = &chunk->ids[index];
-    const ptrdiff_t user =
-        fold->source == FOLD_FILE ? id_map_find(&fold->histories->users, id->id, id->len) : -1;
+    const bool from_file =
+        fold->source == FOLD_FILE || (fold->also && id_map_find(fold->also, id->id, id->len) >= 0);
+    const ptrdiff_t user = from_file ? id_map_find(&fold->histories->users, id->id, id->len) : -1;
     struct err why = ERR_INIT;
     history_record_clear(&fold->before);
     history_record_clear(&fold->after);
@@ -257,7 +268,8 @@ static int fold_one(void *ctx, size_t index, const void *data, size_t len)
     if (result < 0)
         return result;
     trim(fold);
-    if (chunk->gone && user < 0 && (fold->after.base || !fold->after.count))
+    if (forgotten(fold, id) ||
+        (fold->source == FOLD_FILE && user < 0 && (fold->after.base || !fold->after.count)))
         return id_map_add(chunk->gone, id->id, id->len, NULL) < 0
                    ? err_set(fold->err, ERR_NOMEM, "out of memory")
                    : 0;
@@ -317,7 +329,7 @@ static int fold_all(struct fold *fold)
     struct id_map all = {0}, gone = {0};
     int result = list_everybody(&all, fold);
     if (result == 0)
-        result = fold_users(fold, &all, fold->source == FOLD_FILE ? &gone : NULL);
+        result = fold_users(fold, &all, &gone);
     if (result == 0)
         result = write_pending(fold);
     if (result == 0 && gone.count)
@@ -327,14 +339,33 @@ static int fold_all(struct fold *fold)
     return result;
 }
 
+/* With later clicks in hand: those who have clicked, and with the first ones `also`. */
+static int fold_clicks(struct fold *fold)
+{
+    const struct id_map *maps[] = {&fold->users, fold->also};
+    struct id_map *all = &fold->done->users;
+    struct id_map now = {0};
+    int result = 0;
+    for (size_t m = 0; result == 0 && m < 2; m++)
+        for (size_t i = 0; result == 0 && maps[m] && i < maps[m]->count; i++) {
+            const char *id = id_map_get(maps[m], i);
+            if (id_map_add(&now, id, maps[m]->length[i], NULL) < 0 ||
+                id_map_add(all, id, maps[m]->length[i], NULL) < 0)
+                result = err_set(fold->err, ERR_NOMEM, "out of memory");
+        }
+    if (result == 0)
+        result = fold_users(fold, &now, NULL); /* nobody goes */
+    id_map_done(&now);
+    fold->also = NULL;
+    return result;
+}
+
 static int run(struct fold *fold)
 {
     int result = read_clicks(fold);
-    if (result == 0 && fold->source != FOLD_CLICKS)
-        result = fold_all(fold);
-    else if (result == 0)
-        result = fold_users(fold, &fold->users, NULL);
-    while (result == 0 && fold->click_count + fold->done->malformed) {
+    if (result == 0)
+        result = fold->source == FOLD_CLICKS ? fold_clicks(fold) : fold_all(fold);
+    while (result == 0 && *fold->cursor) {
         result = write_pending(fold);
         if (result == 0) /* what is in the records is trimmed; killed before, it is known to be in them */
             result = store_clicks_trim(fold->link, fold->cursor, fold->err);
@@ -343,13 +374,13 @@ static int run(struct fold *fold)
         fold->source = FOLD_CLICKS;
         result = read_clicks(fold);
         if (result == 0)
-            result = fold_users(fold, &fold->users, NULL);
+            result = fold_clicks(fold);
     }
-    return result;
+    return result < 0 ? result : write_pending(fold);
 }
 
 int histories_fold(struct fold_done *done, struct histories *histories, const struct news *news,
-    enum fold_source source, struct store_link *link, struct err *err)
+    const struct fold_options *options, struct store_link *link, struct err *err)
 {
     struct fold *fold = calloc(1, sizeof *fold);
     *done = (struct fold_done){0};
@@ -358,7 +389,9 @@ int histories_fold(struct fold_done *done, struct histories *histories, const st
     fold->histories = histories;
     fold->news = news;
     fold->link = link;
-    fold->source = source;
+    fold->source = options->source;
+    fold->also = options->also;
+    fold->forget = options->forget;
     fold->done = done;
     fold->err = err;
     const int result = run(fold);
@@ -376,5 +409,5 @@ int histories_fold(struct fold_done *done, struct histories *histories, const st
 
 void fold_done_free(struct fold_done *done)
 {
-    id_map_done(&done->clicked);
+    id_map_done(&done->users);
 }

@@ -13,7 +13,15 @@
 enum fold_source {
     FOLD_FILE, /* histories are filled with what a file says: users who are not in it go, but for those known by clicks alone */
     FOLD_STORE, /* histories are empty: all that the store has */
-    FOLD_CLICKS /* only those who have clicked; histories are as they were after an earlier fold, for the others */
+    FOLD_CLICKS /* only those who have clicked, and `also`; histories are as they were after an earlier fold, for the others */
+};
+
+struct fold_options {
+    enum fold_source source;
+    const struct id_map *
+        also; /* users whose history is newly read from a file, with another source than FOLD_FILE; NULL: nobody */
+    const char
+        *forget; /* a user who goes, with all clicks; NULL: nobody. Not with FOLD_CLICKS, nor one of a file */
 };
 
 struct fold_done {
@@ -21,13 +29,13 @@ struct fold_done {
     size_t malformed; /* entries of the stream that are no clicks */
     size_t written;   /* records */
     size_t deleted;
-    struct id_map clicked; /* users */
+    struct id_map users; /* of FOLD_CLICKS: who was folded */
 };
 
 /* histories->keep is the most items of a user that are kept. The caller holds the writers' lock. *done is freed with
  * fold_done_free(), also at a failure. */
 int histories_fold(struct fold_done *done, struct histories *histories, const struct news *news,
-    enum fold_source source, struct store_link *link, struct err *err);
+    const struct fold_options *options, struct store_link *link, struct err *err);
 void fold_done_free(struct fold_done *done);
 
 #endif

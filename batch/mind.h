@@ -56,7 +56,8 @@ size_t history_items(uint32_t *items, const struct tsv_field *field, const struc
 
 /* What is kept of a user's history. */
 struct history {
-    const uint32_t *items; /* indices into the news, oldest first; ids without a text are dropped */
+    const uint32_t
+        *items; /* indices into the news, oldest first; ids without a text are dropped. NULL: none */
     size_t count;
     size_t total; /* with a text, of which these are the newest: sessions are counted from the first of all */
 };
@@ -103,7 +104,7 @@ void histories_done(struct histories *histories);
 static inline struct history histories_get(const struct histories *histories, size_t user)
 {
     const struct history_row *row = &histories->rows[user];
-    return (struct history){histories->items + row->first, row->count, row->total};
+    return (struct history){row->count ? histories->items + row->first : NULL, row->count, row->total};
 }
 
 #endif

@@ -12,13 +12,14 @@
 #include <time.h>
 
 struct run {
-    const struct workspace *workspace;
+    struct workspace *workspace;
     const struct refresh_options *options;
     struct refresh_done *done;
     struct store *store;
     struct store_link *link;
     struct generation_writer *writer;
     struct refresh_plan plan;
+    bool some;      /* the plan is of some users alone */
     double flushed; /* progress_now() */
 };
 
@@ -184,7 +185,8 @@ static int expect(struct run *run, struct err *err)
     const struct generation_turnover turnover = {.users = plan->all_users,
         .users_gone = plan->gone_users.count,
         .contents = plan->all_contents,
-        .contents_gone = plan->gone_contents.count};
+        .contents_gone = plan->gone_contents.count,
+        .uncounted = run->some};
     run->done->users = plan->all_users;
     run->done->contents = plan->all_contents;
     return generation_expect(run->writer, &turnover, err);
@@ -308,13 +310,40 @@ static int finish(struct run *run, struct err *err)
     return result;
 }
 
+/* What the clicks make of the histories, and then what there is to do. */
+static int plan(struct run *run, struct err *err)
+{
+    const struct refresh_options *options = run->options;
+    struct workspace *w = run->workspace;
+    const struct manifest *stored = generation_manifest(run->writer);
+    /* Where a new generation is to be filled, or an unfinished run has left it open how many there are, some do not do. */
+    run->some = options->source == FOLD_CLICKS && run->done->inside && stored->users == stored->users_least &&
+                stored->contents == stored->contents_least;
+    const struct fold_options fold = {
+        options->source == FOLD_CLICKS && !run->some ? FOLD_STORE : options->source, options->touched,
+        options->forget};
+    struct fold_done folded;
+    if (options->forget && id_map_find(&w->histories.users, options->forget, strlen(options->forget)) >= 0)
+        return err_set(err, ERR_INVALID,
+            "user %s is in the behaviours file, which would bring the history back", options->forget);
+    int result = histories_fold(&folded, &w->histories, &w->news, &fold, run->link, err);
+    run->done->clicks = folded.clicks;
+    run->done->malformed_clicks = folded.malformed;
+    if (result == 0 && run->some)
+        result = refresh_plan_users(&run->plan, w, &folded.users, run->writer, err);
+    else if (result == 0)
+        result = refresh_plan_make(&run->plan, w, run->writer, run->link, options->quiet, err);
+    fold_done_free(&folded);
+    return result;
+}
+
 static int work(struct run *run, struct err *err)
 {
-    int result =
-        refresh_plan_make(&run->plan, run->workspace, run->writer, run->link, run->options->quiet, err);
+    int result = plan(run, err);
     if (result < 0)
         return result;
-    result = check_counts(run, err);
+    if (!run->some)
+        result = check_counts(run, err);
     if (result == 0)
         result = expect(run, err);
     if (result == 0)
@@ -333,7 +362,7 @@ static int work(struct run *run, struct err *err)
     return result;
 }
 
-int refresh_run(struct refresh_done *done, const struct workspace *workspace, struct store *store,
+int refresh_run(struct refresh_done *done, struct workspace *workspace, struct store *store,
     const struct refresh_options *options, struct err *err)
 {
     struct run run = {.workspace = workspace, .options = options, .done = done, .store = store};

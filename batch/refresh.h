@@ -8,6 +8,7 @@
 #define EMBSUM_BATCH_REFRESH_H
 
 #include "batch/gate.h"
+#include "batch/histories_fold.h"
 #include "batch/workspace.h"
 #include "store/blob.h"
 #include "store/store.h"
@@ -23,8 +24,13 @@ struct refresh_options {
     struct tsv_limit max_bad; /* of the matrices, too */
     bool workers;             /* encode in other processes (batch/encode_farm.h) */
     int silent_ms;            /* after which a worker's unit goes to another */
-    bool full;                /* a new generation in any case */
-    bool no_promote;          /* leave it ready instead of making it live */
+    enum fold_source
+        source; /* of the histories. FOLD_CLICKS: inside the live generation only those users are looked at who
+                                 have clicked, and `touched`; the workspace is as an earlier run has left it */
+    const struct id_map *touched; /* whose history is newly read from a file; NULL: nobody's */
+    const char *forget;           /* a user who goes; NULL: nobody */
+    bool full;                    /* a new generation in any case */
+    bool no_promote;              /* leave it ready instead of making it live */
     bool quiet;
 };
 
@@ -36,10 +42,12 @@ struct refresh_done {
     bool complete;          /* everything is as the inputs say */
     size_t users, contents; /* that there are, or will be; the default user is a user */
     size_t encoded_users, encoded_contents, deleted_users, deleted_contents, refused, tokens;
+    size_t clicks, malformed_clicks; /* taken into histories; entries of the stream that are no clicks */
     double seconds;
 };
 
-int refresh_run(struct refresh_done *done, const struct workspace *workspace, struct store *store,
+/* The workspace's histories become what they and the clicks in the store say together. */
+int refresh_run(struct refresh_done *done, struct workspace *workspace, struct store *store,
     const struct refresh_options *options, struct err *err);
 
 #endif

@@ -183,6 +183,38 @@ int refresh_plan_make(struct refresh_plan *plan, const struct workspace *workspa
     return result;
 }
 
+int refresh_plan_users(struct refresh_plan *plan, const struct workspace *w, const struct id_map *users,
+    struct generation_writer *writer, struct err *err)
+{
+    const struct model_config *c = &w->model->config;
+    const struct manifest *stored = generation_manifest(writer);
+    struct store_id *ids = malloc((users->count + 1) * sizeof *ids);
+    uint64_t *inputs = malloc((users->count + 1) * sizeof *inputs);
+    size_t count = 0;
+    *plan = (struct refresh_plan){.all_users = stored->users, .all_contents = stored->contents};
+    plan->users = malloc((users->count + 1) * sizeof *plan->users);
+    int result = ids && inputs && plan->users ? 0 : err_set(err, ERR_NOMEM, "out of memory");
+    for (size_t i = 0; result == 0 && i < users->count; i++) {
+        const ptrdiff_t user = id_map_find(&w->histories.users, id_map_get(users, i), users->length[i]);
+        if (user < 0)
+            continue;
+        ids[count] = id_at(&w->histories.users, (size_t)user);
+        plan->users[count++] = (uint32_t)user;
+    }
+    if (result == 0)
+        result = generation_inputs(writer, BLOB_USER, ids, count, model_m(c), c->d_model, inputs, err);
+    for (size_t i = 0; result == 0 && i < count; i++) {
+        plan->all_users += inputs[i] == 0;
+        if (inputs[i] != workspace_user_inputs(w, plan->users[i]))
+            plan->users[plan->user_count++] = plan->users[i];
+    }
+    free(ids);
+    free(inputs);
+    if (result < 0)
+        refresh_plan_done(plan);
+    return result;
+}
+
 void refresh_plan_done(struct refresh_plan *plan)
 {
     free(plan->contents);

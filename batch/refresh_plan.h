@@ -22,6 +22,9 @@ struct refresh_plan {
 /* Asks the writer's generation, and the store for its lists of ids. */
 int refresh_plan_make(struct refresh_plan *plan, const struct workspace *workspace,
     struct generation_writer *writer, struct store_link *link, bool quiet, struct err *err);
+/* Of these users alone, inside a generation whose manifest says how many there are; nothing goes. */
+int refresh_plan_users(struct refresh_plan *plan, const struct workspace *workspace,
+    const struct id_map *users, struct generation_writer *writer, struct err *err);
 void refresh_plan_done(struct refresh_plan *plan);
 
 #endif

@@ -18,6 +18,7 @@ void refresh_report_print(const struct refresh_report *report)
         d->generation, d->state, d->users, d->contents, d->encoded_users, d->encoded_contents, d->tokens,
         d->deleted_users, d->deleted_contents, report->bad_rows, d->refused, d->seconds,
         d->complete ? "true" : "false", report->stopped);
+    fflush(stdout); /* whoever follows reads it now */
 }
 
 /* ---- Prometheus ---- */

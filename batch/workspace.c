@@ -277,7 +277,7 @@ const uint32_t *workspace_window(const struct workspace *w, size_t user, size_t 
         return NULL;
     const struct history history = histories_get(&w->histories, user);
     *count = history.total - text_window_start(&w->model->config, history.total); /* at most max_items */
-    return history.items + history.count - *count;
+    return *count ? history.items + history.count - *count : NULL;
 }
 
 /* ---- inputs ---- */

@@ -86,8 +86,8 @@ static inline struct encode_item workspace_item(const struct workspace *w, size_
 
 /* ---- users ---- */
 
-/* The part of a user's history that the model uses, oldest first, from a session's beginning on; NULL and 0 for the default
- * user, whose index is behind the last user's. */
+/* The part of a user's history that the model uses, oldest first, from a session's beginning on. NULL and 0 where there is
+ * none, as for the default user, whose index is behind the last user's. */
 const uint32_t *workspace_window(const struct workspace *workspace, size_t user, size_t *count);
 
 /* ---- what a matrix is computed from, as one number, never 0 ----

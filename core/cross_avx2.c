@@ -15,7 +15,7 @@ static bool runs(void)
 
 #define TILE_BYTES 32
 #define TILE_HEADS 4
-#define TILE_TOKENS 3
+#define TILE_TOKENS 2
 #include "core/cross_tile.h"
 
 CROSS_RUN(run_f32, FORM_F32, mac_f32)

@@ -151,11 +151,7 @@ TILE_INLINE vec4 lane_sums(vec a, vec b, vec c, vec d)
  * reads would be what bounds the loop. */
 TILE_INLINE vec once(const vec *at)
 {
-#if TILE_BYTES == 64
     return *(const volatile vec *)at;
-#else
-    return *at;
-#endif
 }
 
 /* One half of a chunk of a row, as the queries have it. */

@@ -6,6 +6,7 @@
 
 #include "core/linear_tile.h"
 
+typedef uint32_t vecu_unaligned __attribute__((vector_size(TILE_BYTES), may_alias, aligned(1)));
 typedef uint32_t unit_unaligned __attribute__((may_alias, aligned(1)));
 
 /* A row of d_kv numbers to units `apart` from one another, zeros up to `steps`. */
@@ -21,17 +22,70 @@ TILE_INLINE void attend_units(uint32_t *units, size_t apart, const char *row, si
         units[i * apart] = 0;
 }
 
-/* Keys beyond the last are zeros. */
+/* A square of VEC_LANES keys by as many units, keys beyond `count` zeros, turned over in rounds of zips. */
+static __attribute__((noinline)) void attend_turn(
+    uint32_t *packed, const char *rows, size_t bytes, size_t count)
+{
+    vecu a[VEC_LANES];
+    veci low, high;
+    TILE_UNROLL for (int i = 0; i < VEC_LANES; i++)
+    {
+        low[i] = i / 2 + i % 2 * VEC_LANES;
+        high[i] = low[i] + VEC_LANES / 2;
+    }
+    TILE_UNROLL for (size_t i = 0; i < VEC_LANES; i++)
+    {
+        a[i] = (vecu){0};
+        if (i < count)
+            a[i] += *(const vecu_unaligned *)(rows + i * bytes);
+    }
+    TILE_UNROLL for (int round = VEC_LANES; round > 1; round /= 2)
+    {
+        vecu b[VEC_LANES];
+        TILE_UNROLL for (int i = 0; i < VEC_LANES / 2; i++)
+        {
+            b[2 * i] = __builtin_shuffle(a[i], a[i + VEC_LANES / 2], low);
+            b[2 * i + 1] = __builtin_shuffle(a[i], a[i + VEC_LANES / 2], high);
+        }
+        TILE_UNROLL for (int i = 0; i < VEC_LANES; i++) a[i] = b[i];
+    }
+    TILE_UNROLL for (int i = 0; i < VEC_LANES; i++) * (vecu *)(packed + i * LINEAR_LANES) = a[i];
+}
+
+/* The part of the next head in a row, which is needed next. */
+TILE_INLINE void attend_fetch(const char *row, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += LINEAR_LINE)
+        __builtin_prefetch(row + bytes + at, 0, 2);
+}
+
+/* [panel][step][32 keys]; keys beyond the last are zeros. */
 TILE_INLINE void attend_pack_keys(
     uint32_t *packed, const struct attention *a, size_t size, size_t steps, size_t padded)
 {
-    const size_t rest = padded - a->length;
-    for (size_t k = 0; k < a->length; k++)
-        attend_units(packed + k / LINEAR_LANES * LINEAR_LANES * steps + k % LINEAR_LANES, LINEAR_LANES,
-            (const char *)a->k + k * a->stride * size, a->d_kv * size, steps);
-    for (size_t step = 0; rest && step < steps; step++)
-        memset(packed + (padded - LINEAR_LANES) * steps + (step + 1) * LINEAR_LANES - rest, 0,
-            rest * sizeof *packed);
+    const size_t bytes = a->d_kv * size, whole = bytes / 4 / VEC_LANES * VEC_LANES;
+    for (size_t k = 0; k < padded; k += VEC_LANES) {
+        const char *rows = (const char *)a->k + k * a->stride * size;
+        uint32_t *to = packed + k / LINEAR_LANES * LINEAR_LANES * steps + k % LINEAR_LANES;
+        const size_t left = k < a->length ? a->length - k : 0, some = left < VEC_LANES ? left : VEC_LANES;
+        for (size_t unit = 0; unit < whole; unit += VEC_LANES)
+            attend_turn(to + unit * LINEAR_LANES, rows + 4 * unit, a->stride * size, some);
+        for (size_t i = 0; i < VEC_LANES; i++) {
+            const char *row = rows + i * a->stride * size;
+            if (i < some)
+                attend_fetch(row, bytes);
+            if (whole < steps)
+                attend_units(to + whole * LINEAR_LANES + i, LINEAR_LANES, row + 4 * whole,
+                    i < some ? bytes - 4 * whole : 0, steps - whole);
+        }
+    }
+}
+
+/* Two bfloat16 of a column in a unit; odd NULL: no second key. */
+TILE_INLINE void attend_pairs(uint32_t *units, const uint16_t *even, const uint16_t *odd, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        units[i] = even[i] | (odd ? (uint32_t)odd[i] << 16 : 0);
 }
 
 /* [panel][step][32 columns]; a bfloat16 unit is a column of two neighbouring keys. */
@@ -41,24 +95,41 @@ TILE_INLINE void attend_pack_values(
     const size_t keys = bf16 ? 2 : 1, size = bf16 ? 2 : 4;
     for (size_t step = 0; step < steps; step++) {
         const char *row = (const char *)a->v + step * keys * a->stride * size;
-        const bool first = step * keys < a->length, second = bf16 && step * keys + 1 < a->length;
+        const size_t left = step * keys < a->length ? a->length - step * keys : 0;
+        for (size_t k = 0; k < keys && k < left; k++)
+            attend_fetch(row + k * a->stride * size, a->d_kv * size);
         for (size_t c = 0; c < columns; c += LINEAR_LANES) {
             uint32_t *to = packed + c * steps + step * LINEAR_LANES;
-            const size_t left = a->d_kv - c, some = left < LINEAR_LANES ? left : LINEAR_LANES;
-            memset(to, 0, LINEAR_LANES * sizeof *to);
-            if (!first)
-                continue;
-            if (!bf16) {
-                memcpy(to, row + c * size, some * size);
-                continue;
+            const uint16_t *even = (const uint16_t *)row + c, *odd = left > 1 ? even + a->stride : NULL;
+            const size_t some = a->d_kv - c < LINEAR_LANES ? a->d_kv - c : LINEAR_LANES;
+            if (left && bf16 && odd && some == LINEAR_LANES) {
+                attend_pairs(to, even, odd, LINEAR_LANES);
+            } else if (left && !bf16 && some == LINEAR_LANES) {
+                memcpy(to, row + c * size, LINEAR_LANES * size);
+            } else {
+                memset(to, 0, LINEAR_LANES * sizeof *to);
+                if (left && bf16)
+                    attend_pairs(to, even, odd, some);
+                else if (left)
+                    memcpy(to, row + c * size, some * size);
             }
-            const uint16_t *even = (const uint16_t *)row + c, *odd = even + a->stride;
-            for (size_t i = 0; i < some; i++)
-                to[i] = even[i];
-            for (size_t i = 0; second && i < some; i++)
-                to[i] |= (uint32_t)odd[i] << 16;
         }
     }
+}
+
+/* e^x for x <= 0, to 8e-5 of it: a polynomial of degree 3 for 2^f, |f| <= 1/2, least largest error. Good for what is
+ * rounded to bfloat16; core/simd_vec.h has the exact one. */
+TILE_INLINE vec attend_exp(vec x)
+{
+    const float round = 12582912.0f;
+    x = vec_max(x, vec_all(-86.0f));
+    const vec shifted = vec_muladd(x, vec_all(1.44269504f), vec_all(round)), n = shifted - round,
+              f = vec_muladd(x, vec_all(1.44269504f), -n);
+    vec p = vec_all(5.51716691e-2f);
+    p = vec_muladd(p, f, vec_all(2.42611122e-1f));
+    p = vec_muladd(p, f, vec_all(6.93260985e-1f));
+    p = vec_muladd(p, f, vec_all(9.99928074e-1f));
+    return (vec)((vecu)p + ((vecu)shifted << 23));
 }
 
 /* weights (in place, bfloat16 where asked) = e^(scores + bias - largest), keys beyond the last next to 0. Returns their
@@ -81,7 +152,8 @@ TILE_INLINE float attend_weigh(float *weights, const float *bias, size_t length,
     }
     const vec top = row_largest(most);
     for (size_t k = 0; k < length; k += VEC_LANES) {
-        const vec weight = vec_exp_negative(*(const vec *)(weights + k) - top);
+        const vec apart = *(const vec *)(weights + k) - top,
+                  weight = bf16 ? attend_exp(apart) : vec_exp_negative(apart);
         sums += weight;
         if (bf16)
             *(vec_halves *)((uint16_t *)weights + k) = vec_to_bf16(weight);

@@ -84,6 +84,8 @@ TILE_INLINE void row_out(
 
 /* ---- into a product ---- */
 
+enum { ROWS_CHAINS = 4 }; /* sums that do not wait for one another */
+
 /* Where a row comes from, and a function that gives its numbers from i on, of which `left` are left. */
 struct row_source {
     const float *x, *weight; /* weight: of a norm, or what a gate multiplies */
@@ -153,16 +155,19 @@ TILE_INLINE float row_make(enum linear_dtype dtype, uint32_t *units, const struc
     const size_t whole = count / VEC_LANES * VEC_LANES, size = 4 / linear_per_unit(dtype);
     float top = 0, inverse = 0;
     if (dtype == LINEAR_INT8) {
-        vec most = {0};
+        vec most = {0}, least = {0};
         size_t i = 0;
         for (; i < whole; i += VEC_LANES) {
             const vec x = value(source, i, VEC_LANES);
-            most = vec_max(most, vec_max(x, -x));
+            most = vec_max(most, x);
+            least = vec_min(least, x);
         }
         if (i < count) {
             const vec x = value(source, i, count - i);
-            most = vec_max(most, vec_max(x, -x));
+            most = vec_max(most, x);
+            least = vec_min(least, x);
         }
+        most = vec_max(most, -least);
         const float steps = positive ? 255 : 127;
         top = row_largest(most)[0];
         inverse = top > 0 ? steps / top : 0;
@@ -192,20 +197,22 @@ TILE_INLINE void rows_convert(enum linear_dtype dtype, struct linear_rows *rows,
 TILE_INLINE void rows_norm(enum linear_dtype dtype, struct linear_rows *rows, size_t inputs, const float *x,
     const float *weight, float epsilon, size_t count)
 {
-    const size_t whole = inputs / VEC_LANES * VEC_LANES;
     for (size_t r = 0; r < count; r++) {
         struct row_source source = {x + r * inputs, weight, 0};
-        vec squares = {0};
+        vec squares[ROWS_CHAINS] = {{0}};
         size_t i = 0;
-        for (; i < whole; i += VEC_LANES) {
-            const vec part = row_load(source.x + i, VEC_LANES);
-            squares = vec_muladd(part, part, squares);
-        }
-        if (i < inputs) {
+        for (; i + ROWS_CHAINS * VEC_LANES <= inputs; i += ROWS_CHAINS * VEC_LANES)
+            TILE_UNROLL for (size_t k = 0; k < ROWS_CHAINS; k++)
+            {
+                const vec part = row_load(source.x + i + k * VEC_LANES, VEC_LANES);
+                squares[k] = vec_muladd(part, part, squares[k]);
+            }
+        for (; i < inputs; i += VEC_LANES) {
             const vec part = row_load(source.x + i, inputs - i);
-            squares = vec_muladd(part, part, squares);
+            squares[0] = vec_muladd(part, part, squares[0]);
         }
-        source.scale = 1.0f / sqrtf(row_total(squares)[0] / (float)inputs + epsilon);
+        squares[0] = (squares[0] + squares[1]) + (squares[2] + squares[3]);
+        source.scale = 1.0f / sqrtf(row_total(squares[0])[0] / (float)inputs + epsilon);
         const float scale = row_make(dtype, rows->units + r * rows->stride, &source, inputs, false, row_norm);
         if (dtype == LINEAR_INT8)
             rows->scales[r] = scale;

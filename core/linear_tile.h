@@ -10,7 +10,7 @@
 
 enum {
     TILE_LANES = TILE_VECS * VEC_LANES,
-    TILE_AHEAD = 16,              /* steps of a panel that are fetched before they are multiplied */
+    TILE_AHEAD = 32,              /* steps of a panel that are fetched before they are multiplied */
     TILE_BLOCK_BYTES = 256 * 1024 /* of rows that stay in the L2 cache while all panels pass */
 };
 

@@ -143,7 +143,7 @@ static bool is_named(const redisReply *field, const char *name)
     return field->len == strlen(name) && memcmp(field->str, name, field->len) == 0;
 }
 
-static int tell_click(struct reading *reading, const redisReply *fields, const char *place)
+static void tell_click(struct reading *reading, const redisReply *fields, const char *place)
 {
     struct store_id user = {"", 0}, item = user;
     if (fields->elements == 4 && is_named(fields->element[0], "user") &&
@@ -153,15 +153,17 @@ static int tell_click(struct reading *reading, const redisReply *fields, const c
     }
     const struct store_click click = store_click_of(user, item);
     reading->stopped = reading->click_fn(reading->ctx, &click, place);
-    return 0;
 }
 
 static int tell(
     struct reading *reading, const redisReply *entry, char cursor[STORE_CURSOR_MAX], struct err *err)
 {
     const redisReply *const place = entry->element[0], *const fields = entry->element[1];
-    const int rc =
-        reading->generation ? tell_change(reading, fields, err) : tell_click(reading, fields, place->str);
+    int rc = 0;
+    if (reading->generation)
+        rc = tell_change(reading, fields, err);
+    else
+        tell_click(reading, fields, place->str);
     if (rc == 0 && !reading->stopped)
         memcpy(cursor, place->str, place->len + 1);
     return rc;

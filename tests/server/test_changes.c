@@ -171,6 +171,8 @@ static void test_missed(void **state)
     assert_true(score_of(bench, "U1", "N2") == same);
     assert_true(fabs(score_of(bench, "U1", "new") - world_score(&one, "U1", "new")) < 1e-5);
     assert_int_equal(catalogue_count(bench, ""), 41);
+    require(live_poll(bench->service.live, &err), &err);
+    assert_int_equal(stats_of(bench).changes, 1); /* what has been loaded is not followed once more */
     /* What comes now is followed as before. */
     rewrite(bench, BLOB_CONTENT, "N1", 1);
     note_change(bench, STORE_CONTENT, "N1");

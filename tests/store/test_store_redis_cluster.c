@@ -70,6 +70,26 @@ static void *move_slots(void *arg)
     return NULL;
 }
 
+/* Heads of ids N<number>, of which those below CONTENTS are there. */
+struct heads {
+    const struct store_id *ids;
+    size_t next;
+};
+
+static int check_head(void *ctx, size_t index, const void *data, size_t len)
+{
+    struct heads *const heads = ctx;
+    const struct store_id *const id = &heads->ids[index];
+    assert_int_equal(index, heads->next++);
+    if (atol(id->id + 1) < CONTENTS) {
+        assert_int_equal(len, id->len < 3 ? id->len : 3);
+        assert_memory_equal(data, id->id, len);
+    } else {
+        assert_null(data);
+    }
+    return 0;
+}
+
 /* Slots go from one master to another, key by key, while everything is read, listed, written and dropped. */
 static void test_resharding(void **state)
 {
@@ -104,11 +124,17 @@ static void test_resharding(void **state)
                 assert_null(copies.data[i]);
         }
         free_copies(&copies);
+        struct heads heads = {ids, 0};
+        ok(store_get_head(user.link, "g", STORE_CONTENT, ids, 100, 3, check_head, &heads, &err));
+        assert_int_equal(heads.next, 100);
         if (rounds % 5 == 0)
             assert_int_equal(scan_count(user.link, "g", STORE_CONTENT), CONTENTS);
         put_many(user.link, "h", 200);
         snprintf(name, sizeof name, "N%d", rounds % 200);
         assert_value(user.link, "h", STORE_CONTENT, name, name);
+        ok(store_delete(user.link, "h", STORE_CONTENT, ids, 100, &err));
+        for (size_t i = 0; i < 100; i++)
+            assert_value(user.link, "h", STORE_CONTENT, names[i], NULL);
         if (rounds % 5 == 4) {
             const struct store_generation row = {"h", STORE_READY, token};
             ok(store_commit(user.link, token, &row, 1, NULL, &err));
@@ -131,6 +157,35 @@ static int take_click(void *ctx, const struct store_click *click, const char *cu
     const size_t used = strlen(ctx);
     snprintf((char *)ctx + used, 32 - used, "%.*s ", (int)click->item.len, click->item.id);
     return 0;
+}
+
+/* A key of another type has no head, as it has no value, wherever it is. */
+static int count_heads(void *ctx, size_t index, const void *data, size_t len)
+{
+    (void)len;
+    *(size_t *)ctx += data ? (size_t)1 << index : 0;
+    return 0;
+}
+
+static void test_wrong_type(void **state)
+{
+    (void)state;
+    struct user user = open_user();
+    struct err err = ERR_INIT;
+    char command[128];
+    size_t there = 0;
+    const struct store_id ids[] = {id_of("N0"), id_of("list"), id_of("N1"), id_of("none")};
+    put_many(user.link, "t", 2);
+    setenv("REDISCLI_AUTH", PASSWORD, 1);
+    snprintf(command, sizeof command, "redis-cli -c -p %d lpush embsum:t:c:list x >/dev/null",
+        cluster.nodes[0].port);
+    assert_int_equal(system(command), 0);
+    ok(store_get_head(user.link, "t", STORE_CONTENT, ids, 4, 8, count_heads, &there, &err));
+    assert_int_equal(there, 1 + 4);
+    assert_value(user.link, "t", STORE_CONTENT, "list", NULL);
+    ok(store_delete(user.link, "t", STORE_CONTENT, ids, 2, &err));
+    assert_int_equal(scan_count(user.link, "t", STORE_CONTENT), 1);
+    close_user(&user);
 }
 
 /* Changes and clicks keep their order through the move of their slot, and are not told twice. */
@@ -230,6 +285,7 @@ int main(void)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resharding),
+        cmocka_unit_test(test_wrong_type),
         cmocka_unit_test(test_moved_changes),
         cmocka_unit_test(test_killed_master),
     };
