@@ -162,8 +162,8 @@ $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-encoder bench-inputs bench-kernels bench-memory bench-request bench-train bench-books bench-study bench-workers \
-        image fresh trust torture debug lint format help clean
+.PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-encoder bench-inputs bench-kernels bench-memory bench-request bench-train bench-books bench-study \
+        bench-encoder-peers bench-workers image fresh trust torture debug lint format help clean
 tests: all $(TEST_BIN) $(BENCH_BIN) $(LOAD_BIN) $(TRUST_BIN) $(PEER_BIN)
 
 check: tests ## every test, under 10 minutes
@@ -219,6 +219,9 @@ bench-request: $(BUILD)/tests/bench/request ## reading, sorting and writing of a
 
 bench-train: all ## a training step beside PyTorch's: speed and memory (ROUNDS=3, T5VOCAB=spiece.model)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/train.py
+
+bench-encoder-peers: all $(filter %/encoder,$(BENCH_BIN)) ## T5's encoder beside PyTorch, onnxruntime and CTranslate2 (15 minutes; BOOKS=dir, T5VOCAB=spiece.model, ROUNDS=3)
+	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/encoder_peers.py
 
 bench-books: all ## a model of readers from scratch, and its AUC (BOOKS=dir, T5VOCAB=spiece.model; 20 minutes)
 	$(Q)BUILD=$(abspath $(BUILD)) sh tests/bench/books.sh

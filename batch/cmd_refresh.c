@@ -80,6 +80,8 @@ static int note_click(const struct arguments *args, struct store *store, struct 
         return result;
     result = store_clicks_append(link, &click, 1, err);
     store_disconnect(link);
+    if (result == 0 && !args->inputs.model)
+        puts("{\"clicks\":1}");
     return result;
 }
 

@@ -166,13 +166,19 @@ static int take_clicks(struct fold *fold, const char *id, size_t len)
     return result;
 }
 
-/* No more than the histories keep; the oldest go. */
+/* No more with a text than the histories keep, nor more than as many again without one, which may get theirs; the oldest go. */
 static void trim(struct fold *fold)
 {
     struct history_record *after = &fold->after;
-    const size_t keep = fold->histories->keep, gone = after->count > keep ? after->count - keep : 0;
-    for (size_t i = 0; i < gone; i++)
-        after->seen += has_text(fold, &after->ids[i]);
+    const size_t keep = fold->histories->keep;
+    size_t with_text = 0, gone = 0;
+    for (size_t i = 0; i < after->count; i++)
+        with_text += has_text(fold, &after->ids[i]);
+    for (; with_text > keep || after->count - gone > 2 * keep; gone++) {
+        const bool text = has_text(fold, &after->ids[gone]);
+        with_text -= text;
+        after->seen += text;
+    }
     if (!gone)
         return;
     memmove(after->ids, after->ids + gone, (after->count - gone) * sizeof *after->ids);

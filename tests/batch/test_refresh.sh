@@ -115,7 +115,7 @@ rm -rf "$dir/store"
 check "no time" 0 '"state":"building".*"complete":false,"stopped":"time"' refresh --max-seconds 1 --threads 1
 some=$(figure tokens)
 check "nothing is live" 1 "live" $embsum generations verify --store "$store"
-for i in 1 2 3 4 5 6; do
+for _ in 1 2 3 4 5 6; do
     check "goes on" 0 '"stopped"' refresh --max-seconds 1 --threads 1
     grep -q '"complete":true' "$dir/out" && break
 done

@@ -50,8 +50,8 @@ void test_sentinels_start(struct test_sentinels *set, const char *password, size
     for (size_t i = 0; i < count; i++) {
         struct test_redis *const sentinel = &set->sentinels[i];
         write_config(set, i);
-        char dir[81]; /* gcc takes the two members for one */
-        snprintf(dir, sizeof dir, "%s", sentinel->dir);
+        char dir[81]; /* a copy: gcc takes the two members for one */
+        snprintf(dir, sizeof dir, "%.80s", sentinel->dir);
         snprintf(sentinel->more[0], sizeof *sentinel->more, "%s/sentinel.conf", dir);
         snprintf(sentinel->more[1], sizeof *sentinel->more, "--sentinel");
         test_redis_restart(sentinel);
