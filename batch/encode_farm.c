@@ -14,8 +14,10 @@
 
 enum {
     CONTENT_TOKENS = 8192, /* of a unit of contents */
-    USER_TOKENS = 8192,    /* of a unit of users, which are one batch: encode_job's */
+    USER_TOKENS = 32768,   /* of a unit of users, which are one batch: the decoder wants large ones */
     USER_MOST = 64,
+    USER_LEAST = 8,    /* where fewer are left: the last units are small, so that workers end together */
+    SHARES = 8,        /* of what is left that a unit is */
     WAITING_MOST = 64, /* units in the queue */
     POLL_MS = 50,
     PATIENCE_S = 60, /* with a store that does not answer */
@@ -112,11 +114,16 @@ static int fill(struct run *run, bool users, size_t *next, struct err *err)
     const struct encode_request *request = run->farm->request;
     const uint32_t *list = users ? request->users : request->contents;
     const size_t total = users ? request->user_count : request->content_count,
-                 budget = users ? USER_TOKENS : CONTENT_TOKENS, first = *next;
+                 budget = users ? USER_TOKENS : CONTENT_TOKENS, first = *next,
+                 share = (total - first) / SHARES,
+                 most = !users               ? SIZE_MAX
+                        : share > USER_MOST  ? USER_MOST
+                        : share < USER_LEAST ? USER_LEAST
+                                             : share;
     const struct unit_head head = head_of(run, users);
     size_t tokens = 0;
     int result = unit_begin(&run->bytes, &head, err);
-    while (result == 0 && *next < total && !(users && *next - first == USER_MOST)) {
+    while (result == 0 && *next < total && *next - first < most) {
         struct unit_entity entity;
         result = gather(run, &entity, users, index_at(list, *next), err);
         tokens += run->token_count;

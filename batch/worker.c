@@ -27,15 +27,17 @@ struct worker {
     uint64_t unfit;       /* the job that was told to be of another model; 0: none */
     pthread_mutex_t lock; /* of what follows */
     struct worker_done *done;
-    double busy; /* progress_now() at which the last unit was taken or done */
-    bool over;   /* the job's queue is gone */
-    int result;  /* the first failure */
+    double busy;    /* progress_now() at which the last unit was taken or done */
+    bool over;      /* the job's queue is gone */
+    size_t working; /* threads that are not at their end */
+    int result;     /* the first failure */
     struct err *err;
 };
 
 struct thread {
     struct worker *worker;
-    size_t number;
+    char name[112];               /* by which it takes units */
+    char place[STORE_CURSOR_MAX]; /* of the unit in hand; "": none; guarded by the worker's lock */
     pthread_t thread;
 };
 
@@ -64,6 +66,14 @@ struct taken {
     bool any;
     struct err *err;
 };
+
+/* place: "" for nothing in hand */
+static void hold(struct thread *thread, const char *place)
+{
+    pthread_mutex_lock(&thread->worker->lock);
+    strcpy(thread->place, place);
+    pthread_mutex_unlock(&thread->worker->lock);
+}
 
 static int take_unit(void *ctx, const struct store_unit *unit)
 {
@@ -133,10 +143,11 @@ static int do_unit(struct worker *w, struct worker_hands *hands, const struct ta
 }
 
 /* 1: the job is over. A unit of another model is of a queue that has taken the place of ours. */
-static int take_one(struct worker *w, struct worker_hands *hands, const char *name, struct err *err)
+static int take_one(struct thread *thread, struct worker_hands *hands, struct err *err)
 {
+    struct worker *w = thread->worker;
     struct taken taken = {.err = err};
-    int result = store_work_take(hands->link, name, w->job.silent_ms, take_unit, &taken, err);
+    int result = store_work_take(hands->link, thread->name, w->job.silent_ms, take_unit, &taken, err);
     if (worker_again(hands, result, err))
         return 0;
     if (result == -ERR_NOT_FOUND)
@@ -151,7 +162,9 @@ static int take_one(struct worker *w, struct worker_hands *hands, const char *na
     if (taken.read < 0)
         return give_up(hands, &taken, err);
     const bool ours = taken.unit.head.settings == w->workspace.model_hash;
+    hold(thread, taken.place);
     result = ours ? do_unit(w, hands, &taken, err) : 1;
+    hold(thread, "");
     unit_done(&taken.unit);
     return result;
 }
@@ -168,21 +181,19 @@ static bool goes_on(struct worker *w)
 
 static void *work(void *argument)
 {
-    const struct thread *thread = argument;
+    struct thread *thread = argument;
     struct worker *w = thread->worker;
     struct worker_hands hands = {.workspace = &w->workspace};
     struct err err = ERR_INIT;
-    char host[64] = "", name[112];
-    gethostname(host, sizeof host - 1);
-    snprintf(name, sizeof name, "%s-%ld-%zu", host, (long)getpid(), thread->number);
     int result = store_connect(&hands.link, w->store, &err);
     if (result == 0)
         result = encoder_new(&hands.encoder, w->engine, &err);
     while (result == 0 && goes_on(w))
-        result = take_one(w, &hands, name, &err);
+        result = take_one(thread, &hands, &err);
     if (result == -ERR_UNAVAILABLE && stop_asked()) /* its unit goes to another */
         result = 0;
     pthread_mutex_lock(&w->lock);
+    w->working--;
     w->over |= result == 1;
     if (result < 0 && w->result == 0) {
         w->result = result;
@@ -196,24 +207,55 @@ static void *work(void *argument)
     return NULL;
 }
 
+/* Until the threads have ended: say for each what it has in hand, so that only who is gone is silent. */
+static void keep_units(struct worker *w, struct thread *threads, size_t count)
+{
+    double next = 0;
+    for (size_t working = 1; working; poll(NULL, 0, POLL_MS)) {
+        const bool due = progress_now() >= next;
+        for (size_t i = 0; due && i < count; i++) {
+            char place[STORE_CURSOR_MAX];
+            pthread_mutex_lock(&w->lock);
+            strcpy(place, threads[i].place);
+            pthread_mutex_unlock(&w->lock);
+            if (*place)
+                store_work_keep(w->hands.link, threads[i].name, place, NULL);
+        }
+        if (due)
+            next = progress_now() + w->job.silent_ms / 4000.0;
+        pthread_mutex_lock(&w->lock);
+        working = w->working;
+        pthread_mutex_unlock(&w->lock);
+    }
+}
+
 static int run_threads(struct worker *w)
 {
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     const size_t count = (size_t)(w->options->threads > 0 ? w->options->threads : cores > 0 ? cores : 1);
     struct thread *threads = calloc(count, sizeof *threads);
-    size_t started = 1;
+    char host[64] = "";
+    size_t started = 0;
     if (!threads)
         return err_set(w->err, ERR_NOMEM, "out of memory");
-    for (size_t i = 0; i < count; i++)
-        threads[i] = (struct thread){.worker = w, .number = i};
+    gethostname(host, sizeof host - 1);
     w->over = false;
-    while (started < count && pthread_create(&threads[started].thread, NULL, work, &threads[started]) == 0)
-        started++;
-    work(&threads[0]); /* this thread is one of them; fewer than wanted is slower, not wrong */
-    for (size_t i = 1; i < started; i++)
+    w->working = count;
+    for (; started < count; started++) {
+        struct thread *thread = &threads[started];
+        thread->worker = w;
+        snprintf(thread->name, sizeof thread->name, "%s-%ld-%zu", host, (long)getpid(), started);
+        if (pthread_create(&thread->thread, NULL, work, thread) != 0)
+            break; /* fewer than wanted is slower, not wrong */
+    }
+    pthread_mutex_lock(&w->lock);
+    w->working -= count - started;
+    pthread_mutex_unlock(&w->lock);
+    keep_units(w, threads, started);
+    for (size_t i = 0; i < started; i++)
         pthread_join(threads[i].thread, NULL);
     free(threads);
-    return w->result;
+    return started ? w->result : err_set(w->err, ERR_NOMEM, "no thread can be started");
 }
 
 /* ---- jobs ---- */

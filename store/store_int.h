@@ -86,6 +86,7 @@ struct store_work_backend {
     int (*job)(struct store_link *link, char **job, struct err *err);
     int (*take)(struct store_link *link, const char *taker, int idle_ms, store_work_unit_fn *fn, void *ctx,
         struct err *err);
+    int (*keep)(struct store_link *link, const char *taker, const char *place, struct err *err);
     int (*done)(struct store_link *link, const char *place, const void *result, size_t len, struct err *err);
 };
 

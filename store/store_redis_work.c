@@ -53,6 +53,14 @@ static const char take_script[] =
     "local entry = reply[1][2][1]\n"
     "return {entry[1], 1, entry[2]}\n";
 
+/* ARGV: taker, place. To claim what is one's own begins its idle time anew; JUSTID does not count as a delivery. */
+static const char keep_script[] =
+    "if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end\n"
+    "local row = redis.call('XPENDING', KEYS[1], 'workers', ARGV[2], ARGV[2], 1)[1]\n"
+    "if not row or row[2] ~= ARGV[1] then return 0 end\n"
+    "redis.call('XCLAIM', KEYS[1], 'workers', ARGV[1], 0, ARGV[2], 'JUSTID')\n"
+    "return 1\n";
+
 /* ARGV: place, result. A unit that is pending here is acknowledged once, whoever does it. */
 static const char done_script[] =
     "if redis.call('XACK', KEYS[1], 'workers', ARGV[1]) == 0 then return 0 end\n"
@@ -74,7 +82,7 @@ struct step {
     const char *of_job;
     const void *data;
     size_t len;
-    const char *name; /* a taker's, or a unit's place */
+    const char *name, *place; /* a taker's, a unit's */
     int idle_ms;
     void *ctx;
     store_work_result_fn *result_fn;
@@ -330,13 +338,31 @@ static int redis_work_take(struct store_link *link, const char *taker, int idle_
     return run(link, take_step, &step, err);
 }
 
+static int keep_step(struct redis_link *link, void *ctx, struct err *err)
+{
+    const struct step *const step = ctx;
+    long long kept = 0;
+    int rc = begin_script(link, keep_script, NULL, 2, err);
+    if (rc < 0)
+        return rc;
+    redis_arg_text(link, step->name);
+    redis_arg_text(link, step->place);
+    rc = redis_eval_number(link, &kept, err);
+    return rc == 0 && !kept ? no_queue(err) : rc;
+}
+
+static int redis_work_keep(struct store_link *link, const char *taker, const char *place, struct err *err)
+{
+    return run(link, keep_step, &(struct step){.name = taker, .place = place}, err);
+}
+
 static int done_step(struct redis_link *link, void *ctx, struct err *err)
 {
     const struct step *const step = ctx;
     const int rc = begin_script(link, done_script, NULL, 2, err);
     if (rc < 0)
         return rc;
-    redis_arg_text(link, step->name);
+    redis_arg_text(link, step->place);
     redis_arg(link, step->data, step->len);
     return script_number(link, err);
 }
@@ -344,7 +370,7 @@ static int done_step(struct redis_link *link, void *ctx, struct err *err)
 static int redis_work_done(
     struct store_link *link, const char *place, const void *result, size_t len, struct err *err)
 {
-    return run(link, done_step, &(struct step){.name = place, .data = result, .len = len}, err);
+    return run(link, done_step, &(struct step){.place = place, .data = result, .len = len}, err);
 }
 
 const struct store_work_backend redis_work = {
@@ -355,5 +381,6 @@ const struct store_work_backend redis_work = {
     .look = redis_work_look,
     .job = redis_work_job,
     .take = redis_work_take,
+    .keep = redis_work_keep,
     .done = redis_work_done,
 };

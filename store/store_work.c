@@ -58,6 +58,12 @@ int store_work_take(struct store_link *link, const char *taker, int idle_ms, sto
     return rc < 0 ? rc : link->store->backend->work->take(link, taker, idle_ms, fn, ctx, err);
 }
 
+int store_work_keep(struct store_link *link, const char *taker, const char *place, struct err *err)
+{
+    const int rc = check(link, err);
+    return rc < 0 ? rc : link->store->backend->work->keep(link, taker, place, err);
+}
+
 int store_work_done(
     struct store_link *link, const char *place, const void *result, size_t len, struct err *err)
 {

@@ -7,6 +7,7 @@
  *
  *     store_work_job(link, &job, &err);                  who helps: is it work that I can do?
  *     store_work_take(link, "host-1", 30000, take_unit, &ctx, &err);
+ *     store_work_keep(link, "host-1", place, &err);      now and then while working on it
  *     store_work_done(link, place, result, len, &err);
  *
  * A unit whose taker is silent for too long goes to another. So a unit may be done twice, by one who was slow and one who
@@ -45,7 +46,7 @@ int store_work_results(
 struct store_work_state {
     size_t units;    /* that have no result yet */
     size_t taken;    /* of these; counted up to 1000 */
-    int64_t idle_ms; /* since one of them was taken last; -1: none is taken */
+    int64_t idle_ms; /* since one of them was taken or kept last; -1: none is taken */
 };
 int store_work_look(struct store_link *link, const char *job, struct store_work_state *out, struct err *err);
 
@@ -61,11 +62,15 @@ struct store_unit {
     size_t len;
 };
 
-/* A unit that was taken more than idle_ms ago and has no result, else one that nobody has taken; fn is not called if there
+/* A unit that was taken or kept last more than idle_ms ago and has no result, else one that nobody has taken; fn is not called if there
  * is neither. It is taken by the name of `taker`. Returns what fn returns. */
 typedef int store_work_unit_fn(void *ctx, const struct store_unit *unit);
 int store_work_take(struct store_link *link, const char *taker, int idle_ms, store_work_unit_fn *fn,
     void *ctx, struct err *err);
+
+/* The taker still works on the unit: the time after which another may take it begins anew. ERR_NOT_FOUND: another has it, or
+ * nobody wants it any more. */
+int store_work_keep(struct store_link *link, const char *taker, const char *place, struct err *err);
 
 /* The unit has its result. ERR_NOT_FOUND: it had one before, or the queue is another. */
 int store_work_done(

@@ -120,6 +120,7 @@ static void test_embedded(void **state)
     assert_int_equal(store_work_look(f->link, JOB, &seen, NULL), -ERR_INVALID);
     assert_int_equal(store_work_job(f->link, &job, NULL), -ERR_INVALID);
     assert_int_equal(store_work_take(f->link, "a", 0, take_unit, &taken, NULL), -ERR_INVALID);
+    assert_int_equal(store_work_keep(f->link, "a", "1-0", NULL), -ERR_INVALID);
     assert_int_equal(store_work_done(f->link, "1-0", "r", 1, NULL), -ERR_INVALID);
     ok(store_work_close(f->link, JOB, &err));
     ok(store_work_close(f->link, NULL, &err)); /* nobody has left one there */
@@ -183,6 +184,30 @@ static void test_dead_taker(void **state)
     done(f->link, again.place, "too late", -ERR_NOT_FOUND);
     assert_results(f->link, "late ");
     assert_state(f->link, 1, 1);
+}
+
+/* One who is slow, but says that he is there, keeps his unit. */
+static void test_keep(void **state)
+{
+    struct test_store *const f = *state;
+    struct err err = ERR_INIT;
+    open_queue(f->link, JOB);
+    add(f->link, "one");
+    const struct taken one = take(f->link, "a", 60000, "one");
+    test_sleep_ms(200);
+    ok(store_work_keep(f->link, "a", one.place, &err));
+    take(f->link, "b", 150, NULL);
+    assert_int_equal(store_work_keep(f->link, "b", one.place, NULL), -ERR_NOT_FOUND);
+    assert_int_equal(store_work_keep(f->link, "a", "1-0", NULL), -ERR_NOT_FOUND);
+    test_sleep_ms(200);
+    const struct taken again = take(f->link, "b", 150, "one");
+    assert_int_equal(again.deliveries, 2);
+    assert_int_equal(store_work_keep(f->link, "a", one.place, NULL), -ERR_NOT_FOUND);
+    ok(store_work_keep(f->link, "b", one.place, &err));
+    done(f->link, one.place, "1", 0);
+    assert_int_equal(store_work_keep(f->link, "b", one.place, NULL), -ERR_NOT_FOUND);
+    ok(store_work_close(f->link, JOB, &err));
+    assert_int_equal(store_work_keep(f->link, "b", one.place, NULL), -ERR_NOT_FOUND);
 }
 
 /* The eleventh pending unit is behind what one XAUTOCLAIM looks at. */
@@ -318,6 +343,7 @@ static int run(const char *world_name)
     const struct CMUnitTest tests[] = {
         store_test(test_work),
         store_test(test_dead_taker),
+        store_test(test_keep),
         store_test(test_many_pending),
         store_test(test_leftovers),
         store_test(test_bytes),
