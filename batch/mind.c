@@ -201,9 +201,9 @@ void news_done(struct news *news)
 ptrdiff_t history_check(struct tsv *tsv, const struct tsv_field *field)
 {
     struct tsv_field id;
+    struct err why; /* out of the loop, in which the compiler would zero all of it each time */
     size_t asked = 0;
     for (size_t at = 0; tsv_word(&id, field, &at); asked++) {
-        struct err why;
         if (id_check(id.bytes, id.len, &why) < 0) {
             tsv_bad(tsv, "column 4: %s", why.message);
             return -1;

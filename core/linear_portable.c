@@ -6,7 +6,11 @@
 #endif
 
 #define TILE_BYTES 16
+#ifdef __aarch64__ /* 32 registers, else 16 */
+#define TILE_ROWS 8
+#else
 #define TILE_ROWS 4
+#endif
 #define TILE_VECS 2
 #include "core/linear_attend.h"
 

@@ -1,7 +1,7 @@
 /* Sums of a tile of rows and lanes, and the product made of them, written once over vectors of any width. Included by a
  * core/linear_<kernel>.c behind its target pragma, having said what fits into its registers:
  *
- *     TILE_ROWS    rows of a tile: 4, 6, 12 or 14
+ *     TILE_ROWS    rows of a tile: 4, 6, 8 or 12
  *     TILE_VECS    vectors of lanes of a tile */
 #ifndef EMBSUM_CORE_LINEAR_TILE_H
 #define EMBSUM_CORE_LINEAR_TILE_H
@@ -82,17 +82,15 @@ TILE_INLINE void tile_any(float *sums, size_t stride, const uint32_t *lanes, con
         TILE_CASE(5)
         TILE_CASE(6)
 #endif
-#if TILE_ROWS >= 12
+#if TILE_ROWS >= 8
         TILE_CASE(7)
         TILE_CASE(8)
+#endif
+#if TILE_ROWS >= 12
         TILE_CASE(9)
         TILE_CASE(10)
         TILE_CASE(11)
         TILE_CASE(12)
-#endif
-#if TILE_ROWS >= 14
-        TILE_CASE(13)
-        TILE_CASE(14)
 #endif
     default:
         break;

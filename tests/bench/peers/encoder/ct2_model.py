@@ -2,8 +2,8 @@
 
     ct2_model.py --model DIR --out DIR
 
-What its converter writes for T5's encoder alone, in float32: model.bin (version 6), config.json, vocabulary.json. CTranslate2 quantises
-while it loads. The vocabulary's pieces are invented: texts come as ids.
+What its converter writes for T5's encoder alone, in float32: model.bin (version 6), config.json, vocabulary.json.
+CTranslate2 quantises while it loads. The vocabulary's pieces are invented: texts come as ids.
 """
 import argparse
 import json

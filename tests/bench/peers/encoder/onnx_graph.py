@@ -2,11 +2,13 @@
 
     onnx_graph.py --model DIR --dtype float32|int8 --out FILE.onnx
 
-The nodes are those that onnxruntime's own tools for transformers end up with (contrib operators): the position bias once for all layers, Attention
-with its q, k and v in one product, SkipSimplifiedLayerNormalization. int8 is dynamic quantisation as their quantiser
-makes it, after fusion: DynamicQuantizeMatMul, weights by column, activations by tensor; attention itself stays in float32.
+The nodes are those that onnxruntime's own tools for transformers end up with (contrib operators): the position bias once
+for all layers, Attention with its q, k and v in one product, SkipSimplifiedLayerNormalization. int8 is dynamic
+quantisation as their quantiser makes it, after fusion: DynamicQuantizeMatMul, weights by column, activations by tensor;
+attention itself stays in float32.
 
-Inputs: ids (int64, rows x longest, padded on the right), lengths (int32, rows). Output: states (float32, rows x longest x d).
+Inputs: ids (int64, rows x longest, padded on the right), lengths (int32, rows). Output: states (float32, rows x longest
+x d).
 """
 import argparse
 import pathlib
@@ -75,7 +77,8 @@ def model(config, weights, dtype):
 
     def skip(x, y, gamma):
         """(norm(x + y), x + y)"""
-        normed, _, _, total = graph.add("SkipSimplifiedLayerNormalization", [x, y, graph.array(gamma)], 4, CONTRIB, epsilon=epsilon)
+        inputs = [x, y, graph.array(gamma)]
+        normed, _, _, total = graph.add("SkipSimplifiedLayerNormalization", inputs, 4, CONTRIB, epsilon=epsilon)
         return normed, total
 
     x = graph.add("Gather", [graph.array(weights.embedding), "ids"], axis=0)

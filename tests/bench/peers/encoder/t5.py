@@ -12,8 +12,8 @@ import weights
 
 
 def load(directory):
-    """(config, weights): embedding (vocabulary, d); bias, the table (buckets, heads); final (d); layers with qkv (3 inner, d), o,
-    wi, wo, each (out, in), and norms, two of (d)."""
+    """(config, weights): embedding (vocabulary, d); bias, the table (buckets, heads); final (d); layers with qkv (3 inner,
+    d), o, wi, wo, each (out, in), and norms, two of (d)."""
     directory = pathlib.Path(directory)
     config = json.loads((directory / "config.json").read_text())
     if config.get("feed_forward_proj", "relu") != "relu":

@@ -2,9 +2,10 @@
 
     torch_worker.py --model DIR --dtype float32|bfloat16|int8
 
-What makes it fast here: q, k and v are one product, the norms' weights are in the matrices behind them, the position bias is made
-once a length and added by the product that makes the scores, residuals are added by the products in float32. int8 is PyTorch's own dynamic
-quantisation by oneDNN (weights by column, activations by tensor); attention then stays in float32, as quantize_dynamic leaves it.
+What makes it fast here: q, k and v are one product, the norms' weights are in the matrices behind them, the position bias
+is made once a length and added by the product that makes the scores, residuals are added by the products. int8 is
+PyTorch's own dynamic quantisation by oneDNN (weights by column, activations by tensor); attention then stays in float32,
+as quantize_dynamic leaves it.
 """
 import argparse
 import pathlib

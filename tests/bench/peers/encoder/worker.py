@@ -6,8 +6,9 @@ A worker reads commands on stdin, a line each, and answers each with a line of J
                           -> {"tokens": ..., "seconds": ..., "cpu": ...}, tokens that are no padding
     states FILE OUT       write the states of FILE's tokens to OUT: float32, in FILE's order -> {"tokens": ...}
 
-FILE holds a text a line, its ids separated by blanks; an empty line ends a batch. What a file needs (padding) is made, and each batch run
-once, before the first clock starts. When the model is loaded, a worker says {"ready": true, "version": ...}, its library's.
+FILE holds a text a line, its ids separated by blanks; an empty line ends a batch. What a file needs (padding) is made, and
+each batch run once, before the first clock starts. When the model is loaded, a worker says
+{"ready": true, "version": ...}, its library's.
 """
 import json
 import sys
@@ -19,7 +20,8 @@ import numpy as np
 def read_batches(path):
     """[[[id, ...], ...], ...]"""
     with open(path) as file:
-        return [[list(map(int, line.split())) for line in part.splitlines()] for part in file.read().strip("\n").split("\n\n")]
+        parts = file.read().strip("\n").split("\n\n")
+    return [[list(map(int, line.split())) for line in part.splitlines()] for part in parts]
 
 
 def serve(version, prepare, encode, states):
