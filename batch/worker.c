@@ -36,8 +36,9 @@ struct worker {
 
 struct thread {
     struct worker *worker;
-    char name[112];               /* by which it takes units */
-    char place[STORE_CURSOR_MAX]; /* of the unit in hand; "": none; guarded by the worker's lock */
+    char name[112];                     /* by which it takes units */
+    char place[STORE_CURSOR_MAX];       /* of the unit in hand; "": none; guarded by the worker's lock */
+    char written[STORE_GENERATION_MAX]; /* at its end: where it has written last */
     pthread_t thread;
 };
 
@@ -201,6 +202,7 @@ static void *work(void *argument)
             *w->err = err;
     }
     pthread_mutex_unlock(&w->lock);
+    strcpy(thread->written, hands.written);
     worker_forget_refused(&hands);
     encoder_free(hands.encoder);
     store_disconnect(hands.link);
@@ -221,8 +223,10 @@ static void keep_units(struct worker *w, struct thread *threads, size_t count)
             if (*place)
                 store_work_keep(w->hands.link, threads[i].name, place, NULL);
         }
-        if (due)
+        if (due) {
+            worker_tidy(&w->hands, NULL);
             next = progress_now() + w->job.silent_ms / 4000.0;
+        }
         pthread_mutex_lock(&w->lock);
         working = w->working;
         pthread_mutex_unlock(&w->lock);
@@ -252,8 +256,13 @@ static int run_threads(struct worker *w)
     w->working -= count - started;
     pthread_mutex_unlock(&w->lock);
     keep_units(w, threads, started);
-    for (size_t i = 0; i < started; i++)
+    for (size_t i = 0; i < started; i++) {
         pthread_join(threads[i].thread, NULL);
+        if (*threads[i].written) { /* of one job, and of one generation */
+            strcpy(w->hands.written, threads[i].written);
+            w->hands.written_at = progress_now();
+        }
+    }
     free(threads);
     return started ? w->result : err_set(w->err, ERR_NOMEM, "no thread can be started");
 }
@@ -326,6 +335,7 @@ static int run_jobs(struct worker *w, struct err *err)
         result = look(w, err);
         if (result == 1) {
             result = 0;
+            worker_tidy(&w->hands, NULL);
             poll(NULL, 0, POLL_MS);
             continue;
         }

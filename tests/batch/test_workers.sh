@@ -60,9 +60,9 @@ in_background() {
     run=$!
     pids="$pids $run"
 }
-# until_there DB KEY: a key, or ten seconds
+# until_there DB KEY: a key, or a minute
 until_there() {
-    for _ in $(seq 200); do
+    for _ in $(seq 1200); do
         [ "$(cli "$1" exists "$2")" = 1 ] && return
         sleep 0.05
     done
@@ -193,6 +193,23 @@ check "is counted" 0 '"refused":[1-9][0-9]*,.*"complete":true' cat "$dir/refresh
 stops "its worker" "$worker"
 check "the next encodes it" 0 '"complete":true' refresh 8
 same "a unit that nobody gave back" 8
+
+# ---- a generation that is dropped under a worker: nothing of it stays ----
+in_background 10 --workers
+until_there 10 '{embsum}:work'
+generation=$(cli 10 --raw hkeys '{embsum}:generations')
+worker 10
+until_there 10 '{embsum}:work:done'
+kill -9 "$run"
+wait "$run" 2>/dev/null
+cli 10 hdel '{embsum}:generations' "$generation" >/dev/null
+for _ in $(seq 600); do
+    left=$(cli 10 --raw keys "embsum:$generation:*")
+    [ -z "$left" ] && break
+    sleep 0.05
+done
+[ -z "$left" ] || { echo "FAILED: of a dropped generation are left:" $left; failed=1; }
+stops "who wrote them" "$worker"
 
 # ---- inside the live generation ----
 sed -i 's/^\(N1014\t[^\t]*\t[^\t]*\t\)/\1Changed: /' "$dir/news.tsv"

@@ -26,7 +26,7 @@ redis-server --port 0 --unixsocket "$dir/redis.sock" --save '' --appendonly no -
 pids=$!
 until redis-cli -s "$dir/redis.sock" ping >/dev/null 2>&1; do sleep 0.05; done
 
-url=redis+unix:$dir/redis.sock?db=
+url="redis+unix:$dir/redis.sock?db="
 refresh() { # WHERE COMMAND...: $seconds by the clock, $processor seconds
     where=$1
     shift
