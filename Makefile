@@ -163,7 +163,7 @@ $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 # ---- tests ------------------------------------------------------------------------------------------------
 
 .PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-decoder bench-encoder bench-inputs bench-kernels bench-memory bench-request bench-train bench-books bench-study \
-        bench-encoder-peers bench-refresh image fresh trust torture debug lint format help clean
+        bench-encoder-peers bench-refresh bench-workers image fresh trust torture debug lint format help clean
 tests: all $(TEST_BIN) $(BENCH_BIN) $(LOAD_BIN) $(TRUST_BIN) $(PEER_BIN)
 
 check: tests ## every test, under 10 minutes
@@ -234,6 +234,9 @@ bench-books: all ## a model of readers from scratch, and its AUC (BOOKS=dir, T5V
 
 bench-study: all ## the ablations and the size curves on readers of books (BOOKS=dir; half an hour)
 	$(Q)BUILD=$(abspath $(BUILD)) sh tests/bench/study.sh
+
+bench-workers: all ## a refresh by two workers beside one thread (ROUNDS=3, USERS=288; a quarter of an hour)
+	$(Q)BUILD=$(abspath $(BUILD)) sh tests/bench/workers.sh
 
 image: ## build and run the Dockerfile with buildah (root, minutes)
 	$(Q)sh tests/image/test_image.sh

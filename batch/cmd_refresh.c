@@ -14,7 +14,7 @@ struct arguments {
     struct store_args where;
     struct publish_options how;
     struct refresh_options run;
-    long max_seconds, cache_mb;
+    long max_seconds, cache_mb, silent;
     const char *metrics;
     const char *click, *item; /* a user and what was clicked */
     bool follow;
@@ -122,7 +122,8 @@ static const char *contradiction(const struct arguments *args)
 int command_refresh(int argc, char **argv)
 {
     const double start = progress_now();
-    struct arguments args = {.how = PUBLISH_OPTIONS_INIT, .run.limits = GATE_LIMITS_INIT, .cache_mb = 4096};
+    struct arguments args = {
+        .how = PUBLISH_OPTIONS_INIT, .run.limits = GATE_LIMITS_INIT, .cache_mb = 4096, .silent = 30};
     const char *dtype_name = NULL;
     struct gate_limits *limits = &args.run.limits;
     const struct option options[] = {
@@ -158,6 +159,10 @@ int command_refresh(int argc, char **argv)
             &args.run.cache, 0, 0},
         {"cache-mb", "N", "the most that it takes; 4096 unless given", false, OPTION_NUMBER, &args.cache_mb,
             1, 1000000000},
+        {"workers", NULL, "encode in other processes, `embsum worker`, which this store's Redis leads to",
+            false, OPTION_FLAG, &args.run.workers, 0, 0},
+        {"silent", "SECONDS", "after which the work of a silent worker goes to another; 30 unless given",
+            false, OPTION_NUMBER, &args.silent, 1, 86400},
         {"full", NULL, "encode everything into a new generation", false, OPTION_FLAG, &args.run.full, 0, 0},
         {"metrics", "FILE", "what the run did, for Prometheus' node exporter", false, OPTION_TEXT,
             &args.metrics, 0, 0},
@@ -191,6 +196,7 @@ int command_refresh(int argc, char **argv)
     args.run.keep = args.how.keep;
     args.run.no_promote = args.how.no_promote;
     args.run.max_bad = args.inputs.rows.max_bad;
+    args.run.silent_ms = (int)args.silent * 1000;
     args.run.cache_bytes = (size_t)args.cache_mb << 20;
     args.run.until = args.max_seconds ? start + (double)args.max_seconds : 0;
     args.run.source = args.click ? FOLD_CLICKS : args.inputs.behaviors ? FOLD_FILE : FOLD_STORE;

@@ -1,10 +1,11 @@
 #include "batch/refresh.h"
 
-#include "batch/encode_job.h"
+#include "batch/encode_farm.h"
 #include "batch/progress.h"
 #include "batch/refresh_plan.h"
 #include "batch/session_cache.h"
 #include "batch/stop.h"
+#include "store/store_work.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,24 +43,36 @@ static size_t allowed(const struct run *run)
 
 /* A matrix that no reader would take is left out; what is stored of the same id stays, and if there is nothing, there will
  * be one less. */
-static int refused(
-    struct run *run, enum blob_kind kind, const char *id, size_t len, int result, struct err *err)
+static int leave_out(
+    struct run *run, enum blob_kind kind, const struct store_id *id, const char *why, struct err *err)
 {
     const struct model_config *c = &run->workspace->model->config;
     const bool user = kind == BLOB_USER;
-    const struct store_id one = {id, len};
     uint64_t inputs = 0;
-    if (result != -ERR_INVALID)
-        return result;
-    progress_say(false, "%s %s is left as it was: %s", user ? "user" : "content", id, err->message);
-    result = generation_inputs(
-        run->writer, kind, &one, 1, user ? model_m(c) : model_n(c), c->d_model, &inputs, err);
+    progress_say(
+        false, "%s %.*s is left as it was: %s", user ? "user" : "content", (int)id->len, id->id, why);
+    int result =
+        generation_inputs(run->writer, kind, id, 1, user ? model_m(c) : model_n(c), c->d_model, &inputs, err);
     if (result == 0 && !inputs)
         --*(user ? &run->plan.all_users : &run->plan.all_contents);
     if (result == 0 && ++run->done->refused > allowed(run))
         result = err_set(err, ERR_INVALID,
             "%zu matrices are not fit to be stored, more than --max-bad allows", run->done->refused);
     return result;
+}
+
+static int refused(
+    struct run *run, enum blob_kind kind, const char *id, size_t len, int result, struct err *err)
+{
+    struct err why = *err;
+    return result == -ERR_INVALID ? leave_out(run, kind, &(struct store_id){id, len}, why.message, err)
+                                  : result;
+}
+
+static int refused_elsewhere(
+    void *ctx, enum blob_kind kind, const struct store_id *id, const char *why, struct err *err)
+{
+    return leave_out(ctx, kind, id, why, err);
 }
 
 static int put_content(void *ctx, size_t index, uint64_t inputs, const float *b, struct err *err)
@@ -117,12 +130,19 @@ static int begin(struct run *run, struct err *err)
     const struct manifest manifest = manifest_of(run);
     struct refresh_done *done = run->done;
     int result = store_connect(&run->link, run->store, err);
+    if (result == 0 && run->options->workers) { /* rather now than with a generation begun */
+        struct store_work_state state;
+        result = store_work_look(run->link, "", &state, err);
+        result = result == -ERR_NOT_FOUND ? 0 : result;
+    }
     if (result == 0)
         result = generation_resume(&run->writer, run->store, &manifest,
             run->options->full         ? GENERATION_ANEW
             : run->options->no_promote ? GENERATION_APART
                                        : GENERATION_ANY,
             err);
+    if (result == 0) /* what one that was killed has left to its workers */
+        result = store_work_close(run->link, NULL, err);
     if (result < 0)
         return result;
     strcpy(done->generation, generation_name(run->writer));
@@ -200,22 +220,32 @@ static struct session_cache *open_cache(const struct run *run)
     return opened;
 }
 
-static int encode(struct run *run, struct err *err)
+static int encode_here(
+    struct encode_done *encoded, struct run *run, struct encode_request *request, struct err *err)
 {
     struct session_cache *cache = open_cache(run);
     const struct encode_cache hooks = {session_cache_get, session_cache_put, cache};
     const struct encode_sink sink = {put_content, put_user, run};
-    const struct encode_request request = {.contents = run->plan.contents,
+    request->cache = cache ? &hooks : NULL;
+    const int result = encode_job(encoded, run->workspace, &sink, request, err);
+    session_cache_close(cache);
+    return result;
+}
+
+static int encode(struct run *run, struct err *err)
+{
+    struct encode_request request = {.contents = run->plan.contents,
         .content_count = run->plan.content_count,
         .users = run->plan.users,
         .user_count = run->plan.user_count,
-        .cache = cache ? &hooks : NULL,
         .threads = run->options->threads,
         .until = run->options->until,
         .quiet = run->options->quiet};
+    const struct farm farm = {
+        &request, run->writer, run->options->dtype, run->options->silent_ms, refused_elsewhere, run};
     struct encode_done encoded;
-    const int result = encode_job(&encoded, run->workspace, &sink, &request, err);
-    session_cache_close(cache);
+    const int result = run->options->workers ? encode_farm(&encoded, run->workspace, run->link, &farm, err)
+                                             : encode_here(&encoded, run, &request, err);
     run->done->encoded_contents = encoded.contents;
     run->done->encoded_users = encoded.users;
     run->done->tokens = encoded.tokens;

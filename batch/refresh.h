@@ -22,6 +22,8 @@ struct refresh_options {
     long keep;                /* retired generations that stay */
     double until;             /* progress_now() at which no further batch is begun; 0: none */
     struct tsv_limit max_bad; /* of the matrices, too */
+    bool workers;             /* encode in other processes (batch/encode_farm.h) */
+    int silent_ms;            /* after which a worker's unit goes to another */
     enum fold_source
         source; /* of the histories. FOLD_CLICKS: inside the live generation only those users are looked at who
                                  have clicked, and `touched`; the workspace is as an earlier run has left it */

@@ -118,17 +118,33 @@ static int open_rest(
     return result;
 }
 
+static int open_model(
+    struct workspace *w, char vocab[4096], const char *dir, enum linear_dtype dtype, struct err *err)
+{
+    *w = (struct workspace){.dtype = dtype};
+    int result = model_load(&w->model, dir, NULL, err);
+    if (result == 0)
+        result = identify(w, dir, err);
+    return result == 0 ? file_path(vocab, dir, "spiece.model", err) : result;
+}
+
 int workspace_open(struct workspace *w, const struct workspace_options *options, struct err *err)
 {
     char vocab[4096];
-    *w = (struct workspace){.dtype = options->dtype};
-    int result = model_load(&w->model, options->model, NULL, err);
-    if (result == 0)
-        result = identify(w, options->model, err);
-    if (result == 0)
-        result = file_path(vocab, options->model, "spiece.model", err);
+    int result = open_model(w, vocab, options->model, options->dtype, err);
     if (result == 0)
         result = open_rest(w, vocab, options, err);
+    if (result < 0)
+        workspace_close(w);
+    return result;
+}
+
+int workspace_open_model(struct workspace *w, const char *dir, enum linear_dtype dtype, struct err *err)
+{
+    char vocab[4096];
+    int result = open_model(w, vocab, dir, dtype, err);
+    if (result == 0)
+        result = workspace_tokenizer(&w->tokenizer, w->model, vocab, err);
     if (result < 0)
         workspace_close(w);
     return result;

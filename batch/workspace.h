@@ -45,6 +45,10 @@ int workspace_dtype(struct workspace_options *options, const char *name);
 /* Load a model's vocabulary and check that it fits the model. */
 int workspace_tokenizer(struct tokenizer **out, const struct model *model, const char *path, struct err *err);
 
+/* A model and its vocabulary alone, for who gets tokens from elsewhere. */
+int workspace_open_model(
+    struct workspace *workspace, const char *dir, enum linear_dtype dtype, struct err *err);
+
 /* Load and check everything. Tells on stderr what it read. */
 int workspace_open(struct workspace *workspace, const struct workspace_options *options, struct err *err);
 /* The same around a model in memory, which is the workspace's from then on, also at a failure; and tokenise everything. It

@@ -71,6 +71,12 @@ int generation_delete(
 /* Write what is buffered, and say so in the stream of changes if others may read it. */
 int generation_flush(struct generation_writer *writer, struct err *err);
 
+/* Others write these matrices, and a user's summary before the matrix, and tell the stream of changes if the generation is
+ * one that others read (GENERATION_INSIDE); each id is told by the next writer if this one and they do not come to it. All
+ * of it must have been written, or given up, before this writer puts or deletes anything again. */
+int generation_entrust(
+    struct generation_writer *writer, const struct store_change *changes, size_t count, struct err *err);
+
 /* Buffer one matrix (rows x cols float32), one text or the contents of one category; buffers are written in bounded chunks. All matrices of a
  * kind have one shape, an id comes once (generation_finish tells), W_s has the empty id. ERR_INVALID for an id, a
  * shape or a value (NaN, Inf, too large for the dtype) that will not do; the writer goes on without it. */

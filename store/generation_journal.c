@@ -19,22 +19,38 @@ static int put(struct generation_writer *writer, const char *text, size_t len, s
     return store_put(writer->link, writer->name, STORE_JOURNAL, &entry, 1, err);
 }
 
-int generation_journal_write(struct generation_writer *writer, struct err *err)
+/* The changes among what is buffered, which point into the buffer. */
+static int collect(
+    struct generation_writer *writer, struct store_change **out, size_t *count, struct err *err)
 {
-    size_t size = 1;
-    for (size_t i = 0; i < writer->item_count; i++)
-        size += 2 + writer->items[i].id_len;
+    struct store_change *const changes = malloc((writer->item_count + 1) * sizeof *changes);
+    if (!changes)
+        return err_set(err, ERR_NOMEM, "out of memory");
+    *out = changes;
+    *count = 0;
+    for (size_t i = 0; i < writer->item_count; i++) {
+        const struct generation_item *const item = &writer->items[i];
+        if (told(item->kind))
+            changes[(*count)++] =
+                (struct store_change){item->kind, {(const char *)writer->bytes + item->at, item->id_len}};
+    }
+    return 0;
+}
+
+static int note(
+    struct generation_writer *writer, const struct store_change *changes, size_t count, struct err *err)
+{
+    size_t size = 1, len = 0;
+    for (size_t i = 0; i < count; i++)
+        size += 2 + changes[i].id.len;
     char *const text = malloc(size);
     if (!text)
         return err_set(err, ERR_NOMEM, "out of memory");
-    size_t len = 0;
-    for (size_t i = 0; i < writer->item_count; i++) {
-        const struct generation_item *const item = &writer->items[i];
-        if (!told(item->kind))
-            continue;
-        text[len++] = (char)item->kind;
-        memcpy(text + len, writer->bytes + item->at, item->id_len);
-        len += item->id_len;
+    for (size_t i = 0; i < count; i++) {
+        text[len++] = (char)changes[i].kind;
+        if (changes[i].id.len)
+            memcpy(text + len, changes[i].id.id, changes[i].id.len);
+        len += changes[i].id.len;
         text[len++] = '\n';
     }
     const int rc = put(writer, text, len, err);
@@ -42,21 +58,38 @@ int generation_journal_write(struct generation_writer *writer, struct err *err)
     return rc;
 }
 
-int generation_journal_announce(struct generation_writer *writer, struct err *err)
+int generation_journal_write(struct generation_writer *writer, struct err *err)
 {
-    struct store_change *const changes = malloc((writer->item_count + 1) * sizeof *changes);
-    if (!changes)
-        return err_set(err, ERR_NOMEM, "out of memory");
-    size_t count = 0;
-    for (size_t i = 0; i < writer->item_count; i++) {
-        const struct generation_item *const item = &writer->items[i];
-        if (told(item->kind))
-            changes[count++] =
-                (struct store_change){item->kind, {(const char *)writer->bytes + item->at, item->id_len}};
-    }
-    const int rc = store_changes_append(writer->link, writer->name, changes, count, err);
+    struct store_change *changes;
+    size_t count;
+    int rc = collect(writer, &changes, &count, err);
+    if (rc < 0)
+        return rc;
+    rc = note(writer, changes, count, err);
     free(changes);
     return rc;
+}
+
+int generation_journal_announce(struct generation_writer *writer, struct err *err)
+{
+    struct store_change *changes;
+    size_t count;
+    int rc = collect(writer, &changes, &count, err);
+    if (rc < 0)
+        return rc;
+    rc = store_changes_append(writer->link, writer->name, changes, count, err);
+    free(changes);
+    return rc;
+}
+
+int generation_entrust(
+    struct generation_writer *writer, const struct store_change *changes, size_t count, struct err *err)
+{
+    const int rc = generation_flush(writer, err);
+    if (rc < 0 || !count)
+        return rc;
+    writer->touched = true;
+    return writer->mode == GENERATION_INSIDE ? note(writer, changes, count, err) : 0;
 }
 
 struct recovery {

@@ -39,6 +39,7 @@
  *
  *     P:shared:h:<user>      what the user has clicked
  *     {P}:clicks             the stream of clicks that have not been taken into histories
+ *     {P}:work, {P}:work:job, {P}:work:done    a queue of work, see store/store_work.h
  */
 #ifndef EMBSUM_STORE_STORE_H
 #define EMBSUM_STORE_STORE_H

@@ -7,6 +7,7 @@
 
 #include "core/id.h"
 #include "store/store.h"
+#include "store/store_work.h"
 
 #define STORE_PREFIX_MAX 64 /* with the NUL */
 #define STORE_KEY_MAX (STORE_PREFIX_MAX + STORE_GENERATION_MAX + 16 + ID_MAX)
@@ -74,6 +75,21 @@ void store_key_append(struct store_key *key, const char *text, size_t len);
 
 /* ---- a backend ---- */
 
+/* The functions of store_work.h, which says what each does. close has "" for whose ever queue it is. */
+struct store_work_backend {
+    int (*open)(struct store_link *link, const char *job, struct err *err);
+    int (*close)(struct store_link *link, const char *job, struct err *err);
+    int (*add)(struct store_link *link, const char *job, const void *unit, size_t len, struct err *err);
+    int (*results)(
+        struct store_link *link, const char *job, store_work_result_fn *fn, void *ctx, struct err *err);
+    int (*look)(struct store_link *link, const char *job, struct store_work_state *out, struct err *err);
+    int (*job)(struct store_link *link, char **job, struct err *err);
+    int (*take)(struct store_link *link, const char *taker, int idle_ms, store_work_unit_fn *fn, void *ctx,
+        struct err *err);
+    int (*keep)(struct store_link *link, const char *taker, const char *place, struct err *err);
+    int (*done)(struct store_link *link, const char *place, const void *result, size_t len, struct err *err);
+};
+
 struct store_backend {
     /* address is the URL behind its scheme; out->backend, prefix and read_only are filled in by the caller.
      */
@@ -112,6 +128,7 @@ struct store_backend {
     int (*clicks_read)(struct store_link *link, char cursor[STORE_CURSOR_MAX], size_t max, store_click_fn *fn,
         void *ctx, struct err *err);
     int (*clicks_trim)(struct store_link *link, const char *cursor, struct err *err);
+    const struct store_work_backend *work; /* NULL: it has no queues */
 };
 
 extern const struct store_backend store_lmdb;

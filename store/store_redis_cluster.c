@@ -312,6 +312,15 @@ unsigned cluster_global_slot(const struct cluster_link *link)
     return redis_slot(key.text, key.len);
 }
 
+int cluster_on_global(struct store_link *link, redis_step_fn *step, void *ctx, struct err *err)
+{
+    struct cluster_link *const self = (struct cluster_link *)link;
+    struct cluster_route route = cluster_route_to(self, cluster_global_slot(self));
+    while (cluster_route_next(&route, err))
+        route.rc = step(&route.node->link, ctx, err);
+    return route.rc;
+}
+
 static int cluster_ping(struct store_link *link, struct err *err)
 {
     struct cluster_link *const self = (struct cluster_link *)link;
@@ -455,4 +464,5 @@ const struct store_backend store_redis_cluster = {
     .clicks_append = cluster_clicks_append,
     .clicks_read = cluster_clicks_read,
     .clicks_trim = cluster_clicks_trim,
+    .work = &redis_work,
 };

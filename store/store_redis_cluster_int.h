@@ -74,6 +74,8 @@ bool cluster_route_next(struct cluster_route *route, struct err *err);
 
 /* The slot of all keys {P}:... */
 unsigned cluster_global_slot(const struct cluster_link *link);
+/* The same with the step as a function, for callers that know of no clusters. */
+int cluster_on_global(struct store_link *link, redis_step_fn *step, void *ctx, struct err *err);
 
 /* ---- store_redis_cluster_data.c ---- */
 

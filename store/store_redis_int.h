@@ -201,6 +201,13 @@ int redis_ping(struct store_link *link, struct err *err);
 
 /* ---- store_redis_table.c ---- */
 
+void redis_arg_global(struct redis_link *link, const char *what); /* the key {P}:what */
+/* Begin a call of a script on keys {P}:...; its arguments (args of them) follow. */
+void redis_eval(
+    struct redis_link *link, const char *script, const char *const *keys, size_t key_count, size_t args);
+/* The integer that a script returns. */
+int redis_eval_number(struct redis_link *link, long long *result, struct err *err);
+
 int redis_live(struct store_link *link, char name[STORE_GENERATION_MAX], struct err *err);
 int redis_generations(struct store_link *link, struct store_rows *rows, struct err *err);
 int redis_lock(struct store_link *link, int ttl_ms, uint64_t *token, struct err *err);
@@ -243,6 +250,12 @@ int redis_write_all(struct redis_link *link, size_t count, redis_write_fn *write
 
 /* ---- store_redis_stream.c ---- */
 
+/* Is the reply an array of at most so many entries? Each is an array of its place, which is shorter than STORE_CURSOR_MAX,
+ * and its fields, name and value in turn. */
+bool redis_is_entries(const redisReply *reply, size_t most);
+/* The first place behind one. False: it is none. */
+bool redis_next_place(char out[STORE_CURSOR_MAX], const char *place);
+
 /* Write the command that appends a change, or a click. */
 void redis_write_change(
     struct redis_link *link, const struct store_key *stream, const struct store_change *change);
@@ -261,5 +274,12 @@ int redis_clicks_append(
 int redis_clicks_read(struct store_link *link, char cursor[STORE_CURSOR_MAX], size_t max, store_click_fn *fn,
     void *ctx, struct err *err);
 int redis_clicks_trim(struct store_link *link, const char *cursor, struct err *err);
+
+/* ---- store_redis_work.c ---- */
+
+/* What is done on the one node that has the keys {P}:... May be called again where a cluster redirects it. */
+typedef int redis_step_fn(struct redis_link *link, void *ctx, struct err *err);
+
+extern const struct store_work_backend redis_work;
 
 #endif

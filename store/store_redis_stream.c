@@ -17,8 +17,7 @@ static bool parse_place(uint64_t *ms, uint64_t *number, const char *text)
            store_number_parse(number, dash + 1, strlen(dash + 1));
 }
 
-/* The first place behind one. False: it is none. */
-static bool next_place(char out[STORE_CURSOR_MAX], const char *place)
+bool redis_next_place(char out[STORE_CURSOR_MAX], const char *place)
 {
     uint64_t ms, number;
     if (!parse_place(&ms, &number, place))
@@ -118,7 +117,7 @@ static bool is_entry(const redisReply *entry)
     return true;
 }
 
-static bool is_entries(const redisReply *reply, size_t most)
+bool redis_is_entries(const redisReply *reply, size_t most)
 {
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements > most)
         return false;
@@ -183,7 +182,7 @@ static int ask_range(struct redis_link *link, redisReply **out, const struct sto
     const int rc = redis_reply(link, &reply, err);
     if (rc < 0)
         return rc;
-    if (!is_entries(reply, count))
+    if (!redis_is_entries(reply, count))
         return redis_unexpected(link, reply, "XRANGE", err);
     *out = reply;
     return 0;
@@ -200,7 +199,7 @@ static int read_some(struct reading *reading, struct redis_link *link, char curs
     if (check)
         memcpy(from, cursor, sizeof from);
     else if (*cursor)
-        next_place(from, cursor);
+        redis_next_place(from, cursor);
     int rc = ask_range(link, &reply, &reading->stream, from, count + check, err);
     if (rc < 0)
         return rc;
@@ -272,7 +271,7 @@ int redis_changes_end(
     rc = redis_reply(self, &reply, err);
     if (rc < 0)
         return rc;
-    if (!is_entries(reply, 1))
+    if (!redis_is_entries(reply, 1))
         return redis_unexpected(self, reply, "XREVRANGE", err);
     redis_succeed(self);
     if (reply->elements)
@@ -320,7 +319,7 @@ int redis_clicks_trim(struct store_link *link, const char *cursor, struct err *e
 {
     struct store_key stream;
     char limit[STORE_CURSOR_MAX];
-    if (!next_place(limit, cursor))
+    if (!redis_next_place(limit, cursor))
         return store_err_cursor(err, cursor);
     store_key_global(&stream, link->store, "clicks");
     return trim((struct redis_link *)link, &stream, "MINID", limit, err);
