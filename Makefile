@@ -84,7 +84,7 @@ FUZZ_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%) $(FUZZ_BIN)
 TEST_SH := $(filter-out tests/image/%,$(wildcard tests/*/test_*.sh))
 LOAD_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/load/*.c))
-TRUST_BIN := $(patsubst %,$(BUILD)/tests/trust/%,wire mutate dump kill_at.so)
+TRUST_BIN := $(patsubst %,$(BUILD)/tests/trust/%,wire mutate dump kill_at.so clock.so)
 PEER_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/peers/*.c))
 BENCH_SRC := $(filter-out %/probes.c,$(wildcard tests/bench/*.c))
 BENCH_BIN := $(BENCH_SRC:%.c=$(BUILD)/%)
@@ -150,8 +150,8 @@ $(BUILD)/tests/load/%: $(BUILD)/obj/tests/load/%.o $(BUILD)/obj/core/err.o
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $^ -lm
 
-# Dies at its n-th write.
-$(BUILD)/tests/trust/kill_at.so: tests/trust/kill_at.c Makefile
+# Preloaded: one dies at its n-th write, one has a clock that runs ahead.
+$(BUILD)/tests/trust/%.so: tests/trust/%.c Makefile
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(filter-out -MMD -MP,$(CPPFLAGS)) -std=c11 $(WARN) $(WARN_C) -O1 -fPIC -shared -o $@ $<
 
