@@ -158,11 +158,6 @@ void linear_free(struct linear *linear)
     free(linear);
 }
 
-size_t linear_bytes(const struct linear *linear)
-{
-    return linear->panels * LINEAR_LANES * (linear->steps + 2) * sizeof *linear->units;
-}
-
 /* ---- what the kernel does ---- */
 
 size_t linear_stride(enum linear_dtype dtype, size_t inputs)

@@ -42,7 +42,6 @@ void linear_free(struct linear *linear); /* NULL is allowed */
 const char *linear_kernel_name(size_t i);
 bool linear_kernel_runs(size_t i, enum linear_dtype dtype); /* on this processor */
 const char *linear_kernel(const struct linear *linear);     /* the one in use */
-size_t linear_bytes(const struct linear *linear);           /* of the packed weights */
 
 /* ---- the rows of x ---- */
 
