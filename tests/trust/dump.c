@@ -1,7 +1,6 @@
 /* What is live in a store, to compare two of them: `dump URL` prints a line for each matrix, summary and category of the live
- * generation, sorted: kind, id, what the matrix was computed from, and the hash of its numbers or of the text; `dump URL
- * numbers` the numbers themselves. What depends on the generation's name alone (a blob's owner and checksum) is left out; a
- * blob that is none fails. */
+ * generation, sorted: kind, id, what the matrix was computed from, and the hash of its numbers or of the text. What depends
+ * on the generation's name alone (a blob's owner and checksum) is left out; a blob that is none fails. */
 #include "core/id.h"
 #include "store/blob.h"
 #include "store/manifest.h"
@@ -17,7 +16,6 @@ struct dump {
     char generation[STORE_GENERATION_MAX];
     struct manifest manifest;
     enum store_kind kind;
-    bool numbers;
     struct id_map ids;
     char **lines;
     size_t count, size;
@@ -30,59 +28,39 @@ static int list_id(void *ctx, const char *id, size_t len)
     return id_map_add(&dump->ids, id, len, NULL) < 0 ? -ERR_NOMEM : 0;
 }
 
-static int keep(struct dump *dump, char *line)
-{
-    if (dump->count == dump->size) {
-        dump->size = 2 * dump->size + 256;
-        dump->lines = realloc(dump->lines, dump->size * sizeof *dump->lines);
-    }
-    if (!dump->lines || !line)
-        return err_set(dump->err, ERR_NOMEM, "out of memory");
-    dump->lines[dump->count++] = line;
-    return 0;
-}
-
-static int print_blob(FILE *out, const struct dump *dump, const char *id, const void *data, size_t len)
-{
-    const size_t rows = dump->kind == STORE_USER      ? dump->manifest.m
-                        : dump->kind == STORE_CONTENT ? dump->manifest.n
-                                                      : dump->manifest.d,
-                 count = rows * dump->manifest.d;
-    const struct blob_spec spec = {(enum blob_kind)dump->kind, dump->manifest.dtype, rows, dump->manifest.d,
-        dump->generation, id, strlen(id)};
-    float *const matrix = calloc(count + 1, sizeof *matrix);
-    const enum blob_reason reason = matrix ? blob_decode(matrix, &spec, data, len) : BLOB_BAD_LENGTH;
-    fprintf(out, " %016llx", (unsigned long long)blob_judge_field(data, 24, 8));
-    if (reason == BLOB_OK && !dump->numbers)
-        fprintf(out, " %016llx",
-            (unsigned long long)XXH3_64bits((const char *)data + BLOB_HEADER, len - BLOB_HEADER));
-    for (size_t i = 0; reason == BLOB_OK && dump->numbers && i < count; i++)
-        fprintf(out, " %.9g", (double)matrix[i]);
-    free(matrix);
-    return reason == BLOB_OK
-               ? 0
-               : err_set(dump->err, ERR_CORRUPT, "%c %s: %s", (char)dump->kind, id, blob_reason_name(reason));
-}
-
 static int add_line(void *ctx, size_t index, const void *data, size_t len)
 {
     struct dump *const dump = ctx;
     const char *const id = dump->ids.count ? id_map_get(&dump->ids, index) : "";
-    char *line = NULL;
-    size_t size;
-    int code = 0;
+    const bool blob =
+        dump->kind == STORE_USER || dump->kind == STORE_CONTENT || dump->kind == STORE_SCORE_PROJ;
+    char line[ID_MAX + 80];
     if (!data)
         return err_set(dump->err, ERR_NOT_FOUND, "%c %s is gone", (char)dump->kind, id);
-    FILE *const out = open_memstream(&line, &size);
-    if (!out)
+    if (blob) {
+        const size_t rows = dump->kind == STORE_USER      ? dump->manifest.m
+                            : dump->kind == STORE_CONTENT ? dump->manifest.n
+                                                          : dump->manifest.d;
+        const struct blob_spec spec = {(enum blob_kind)dump->kind, dump->manifest.dtype, rows,
+            dump->manifest.d, dump->generation, id, strlen(id)};
+        const enum blob_reason reason = blob_decode(NULL, &spec, data, len);
+        if (reason != BLOB_OK)
+            return err_set(
+                dump->err, ERR_CORRUPT, "%c %s: %s", (char)dump->kind, id, blob_reason_name(reason));
+        snprintf(line, sizeof line, "%c %s %016llx %016llx", (char)dump->kind, id,
+            (unsigned long long)blob_judge_field(data, 24, 8),
+            (unsigned long long)XXH3_64bits((const char *)data + BLOB_HEADER, len - BLOB_HEADER));
+    } else {
+        snprintf(line, sizeof line, "%c %s %016llx", (char)dump->kind, id,
+            (unsigned long long)XXH3_64bits(data, len));
+    }
+    if (dump->count == dump->size) {
+        dump->size = 2 * dump->size + 256;
+        dump->lines = realloc(dump->lines, dump->size * sizeof *dump->lines);
+    }
+    if (!dump->lines || !(dump->lines[dump->count++] = strdup(line)))
         return err_set(dump->err, ERR_NOMEM, "out of memory");
-    fprintf(out, "%c %s", (char)dump->kind, id);
-    if (dump->kind == STORE_USER || dump->kind == STORE_CONTENT || dump->kind == STORE_SCORE_PROJ)
-        code = print_blob(out, dump, id, data, len);
-    else
-        fprintf(out, " %016llx", (unsigned long long)XXH3_64bits(data, len));
-    fclose(out);
-    return code < 0 ? code : keep(dump, line);
+    return 0;
 }
 
 static int dump_kind(struct dump *dump, enum store_kind kind)
@@ -135,9 +113,8 @@ int main(int argc, char **argv)
     struct store *store = NULL;
     struct dump dump = {.err = &err};
     options.read_only = true;
-    dump.numbers = argc == 3 && strcmp(argv[2], "numbers") == 0;
-    if (argc != 2 && !dump.numbers) {
-        fprintf(stderr, "usage: dump URL [numbers]\n");
+    if (argc != 2) {
+        fprintf(stderr, "usage: dump URL\n");
         return 2;
     }
     int code = store_open(&store, argv[1], &options, &err);
