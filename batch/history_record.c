@@ -78,6 +78,8 @@ static bool take_last(char last[STORE_CURSOR_MAX], const char **at, const char *
         return false;
     memcpy(last, *at, (size_t)(line - *at));
     last[line - *at] = '\0';
+    if (strspn(last, "0123456789-") != (size_t)(line - *at)) /* as places of both stores are written */
+        return false;
     if (strcmp(last, "-") == 0)
         last[0] = '\0';
     *at = line + 1;

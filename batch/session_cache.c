@@ -43,7 +43,8 @@ struct session_cache {
     size_t waiting_count, waiting_size;
     unsigned char *bytes;
     size_t used, size;
-    size_t found; /* bytes that were read since the last flush */
+    size_t found;        /* bytes that were read since the last flush */
+    atomic_size_t looks; /* into the map since it was let go of */
     struct session_cache_figures figures;
 };
 
@@ -54,6 +55,16 @@ static MDB_val val(const void *data, size_t len)
         void *out; /* LMDB's one struct serves input and output */
     } pointer = {data};
     return (MDB_val){len, pointer.out};
+}
+
+/* One more look into the map. It is as large as the cache, a page that is touched brings its neighbours along (up to 2 MiB),
+ * and all of it counts as this process's memory until it is let go of. */
+static void look(struct session_cache *cache)
+{
+    enum { LOOKS = 32 };
+    mdb_filehandle_t fd;
+    if (atomic_fetch_add(&cache->looks, 1) % LOOKS == LOOKS - 1 && mdb_env_get_fd(cache->env, &fd) == 0)
+        file_unmap_touched(fd);
 }
 
 /* ---- opening ---- */
@@ -123,6 +134,8 @@ static int take_stock(struct session_cache *cache)
             cache->figures.entries++;
             cache->figures.bytes += entry[1];
             cache->age = be64toh(entry[0]) > cache->age ? be64toh(entry[0]) : cache->age;
+            if (cache->figures.entries % 64 == 0) /* about a page of them */
+                look(cache);
         }
         mdb_cursor_close(cursor);
     }
@@ -252,8 +265,10 @@ static int write_all(struct session_cache *cache, size_t count, size_t room)
     if (error)
         return error;
     error = make_room(cache, txn, &figures, room);
-    for (size_t i = 0; !error && i < count; i++)
+    for (size_t i = 0; !error && i < count; i++) {
         error = write_one(cache, txn, &figures, &cache->waiting[i], ++age);
+        look(cache);
+    }
     if (error) {
         mdb_txn_abort(txn);
         return error;
@@ -279,9 +294,6 @@ static void flush(struct session_cache *cache)
             give_up(cache, error);
     }
     cache->waiting_count = cache->used = 0;
-    mdb_filehandle_t fd; /* the map is as large as the cache, and this process's memory is not to be */
-    if (mdb_env_get_fd(cache->env, &fd) == 0)
-        file_unmap_touched(fd);
 }
 
 void session_cache_close(struct session_cache *cache)
@@ -372,8 +384,10 @@ bool session_cache_get(void *context, const int32_t *ids, size_t count, void *st
     unsigned char key[KEY];
     bool damaged = false, found = false;
     key_of(key, cache, ids, count);
-    if (!cache->broken)
+    if (!cache->broken) {
         found = read_states(cache, key, states, count * cache->options.token_bytes, &damaged);
+        look(cache);
+    }
     pthread_mutex_lock(&cache->mutex);
     cache->figures.hits += found;
     cache->figures.misses += !found;

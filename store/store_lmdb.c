@@ -124,7 +124,7 @@ void lmdb_read_end(struct lmdb_link *link)
 
 void lmdb_touch(struct lmdb_link *link, size_t bytes)
 {
-    enum { LET_GO = 64 << 20 };
+    enum { LET_GO = 8 << 20 }; /* a page that is touched may bring 2 MiB of its neighbours along */
     mdb_filehandle_t fd;
     if (link->base.store->read_only ||
         atomic_fetch_add_explicit(&link->env->touched, bytes, memory_order_relaxed) + bytes < LET_GO)
