@@ -98,7 +98,7 @@ static void test_publish(void **state)
 {
     (void)state;
     static const struct nomem_scenario s = {
-        .name = "publish a generation", .run = publish, .verify = live_is_whole, .after = prune, .cost = 2};
+        .name = "publish a generation", .run = publish, .verify = live_is_whole, .after = prune, .cost = 6};
     nomem_test(&s);
 }
 
@@ -113,7 +113,7 @@ static int verify(struct err *err)
 static void test_verify(void **state)
 {
     (void)state;
-    static const struct nomem_scenario s = {.name = "verify a generation", .run = verify};
+    static const struct nomem_scenario s = {.name = "verify a generation", .run = verify, .cost = 4};
     nomem_test(&s);
 }
 
@@ -288,7 +288,7 @@ static void test_operators(void **state)
 {
     (void)state;
     static const struct nomem_scenario s = {
-        .name = "roll back, promote, list", .run = operate, .verify = operated, .cost = 2};
+        .name = "roll back, promote, list", .run = operate, .verify = operated, .cost = 6};
     struct err err = ERR_INIT;
     nomem_require(world_publish(&small, store, BLOB_F32, made, &err), &err);
     nomem_test(&s);
