@@ -71,7 +71,7 @@ LIBS_batch := -lnettle $(shell $(PKG_CONFIG) --libs libcurl)
 DIRS := core store config server batch
 $(foreach d,$(DIRS),$(eval SRC_$(d) := $(filter-out %/main.c,$(wildcard $(d)/*.c $(d)/*.cc))))
 ifneq ($(CLANG),) # the kernels are written in gcc's C, and read nothing from outside
-SRC_core := $(filter-out core/scorer%,$(SRC_core))
+SRC_core := $(filter-out core/scorer% core/linear% core/cross%,$(SRC_core))
 endif
 $(foreach d,$(DIRS),$(eval OBJ_$(d) := $(patsubst %,$(BUILD)/obj/%.o,$(basename $(SRC_$(d))))))
 LIB_ALL := $(foreach d,$(DIRS),$(BUILD)/lib/$(d).a)
@@ -84,7 +84,7 @@ FUZZ_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%) $(FUZZ_BIN)
 TEST_SH := $(filter-out tests/image/%,$(wildcard tests/*/test_*.sh))
 LOAD_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/load/*.c))
-TRUST_BIN := $(BUILD)/tests/trust/wire $(BUILD)/tests/trust/mutate $(BUILD)/tests/trust/kill_at.so
+TRUST_BIN := $(patsubst %,$(BUILD)/tests/trust/%,wire mutate dump kill_at.so clock.so)
 PEER_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/peers/*.c))
 BENCH_SRC := $(filter-out %/probes.c,$(wildcard tests/bench/*.c))
 BENCH_BIN := $(BENCH_SRC:%.c=$(BUILD)/%)
@@ -134,7 +134,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TOOL_OBJ) $(LIB_ALL)
 	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(LIB_ALL) -Wl,--end-group -lcmocka \
 	    $(LIBS_server) $(LIBS_batch) $(LIBS_store) $(LIBS_text) $(LIBS_core)
 
-$(BUILD)/tests/bench/kernels: $(BUILD)/obj/tests/bench/probes.o
+$(BUILD)/tests/bench/kernels $(BUILD)/tests/bench/encoder: $(BUILD)/obj/tests/bench/probes.o
 
 # Allocators of their own.
 $(FUZZ_BIN): $(BUILD)/obj/tests/fuzz/memory.o
@@ -150,8 +150,8 @@ $(BUILD)/tests/load/%: $(BUILD)/obj/tests/load/%.o $(BUILD)/obj/core/err.o
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $^ -lm
 
-# Dies at its n-th write.
-$(BUILD)/tests/trust/kill_at.so: tests/trust/kill_at.c Makefile
+# Preloaded: one dies at its n-th write, one has a clock that runs ahead.
+$(BUILD)/tests/trust/%.so: tests/trust/%.c Makefile
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(filter-out -MMD -MP,$(CPPFLAGS)) -std=c11 $(WARN) $(WARN_C) -O1 -fPIC -shared -o $@ $<
 
@@ -162,8 +162,8 @@ $(BUILD)/tests/bench/peers/%: tests/bench/peers/%.c Makefile
 
 # ---- tests ------------------------------------------------------------------------------------------------
 
-.PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-kernels bench-memory bench-request bench-train bench-books bench-study \
-        image fresh trust torture debug lint format help clean
+.PHONY: check tests asan tsan valgrind fuzz fuzz-coverage fuzzers bench bench-best bench-decoder bench-encoder bench-inputs bench-kernels bench-memory bench-request bench-train bench-books bench-study \
+        bench-encoder-peers bench-refresh bench-workers image fresh trust torture debug lint format help clean
 tests: all $(TEST_BIN) $(BENCH_BIN) $(LOAD_BIN) $(TRUST_BIN) $(PEER_BIN)
 
 check: tests ## every test, under 10 minutes
@@ -191,6 +191,12 @@ fuzzers: $(FUZZ_BIN)
 bench-kernels: $(BUILD)/tests/bench/kernels ## the scoring kernels beside this processor's limits (ROUNDS=40)
 	$(Q)$< $(ROUNDS)
 
+bench-encoder: $(BUILD)/tests/bench/encoder ## T5-small's encoder in each dtype beside this processor's limits (ROUNDS=5; two minutes)
+	$(Q)$< $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(LENGTHS),--lengths $(LENGTHS))
+
+bench-decoder: $(BUILD)/tests/bench/decoder ## what a user costs, encoder and decoder, in each dtype (ROUNDS=3, ITEMS=60; ten minutes)
+	$(Q)$< $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ITEMS),--items $(ITEMS))
+
 bench-best: $(BUILD)/tests/bench/best ## the exact best 10 of 1,000 beside the float32 and int8 kernels (ROUNDS=100)
 	$(Q)$< $(ROUNDS)
 
@@ -208,17 +214,29 @@ torture: ## all that takes long, one after the other, whatever fails: trust, fuz
 bench-memory: $(BUILD)/tests/bench/memory ## look-ups in hot memory: ns an id, bytes a content (a minute)
 	$(Q)$<
 
+bench-inputs: $(BUILD)/tests/bench/inputs ## reading of 1,000,000 items and 500,000 users: bytes of each, seconds (two minutes)
+	$(Q)$<
+
+bench-refresh: all ## a refresh with nothing new and with little, and its memory (half an hour; BOOKS=DIR T5VOCAB=spiece.model)
+	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/refresh.py --books $(BOOKS) --vocab $(T5VOCAB) $(ROWS)
+
 bench-request: $(BUILD)/tests/bench/request ## reading, sorting and writing of a request beside jansson (a minute)
 	$(Q)$<
 
 bench-train: all ## a training step beside PyTorch's: speed and memory (ROUNDS=3, T5VOCAB=spiece.model)
 	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/train.py
 
+bench-encoder-peers: all $(filter %/encoder,$(BENCH_BIN)) ## T5's encoder beside PyTorch, onnxruntime and CTranslate2 (15 minutes; BOOKS=dir, T5VOCAB=spiece.model, ROUNDS=3)
+	$(Q)BUILD=$(abspath $(BUILD)) tests/bench/encoder_peers.py
+
 bench-books: all ## a model of readers from scratch, and its AUC (BOOKS=dir, T5VOCAB=spiece.model; 20 minutes)
 	$(Q)BUILD=$(abspath $(BUILD)) sh tests/bench/books.sh
 
 bench-study: all ## the ablations and the size curves on readers of books (BOOKS=dir; half an hour)
 	$(Q)BUILD=$(abspath $(BUILD)) sh tests/bench/study.sh
+
+bench-workers: all ## a refresh by two workers beside one thread (ROUNDS=3, USERS=288; a quarter of an hour)
+	$(Q)BUILD=$(abspath $(BUILD)) sh tests/bench/workers.sh
 
 image: ## build and run the Dockerfile with buildah (root, minutes)
 	$(Q)sh tests/image/test_image.sh

@@ -58,24 +58,30 @@ void categories_done(struct categories *categories)
 
 int categories_of_news(struct categories *categories, const struct news *news, bool quiet, struct err *err)
 {
+    struct news_text text = {0};
+    int result = 0;
     *categories = (struct categories){0};
-    for (size_t i = 0; i < news->ids.count; i++) {
-        const struct text_item item = news_item(news, i);
-        struct err why = ERR_INIT;
-        if (!item.column[TEXT_CATEGORY].len)
+    for (size_t i = 0; result == 0 && i < news->ids.count; i++) {
+        result = news_item(&text, news, i, err);
+        if (result < 0 || !text.item.column[TEXT_CATEGORY].len)
             continue;
-        const int result =
-            add(categories, item.column[TEXT_CATEGORY].bytes, item.column[TEXT_CATEGORY].len, i, &why);
+        struct err why = ERR_INIT;
+        result = add(
+            categories, text.item.column[TEXT_CATEGORY].bytes, text.item.column[TEXT_CATEGORY].len, i, &why);
         if (result == -ERR_INVALID) {
-            progress_say(quiet, "the item %s of line %zu is in no category: %s", id_map_get(&news->ids, i),
-                news->line[i], why.message);
+            progress_say(quiet, "the item %s of line %u is in no category: %s", id_map_get(&news->ids, i),
+                news->rows[i].line, why.message);
+            result = 0;
         } else if (result < 0) {
-            categories_done(categories);
-            return err_set(err, ERR_NOMEM, "%s", why.message);
+            err_set(err, ERR_NOMEM, "%s", why.message);
         }
     }
-    settle(categories);
-    return 0;
+    news_text_done(&text);
+    if (result < 0)
+        categories_done(categories);
+    else
+        settle(categories);
+    return result;
 }
 
 struct category_lines {
@@ -128,22 +134,45 @@ int categories_write(
     return file_replace_commit(&file, err);
 }
 
-int categories_put(const struct categories *categories, const struct id_map *contents,
+/* The first member of a category, or of one behind it. */
+static size_t first_member(const struct categories *categories, size_t category)
+{
+    size_t low = 0, high = categories->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (categories->members[middle].category < category)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+size_t categories_contents(
+    struct store_id *ids, const struct categories *categories, const struct id_map *contents, size_t category)
+{
+    size_t count = 0;
+    for (size_t i = first_member(categories, category);
+         i < categories->count && categories->members[i].category == category; i++) {
+        const size_t content = categories->members[i].content;
+        ids[count++] = (struct store_id){id_map_get(contents, content), contents->length[content]};
+    }
+    return count;
+}
+
+int categories_put(const struct categories *categories, const struct id_map *contents, const bool *only,
     struct generation_writer *writer, struct err *err)
 {
     struct store_id *ids = malloc((categories->count + 1) * sizeof *ids);
     if (!ids)
         return err_set(err, ERR_NOMEM, "out of memory");
     int result = 0;
-    for (size_t i = 0; result == 0 && i < categories->count;) {
-        const size_t category = categories->members[i].category;
-        size_t count = 0;
-        for (; i < categories->count && categories->members[i].category == category; i++) {
-            const size_t content = categories->members[i].content;
-            ids[count++] = (struct store_id){id_map_get(contents, content), contents->length[content]};
-        }
-        result = generation_put_category(writer, id_map_get(&categories->names, category),
-            categories->names.length[category], ids, count, err);
+    for (size_t i = 0; result == 0 && i < categories->names.count; i++) {
+        if (only && !only[i])
+            continue;
+        const size_t count = categories_contents(ids, categories, contents, i);
+        result = generation_put_category(
+            writer, id_map_get(&categories->names, i), categories->names.length[i], ids, count, err);
     }
     free(ids);
     return result;

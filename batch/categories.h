@@ -25,7 +25,12 @@ void categories_done(struct categories *categories);
 
 int categories_write(
     const struct categories *categories, const struct id_map *contents, const char *path, struct err *err);
-int categories_put(const struct categories *categories, const struct id_map *contents,
+/* only: one for each category, which are put; NULL: all. */
+int categories_put(const struct categories *categories, const struct id_map *contents, const bool *only,
     struct generation_writer *writer, struct err *err);
+
+/* ids (room for all members) = the contents of a category; returns their number. */
+size_t categories_contents(struct store_id *ids, const struct categories *categories,
+    const struct id_map *contents, size_t category);
 
 #endif

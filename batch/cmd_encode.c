@@ -153,9 +153,14 @@ static int encode(const struct workspace *w, const char *dir, long threads, bool
 {
     struct output out = {.workspace = w, .content.fd = -1, .user.fd = -1};
     const struct encode_sink sink = {put_content, put_user, &out};
+    const struct encode_request request = {.content_count = w->news.ids.count,
+        .user_count = w->histories.users.count + 1,
+        .threads = threads,
+        .quiet = quiet};
+    struct encode_done done;
     int result = create(&out, dir, err);
     if (result == 0)
-        result = encode_job(w, &sink, threads, quiet, err);
+        result = encode_job(&done, w, &sink, &request, err);
     if (result == 0)
         result = write_ids(dir, "content.ids", &w->news.ids, false, err);
     if (result == 0)
@@ -178,7 +183,7 @@ static int encode(const struct workspace *w, const char *dir, long threads, bool
 int command_encode(int argc, char **argv)
 {
     struct workspace_options inputs = {0};
-    const char *out = NULL;
+    const char *out = NULL, *dtype = NULL;
     long threads = 0;
     const struct option options[] = {
         {"model", "DIR", "the model's folder", true, OPTION_TEXT, &inputs.model, 0, 0},
@@ -187,10 +192,13 @@ int command_encode(int argc, char **argv)
         {"out", "DIR",
             "folder for content.npy, user.npy, their .ids, score_proj.npy, summaries.jsonl, categories.tsv",
             true, OPTION_TEXT, &out, 0, 0},
+        WORKSPACE_DTYPE_OPTION(dtype),
         {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &threads, 0, 1024},
-        {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER, &inputs.max_bad,
-            0, 1000000000},
-        {"quiet", NULL, "nothing on stderr but errors", false, OPTION_FLAG, &inputs.quiet, 0, 0},
+        {"max-bad", "N|X%", "bad rows allowed in a file, 12 or 0.5% of its rows; 0 unless given", false,
+            OPTION_LIMIT, &inputs.rows.max_bad, 0, 0},
+        {"quarantine", "FILE", "replaced by a file with the bad rows: file, line, reason, the row", false,
+            OPTION_TEXT, &inputs.quarantine, 0, 0},
+        {"quiet", NULL, "nothing on stderr but errors", false, OPTION_FLAG, &inputs.rows.quiet, 0, 0},
     };
     const struct command command = {"encode --model DIR --news FILE --behaviors FILE --out DIR",
         "Encode all contents and users to matrices. The last user, with an empty id, is the default user.",
@@ -198,12 +206,14 @@ int command_encode(int argc, char **argv)
     const int parsed = options_parse(&command, argc, argv);
     if (parsed < 0)
         return -1 - parsed;
+    if (workspace_dtype(&inputs, dtype) != EXIT_DONE)
+        return EXIT_USAGE;
     struct err err = ERR_INIT;
     struct workspace workspace;
     stop_on_signals();
     int result = workspace_open(&workspace, &inputs, &err);
     if (result == 0) {
-        result = encode(&workspace, out, threads, inputs.quiet, &err);
+        result = encode(&workspace, out, threads, inputs.rows.quiet, &err);
         workspace_close(&workspace);
     }
     return result < 0 ? command_failed("encode", &err) : EXIT_DONE;

@@ -39,6 +39,7 @@ static json_t *describe(
     failed |= json_object_set_new(object, "model_sha256", json_string(workspace->model_sha256));
     failed |= json_object_set_new(
         object, "ablation", json_string(ablation_name(workspace->model->config.ablation)));
+    failed |= json_object_set_new(object, "dtype", json_string(linear_dtype_name(workspace->dtype)));
     failed |= json_object_set_new(object, "seconds", json_real(seconds));
     if (!failed)
         return object;
@@ -68,7 +69,8 @@ static int eval(struct eval_result *out, json_t **object, const struct request *
         result = workspace_open(&workspace, &inputs, err);
     if (result < 0)
         return result;
-    if (request->ablation)
+    result = workspace_tokenise_all(&workspace, inputs.rows.quiet, err);
+    if (result == 0 && request->ablation)
         result = ablate(workspace.model, wanted, err);
     if (result == 0)
         result = eval_job(out, &workspace, &request->options, err);
@@ -161,10 +163,11 @@ static const char *contradiction(const struct request *request, bool comparing, 
 
 int command_eval(int argc, char **argv)
 {
-    const char *models[1 + MODELS_MAX] = {NULL}, *behaviors = NULL;
+    const char *models[1 + MODELS_MAX] = {NULL}, *behaviors = NULL, *dtype = NULL;
     struct request request = {0};
     bool comparing = false, quiet = false;
-    long max_bad = 0, limit = 0;
+    struct tsv_limit max_bad = {0};
+    long limit = 0;
     const struct option options[] = {
         {"model", "DIR", "the model's folder", true, OPTION_TEXT, &models[0], 0, 0},
         {"news", "FILE", "news.tsv", true, OPTION_TEXT, &request.inputs.news, 0, 0},
@@ -178,10 +181,11 @@ int command_eval(int argc, char **argv)
             false, OPTION_FLAG, &comparing, 0, 0},
         {"limit", "N", "the first N impressions; 0, all of them, unless given", false, OPTION_NUMBER, &limit,
             0, 1000000000},
+        WORKSPACE_DTYPE_OPTION(dtype),
         {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &request.options.threads, 0,
             1024},
-        {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER, &max_bad, 0,
-            1000000000},
+        {"max-bad", "N|X%", "bad rows allowed in a file, 12 or 0.5% of its rows; 0 unless given", false,
+            OPTION_LIMIT, &max_bad, 0, 0},
         {"quiet", NULL, "nothing on stderr but errors", false, OPTION_FLAG, &quiet, 0, 0},
     };
     const struct command command = {"eval --model DIR --news FILE --behaviors FILE [--ablate NAME] "
@@ -200,10 +204,12 @@ int command_eval(int argc, char **argv)
         fprintf(stderr, "embsum eval: %s\n", wrong);
         return EXIT_USAGE;
     }
-    request.inputs.max_bad = max_bad;
-    request.inputs.quiet = request.options.quiet = quiet;
+    if (workspace_dtype(&request.inputs, dtype) != EXIT_DONE)
+        return EXIT_USAGE;
+    request.inputs.rows = (struct tsv_options){.max_bad = max_bad, .quiet = quiet};
+    request.options.quiet = quiet;
     request.options.impressions = (struct impressions_options){.path = behaviors,
-        .max_bad = (size_t)max_bad,
+        .max_bad = max_bad,
         .limit = (size_t)limit,
         .label_needed = !request.options.predictions,
         .quiet = quiet};

@@ -82,7 +82,7 @@ static int import(const struct exchange *x, struct store *store, enum blob_dtype
     if (result == 0)
         result = put_summaries(writer, x, err);
     if (result == 0)
-        result = categories_put(&x->categories, &x->content_ids, writer, err);
+        result = categories_put(&x->categories, &x->content_ids, NULL, writer, err);
     if (result == 0)
         return publish(writer, store, &manifest, options, err);
     generation_end(writer);

@@ -185,8 +185,8 @@ int command_summarize(int argc, char **argv)
             &a.dry_run, 0, 0},
         {"vocab", "FILE", "spiece.model, to count the dry run's tokens exactly", false, OPTION_TEXT, &a.vocab,
             0, 0},
-        {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER,
-            &a.inputs.max_bad, 0, 1000000000},
+        {"max-bad", "N|X%", "bad rows allowed in a file, 12 or 0.5% of its rows; 0 unless given", false,
+            OPTION_LIMIT, &a.inputs.max_bad, 0, 0},
         {"quiet", NULL, "nothing on stderr but errors", false, OPTION_FLAG, &a.inputs.quiet, 0, 0},
     };
     const struct command command = {

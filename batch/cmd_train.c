@@ -18,21 +18,21 @@ static int train(const struct train_args *args, const struct folders *folders, s
     const struct workspace_options inputs = {.model = folders->model,
         .news = args->news,
         .behaviors = args->behaviors,
-        .max_bad = args->max_bad,
-        .quiet = quiet};
+        .rows = {.max_bad = args->max_bad, .quiet = quiet}};
     char vocab[4096];
-    struct workspace workspace;
+    struct workspace workspace = {0};
     options->out = folders->out;
     options->resume = folders->resume;
     options->quiet = quiet;
     int opened = file_path(vocab, folders->model, "spiece.model", err);
     if (opened == 0)
         opened = workspace_open(&workspace, &inputs, err);
+    if (opened == 0)
+        opened = workspace_tokenise_all(&workspace, quiet, err);
     int result = ranks_agree(ranks, opened, err);
     if (result == 0)
         result = train_args_run(args, options, vocab, &workspace, ranks, NULL, err);
-    if (opened == 0)
-        workspace_close(&workspace);
+    workspace_close(&workspace);
     return result;
 }
 

@@ -13,6 +13,7 @@ int command_eval(int argc, char **argv);
 int command_summarize(int argc, char **argv);
 int command_encode(int argc, char **argv);
 int command_refresh(int argc, char **argv);
+int command_worker(int argc, char **argv);
 int command_import(int argc, char **argv);
 int command_generations(int argc, char **argv);
 

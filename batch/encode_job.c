@@ -2,112 +2,112 @@
 
 #include "batch/progress.h"
 #include "batch/stop.h"
+#include "core/array.h"
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 enum {
     CONTENT_TOKENS = 1024, /* of a batch of contents */
-    USER_TOKENS = 8192,    /* of a batch of users: bounds the decoder's keys and values */
+    USER_TOKENS = 65536,   /* of a batch of users: 8 long ones share the reading of the decoder's weights */
     USER_MOST = 64
 };
 
 struct job {
     const struct workspace *workspace;
+    struct engine *engine;
     const struct encode_sink *sink;
-    bool users;    /* this pass encodes users, else contents */
-    size_t total;  /* contents, or users and the default user */
+    const struct encode_request *request;
+    bool users;           /* this pass encodes users, else contents */
+    const uint32_t *list; /* of the pass */
+    size_t total;
     size_t next;   /* the first that nobody has taken */
     size_t window; /* the most items that a history can use */
     pthread_mutex_t take, give;
     struct progress progress;
-    int result; /* the first failure; guarded by give */
+    struct encode_done *done; /* guarded by give */
+    int result;               /* the first failure; guarded by give */
     struct err *err;
 };
 
 struct batch {
-    size_t first, count;
+    size_t first, count; /* places in the list */
     struct encode_user users[USER_MOST];
-    struct encode_item *items; /* of the users, or of the contents */
+    struct encode_item *items; /* of the users, or the contents */
+    size_t item_count;
+    int32_t *tokens; /* of all items */
+    size_t token_count, token_size;
+    struct workspace_scratch scratch;
     int32_t *summaries;
     float *out;
 };
 
-/* The part of a user's history that is used; the default user's is empty. */
-static const uint32_t *window(const struct job *job, size_t user, size_t *count)
+/* Put an entry's items and their tokens behind those that the batch has; *count = how many items that are. */
+static int add_entry(size_t *count, const struct job *job, struct batch *batch, size_t index, struct err *err)
 {
-    const struct histories *h = &job->workspace->histories;
-    *count = 0;
-    if (user >= h->users.count)
-        return NULL;
-    const size_t start = text_window_start(&job->workspace->model->config, h->history[user].count);
-    *count = h->history[user].count - start;
-    return h->history[user].items + start;
+    const uint32_t content = (uint32_t)index, *items = &content;
+    const size_t most = text_item_max(&job->workspace->model->config);
+    *count = 1;
+    if (job->users)
+        items = workspace_window(job->workspace, index, count);
+    for (size_t i = 0; i < *count; i++) {
+        size_t *const tokens = &batch->items[batch->item_count].count;
+        int result = array_grow(
+            &batch->tokens, &batch->token_size, batch->token_count + most, sizeof *batch->tokens, err);
+        if (result == 0)
+            result = workspace_tokens(
+                job->workspace, items[i], batch->tokens + batch->token_count, tokens, &batch->scratch, err);
+        if (result < 0)
+            return result;
+        batch->token_count += *tokens;
+        batch->item_count++;
+    }
+    return 0;
 }
 
-static size_t tokens_of(const struct job *job, size_t index)
+/* The news' or the user's index at a place of the list. */
+static size_t index_at(const struct job *job, size_t place)
 {
-    if (!job->users)
-        return workspace_item(job->workspace, index).count;
-    size_t count, tokens = 0;
-    const uint32_t *items = window(job, index, &count);
-    for (size_t i = 0; i < count; i++)
-        tokens += workspace_item(job->workspace, items[i]).count;
-    return tokens;
+    return job->list ? job->list[place] : place;
 }
 
-/* Take the next entries whose tokens fit a batch, at least one. False when there are none left. */
-static bool take(struct job *job, struct batch *batch)
+/* Take the next entries whose tokens fit a batch, at least one; none is the end. The one that did not fit is asked for again
+ * by who comes next, and then its tokens are found. */
+static int take(struct job *job, struct batch *batch, struct err *err)
 {
     const size_t budget = job->users ? USER_TOKENS : CONTENT_TOKENS;
-    size_t tokens = 0;
+    int result = 0;
+    batch->count = batch->item_count = batch->token_count = 0;
     pthread_mutex_lock(&job->take);
     batch->first = job->next;
-    while (job->next < job->total && job->next - batch->first < USER_MOST) {
-        tokens += tokens_of(job, job->next);
-        if (tokens > budget && job->next > batch->first)
+    while (job->next < job->total && batch->count < USER_MOST) {
+        size_t items;
+        result = add_entry(&items, job, batch, index_at(job, job->next), err);
+        if (result < 0 || (batch->token_count > budget && batch->count))
             break;
+        batch->users[batch->count++].item_count = items;
         job->next++;
     }
-    batch->count = job->next - batch->first;
     pthread_mutex_unlock(&job->take);
-    return batch->count > 0;
+    const int32_t *at = batch->tokens; /* which has moved as it grew */
+    for (size_t i = 0; i < batch->item_count; at += batch->items[i++].count)
+        batch->items[i].ids = at;
+    return result;
 }
 
-static int encode_content_batch(
-    struct job *job, struct batch *batch, struct encoder *encoder, struct err *err)
-{
-    for (size_t i = 0; i < batch->count; i++)
-        batch->items[i] = workspace_item(job->workspace, batch->first + i);
-    return encode_contents(batch->out, encoder, batch->items, batch->count, err);
-}
-
-static int encode_user_batch(struct job *job, struct batch *batch, struct encoder *encoder, struct err *err)
+static int encode_batch(struct job *job, struct batch *batch, struct encoder *encoder, struct err *err)
 {
     const struct model_config *config = &job->workspace->model->config;
-    struct encode_item *at = batch->items;
-    for (size_t i = 0; i < batch->count; i++) {
-        size_t count;
-        const uint32_t *history = window(job, batch->first + i, &count);
-        batch->users[i] = (struct encode_user){
-            .items = at, .item_count = count, .summary = batch->summaries + i * config->max_summary_tokens};
-        for (size_t k = 0; k < count; k++)
-            *at++ = workspace_item(job->workspace, history[k]);
+    const struct encode_item *at = batch->items;
+    if (!job->users)
+        return encode_contents(batch->out, encoder, batch->items, batch->count, err);
+    for (size_t i = 0; i < batch->count; at += batch->users[i++].item_count) {
+        batch->users[i].items = at;
+        batch->users[i].summary = batch->summaries + i * config->max_summary_tokens;
     }
     return encode_users(batch->out, encoder, batch->users, batch->count, err);
-}
-
-/* XXH3-64 of the model, the kind and the tokens: each item's hash is the seed of the next one's, so that
- * items cannot run into each other. */
-static uint64_t hash_inputs(
-    const struct workspace *w, char kind, const struct encode_item *items, size_t count)
-{
-    uint64_t hash = XXH3_64bits_withSeed(&kind, 1, w->model_hash);
-    for (size_t i = 0; i < count; i++)
-        hash = XXH3_64bits_withSeed(items[i].ids, items[i].count * sizeof *items[i].ids, hash);
-    return hash;
 }
 
 static int give(struct job *job, const struct batch *batch, struct err *err)
@@ -118,15 +118,13 @@ static int give(struct job *job, const struct batch *batch, struct err *err)
     int result = 0;
     for (size_t i = 0; result == 0 && i < batch->count; i++) {
         const float *matrix = batch->out + i * size;
-        const size_t index = batch->first + i;
-        if (job->users) {
-            const struct encode_user *user = &batch->users[i];
-            const uint64_t inputs = hash_inputs(job->workspace, 'u', user->items, user->item_count);
-            result = sink->user(sink->ctx, index, inputs, matrix, user, err);
-        } else {
-            const uint64_t inputs = hash_inputs(job->workspace, 'c', &batch->items[i], 1);
-            result = sink->content(sink->ctx, index, inputs, matrix, err);
-        }
+        const size_t index = index_at(job, batch->first + i);
+        if (job->users)
+            result = sink->user(sink->ctx, index, workspace_user_inputs(job->workspace, index), matrix,
+                &batch->users[i], err);
+        else
+            result =
+                sink->content(sink->ctx, index, workspace_content_inputs(job->workspace, index), matrix, err);
     }
     return result;
 }
@@ -146,9 +144,16 @@ static int batch_init(struct batch *batch, const struct job *job, struct err *er
 
 static void batch_done(struct batch *batch)
 {
+    workspace_scratch_done(&batch->scratch);
     free(batch->items);
+    free(batch->tokens);
     free(batch->summaries);
     free(batch->out);
+}
+
+static bool in_time(const struct job *job)
+{
+    return job->request->until <= 0 || progress_now() < job->request->until;
 }
 
 static void *work(void *argument)
@@ -157,17 +162,22 @@ static void *work(void *argument)
     struct batch batch = {0};
     struct encoder *encoder = NULL;
     struct err err = ERR_INIT;
-    int result = encoder_new(&encoder, job->workspace->model, &err);
+    int result = encoder_new(&encoder, job->engine, &err);
     if (result == 0)
         result = batch_init(&batch, job, &err);
+    if (result == 0)
+        encoder_set_cache(encoder, job->request->cache);
+    uint64_t tokens = 0;
     bool going = true;
-    while (going && result == 0 && take(job, &batch)) {
-        result = job->users ? encode_user_batch(job, &batch, encoder, &err)
-                            : encode_content_batch(job, &batch, encoder, &err);
+    while (going && result == 0 && in_time(job) && (result = take(job, &batch, &err)) == 0 && batch.count) {
+        result = encode_batch(job, &batch, encoder, &err);
         pthread_mutex_lock(&job->give);
         if (result == 0 && job->result == 0) {
             result = give(job, &batch, &err);
             progress_add(&job->progress, batch.count);
+            *(job->users ? &job->done->users : &job->done->contents) += batch.count;
+            job->done->tokens += encoder_tokens(encoder) - tokens;
+            tokens = encoder_tokens(encoder);
         }
         going = job->result == 0;
         if (going && result == 0 && stop_asked())
@@ -188,11 +198,10 @@ static void *work(void *argument)
     return NULL;
 }
 
-static int run_pass(struct job *job, size_t threads)
+static int run_threads(struct job *job, size_t threads)
 {
     pthread_t *others = calloc(threads, sizeof *others);
     size_t started = 0;
-    job->next = 0;
     while (others && started + 1 < threads && pthread_create(&others[started], NULL, work, job) == 0)
         started++;
     work(job); /* this thread is one of them; fewer than wanted is slower, not wrong */
@@ -202,28 +211,47 @@ static int run_pass(struct job *job, size_t threads)
     return job->result;
 }
 
-int encode_job(const struct workspace *workspace, const struct encode_sink *sink, long threads, bool quiet,
-    struct err *err)
+static int run_pass(struct job *job, const char *what, bool users, size_t threads)
+{
+    const struct encode_request *request = job->request;
+    job->users = users;
+    job->list = users ? request->users : request->contents;
+    job->total = users ? request->user_count : request->content_count;
+    job->next = 0;
+    if (!job->total)
+        return 0;
+    progress_begin(&job->progress, what, job->total, request->quiet);
+    const int result = run_threads(job, threads);
+    if (result == 0)
+        progress_end(&job->progress);
+    job->done->in_time = job->done->in_time && job->next == job->total;
+    return result;
+}
+
+int encode_job(struct encode_done *done, const struct workspace *workspace, const struct encode_sink *sink,
+    const struct encode_request *request, struct err *err)
 {
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    const size_t count = (size_t)(threads > 0 ? threads : cores > 0 ? cores : 1);
-    struct job job = {
-        .workspace = workspace, .sink = sink, .err = err, .window = workspace->model->config.max_items};
+    const size_t threads = (size_t)(request->threads > 0 ? request->threads : cores > 0 ? cores : 1);
+    struct job job = {.workspace = workspace,
+        .sink = sink,
+        .request = request,
+        .done = done,
+        .err = err,
+        .window = workspace->model->config.max_items};
+    *done = (struct encode_done){.in_time = true};
+    if (!request->content_count && !request->user_count)
+        return 0;
+    int result = engine_new(&job.engine, workspace->model, workspace->dtype, NULL, err);
+    if (result < 0)
+        return result;
     pthread_mutex_init(&job.take, NULL);
     pthread_mutex_init(&job.give, NULL);
-    job.total = workspace->news.ids.count;
-    progress_begin(&job.progress, "contents", job.total, quiet);
-    int result = run_pass(&job, count);
-    if (result == 0) {
-        progress_end(&job.progress);
-        job.users = true;
-        job.total = workspace->histories.users.count + 1;
-        progress_begin(&job.progress, "users", job.total, quiet);
-        result = run_pass(&job, count);
-    }
+    result = run_pass(&job, "contents", false, threads);
     if (result == 0)
-        progress_end(&job.progress);
+        result = run_pass(&job, "users", true, threads);
     pthread_mutex_destroy(&job.take);
     pthread_mutex_destroy(&job.give);
+    engine_free(job.engine);
     return result;
 }

@@ -1,4 +1,4 @@
-/* Encode all contents and all users of a workspace with a few threads, and hand the matrices to a sink.
+/* Encode contents and users of a workspace with a few threads, and hand the matrices to a sink.
  *
  * The order in which results come is not fixed; what is computed for an item or a user does not depend on it.
  */
@@ -16,8 +16,24 @@ struct encode_sink {
     void *ctx;
 };
 
-/* threads 0: one a core. Ends early with ERR_UNAVAILABLE when SIGINT or SIGTERM has come (batch/stop.h). */
-int encode_job(const struct workspace *workspace, const struct encode_sink *sink, long threads, bool quiet,
-    struct err *err);
+/* What to encode: indices of news, and of users, in the order in which it is done. A list that is NULL counts from 0. */
+struct encode_request {
+    const uint32_t *contents, *users;
+    size_t content_count, user_count;
+    const struct encode_cache *cache; /* of sessions' states; NULL: none */
+    long threads;                     /* 0: one a core */
+    double until;                     /* progress_now() at which no further batch is begun; 0: none */
+    bool quiet;
+};
+
+struct encode_done {
+    size_t contents, users, tokens; /* that went through the encoder */
+    bool in_time;                   /* all was done before `until` */
+};
+
+/* Ends early with ERR_UNAVAILABLE when SIGINT or SIGTERM has come (batch/stop.h), after the batch in hand; what was done
+ * until then is in *done, also at a failure. */
+int encode_job(struct encode_done *done, const struct workspace *workspace, const struct encode_sink *sink,
+    const struct encode_request *request, struct err *err);
 
 #endif

@@ -16,7 +16,7 @@
 enum {
     BATCH_MOST = 64,       /* entries of a phase that a worker takes at once */
     CONTENT_TOKENS = 1024, /* and what they may cost */
-    USER_TOKENS = 8192,
+    USER_TOKENS = 32768,
     SCORE_CANDIDATES = 4096,
     GATHER = 32 /* candidates whose blocks are brought together for one call of score_candidates() */
 };
@@ -44,6 +44,7 @@ struct worker {
 
 struct job {
     const struct workspace *workspace;
+    struct engine *engine;
     size_t m, n, d;
     uint32_t *contents; /* indices into the news of those that occur as candidates */
     size_t content_count;
@@ -230,7 +231,7 @@ static int worker_init(struct worker *w, struct job *job, struct err *err)
     w->scratch = calloc(gate > score ? gate : score, sizeof *w->scratch);
     if (!w->items || !w->summaries || !w->b || !w->gate || !w->gathered || !w->scratch)
         return err_set(err, ERR_NOMEM, "out of memory");
-    return encoder_new(&w->encoder, job->workspace->model, err);
+    return encoder_new(&w->encoder, job->engine, err);
 }
 
 static void worker_done(struct worker *w)
@@ -287,7 +288,9 @@ static int prepare(struct job *job, long threads, struct err *err)
     job->workers = calloc(count, sizeof *job->workers);
     if (!job->blocks || !job->workers)
         return err_set(err, ERR_NOMEM, "out of memory for the matrices of %zu contents", job->content_count);
-    int result = eval_chunk_init(&job->chunk, config, err);
+    int result = engine_new(&job->engine, job->workspace->model, job->workspace->dtype, NULL, err);
+    if (result == 0)
+        result = eval_chunk_init(&job->chunk, config, err);
     while (result == 0 && job->worker_count < count)
         result = worker_init(&job->workers[job->worker_count++], job, err);
     return result;
@@ -355,6 +358,7 @@ static void job_done(struct job *job)
     for (size_t i = 0; i < job->worker_count; i++)
         worker_done(&job->workers[i]);
     free(job->workers);
+    engine_free(job->engine);
     free(job->contents);
     free(job->slot);
     free(job->blocks);

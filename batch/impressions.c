@@ -10,8 +10,8 @@ int impressions_open(struct impressions *impressions, const struct impressions_o
     const struct news *news, struct err *err)
 {
     *impressions = (struct impressions){.options = *options, .news = news};
-    return tsv_open(
-        &impressions->tsv, options->path, BEHAVIORS_COLUMNS, options->max_bad, options->quiet, err);
+    const struct tsv_options rows = {.max_bad = options->max_bad, .quiet = options->quiet};
+    return tsv_open(&impressions->tsv, options->path, BEHAVIORS_COLUMNS, &rows, err);
 }
 
 void impressions_close(struct impressions *impressions)

@@ -27,7 +27,7 @@ struct impression {
 
 struct impressions_options {
     const char *path;
-    size_t max_bad;
+    struct tsv_limit max_bad;
     size_t limit;      /* stop after so many impressions; 0: at the end of the file */
     bool label_needed; /* a row without labels is a bad row */
     bool quiet;

@@ -19,6 +19,7 @@ static const struct {
     {"summarize", "ask an LLM for users' interest summaries", command_summarize},
     {"encode", "texts to .npy matrices", command_encode},
     {"refresh", "texts to the store, and live: the cron job", command_refresh},
+    {"worker", "encode for a refresh on another machine", command_worker},
     {"import", ".npy matrices to the store, and live", command_import},
     {"generations", "list, promote, rollback, drop, verify", command_generations},
     {"tokenize", "lines on stdin to token ids", command_tokenize},

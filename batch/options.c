@@ -1,5 +1,7 @@
 #include "batch/options.h"
 
+#include "batch/tsv.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +30,14 @@ static int take_value(const struct command *command, const struct option *option
     if (option->type == OPTION_TEXT) {
         *(const char **)option->target = text;
         return 0;
+    }
+    if (option->type == OPTION_LIMIT) {
+        char what[160];
+        if (tsv_limit_parse(option->target, text))
+            return 0;
+        snprintf(what, sizeof what,
+            "--%s must be rows, up to 1000000000, or a share of them like 1%% or 0.5%%, not ", option->name);
+        return usage_error(command, what, text);
     }
     char *end;
     errno = 0;

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_NUMBER };
+enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_NUMBER, OPTION_LIMIT };
 
 struct option {
     const char *name;  /* "model": --model VALUE or --model=VALUE */
@@ -13,7 +13,7 @@ struct option {
     const char *help;
     bool required;
     enum option_type type;
-    void *target;  /* bool *, const char **, long * */
+    void *target;  /* bool *, const char **, long *, struct tsv_limit * */
     long min, max; /* OPTION_NUMBER */
 };
 

@@ -291,28 +291,34 @@ static void write_item(FILE *out, const struct prompt_template *t, const struct 
     }
 }
 
-/* Write (unless out is NULL) and count the items of a history, from the newest on. */
-static size_t write_history(
-    FILE *out, const struct prompt_template *t, const struct news *news, const struct history *history)
+/* Write the items of a history, from the newest on; without a stream look for the first that would be. Returns their
+ * number, or a negative code. */
+static ptrdiff_t write_history(FILE *out, const struct prompt_template *t, const struct news *news,
+    const struct history *history, struct err *err)
 {
-    size_t listed = 0;
-    for (size_t i = history->count; i-- && listed < t->items;) {
-        const struct text_item item = news_item(news, history->items[i]);
-        size_t ignored;
-        if (!has_text(&ignored, t, t->section[SECTION_ITEM], &item))
+    struct news_text text = {0};
+    size_t listed = 0, ignored;
+    int result = 0;
+    for (size_t i = history->count; i-- && listed < (out ? t->items : 1);) {
+        result = news_item(&text, news, history->items[i], err);
+        if (result < 0)
+            break;
+        if (!has_text(&ignored, t, t->section[SECTION_ITEM], &text.item))
             continue;
         listed++;
         if (!out)
             continue;
         fprintf(out, "%s%zu. ", listed > 1 ? "\n" : "", listed);
-        write_item(out, t, &item);
+        write_item(out, t, &text.item);
     }
-    return listed;
+    news_text_done(&text);
+    return result < 0 ? result : (ptrdiff_t)listed;
 }
 
-size_t prompt_items(const struct prompt_template *t, const struct news *news, const struct history *history)
+int prompt_possible(
+    const struct prompt_template *t, const struct news *news, const struct history *history, struct err *err)
 {
-    return write_history(NULL, t, news, history);
+    return (int)write_history(NULL, t, news, history, err);
 }
 
 static int write_section(char **text, const struct prompt_template *t, enum section section,
@@ -321,19 +327,22 @@ static int write_section(char **text, const struct prompt_template *t, enum sect
     struct span rest = t->section[section], piece;
     size_t len;
     char *bytes = NULL;
+    ptrdiff_t result = 0;
     FILE *out = open_memstream(&bytes, &len);
     if (!out)
         return err_set(err, ERR_NOMEM, "out of memory");
-    while (rest.len) {
+    while (rest.len && result >= 0) {
         if (next_piece(&piece, &rest) == PIECE_HISTORY)
-            write_history(out, t, news, history);
+            result = write_history(out, t, news, history, err);
         else
             fwrite(piece.bytes, 1, piece.len, out);
     }
     const bool failed = ferror(out) != 0;
-    if (fclose(out) != 0 || failed) {
+    if ((fclose(out) != 0 || failed) && result >= 0)
+        result = err_set(err, ERR_NOMEM, "out of memory");
+    if (result < 0) {
         free(bytes);
-        return err_set(err, ERR_NOMEM, "out of memory");
+        return (int)result;
     }
     *text = bytes;
     return 0;

@@ -28,11 +28,13 @@ struct prompt {
     char *user;
 };
 
-/* The number of items that the prompt of this history lists: the newest ones that have a text, at most as many
- * as the template allows. 0: there is nothing to ask about. */
-size_t prompt_items(const struct prompt_template *t, const struct news *news, const struct history *history);
+/* 1 if an item of this history has a text for the template, 0 if not: there is nothing to ask about. Or a negative code of
+ * news_item(). */
+int prompt_possible(
+    const struct prompt_template *t, const struct news *news, const struct history *history, struct err *err);
 
-/* The prompt of a history; free it with prompt_done. ERR_NOMEM is all that can go wrong. */
+/* The prompt of a history: its newest items that have a text, at most as many as the template allows. Free it with
+ * prompt_done. Fails as news_item() does. */
 int prompt_write(struct prompt *out, const struct prompt_template *t, const struct news *news,
     const struct history *history, struct err *err);
 void prompt_done(struct prompt *prompt);

@@ -199,14 +199,14 @@ int study_check_start(const struct study *study, struct err *err)
 static int take_model(struct study *study, struct model *model, struct err *err)
 {
     const struct workspace_options options = {
-        .news = study->args->news, .max_bad = study->args->max_bad, .quiet = study->args->quiet};
+        .news = study->args->news, .rows = {.max_bad = study->args->max_bad, .quiet = study->args->quiet}};
     if (study->opened)
         return workspace_replace_model(&study->workspace, model, err);
     int result = workspace_open_around(&study->workspace, model, study->vocab, &options, err);
     study->opened = result == 0;
     if (result == 0)
         result = validation_check(&study->workspace,
-            &(struct validation_options){.path = study->args->valid, .max_bad = (size_t)study->args->max_bad},
+            &(struct validation_options){.path = study->args->valid, .max_bad = study->args->max_bad},
             study->args->quiet, err);
     return result;
 }
@@ -222,10 +222,8 @@ static size_t count_parameters(const struct model *model)
 static int evaluate(struct study_result *out, const struct study *study, struct err *err)
 {
     const struct train_args *a = study->args;
-    const struct eval_options options = {.impressions = {.path = a->valid,
-                                             .max_bad = (size_t)a->max_bad,
-                                             .label_needed = true,
-                                             .quiet = a->quiet},
+    const struct eval_options options = {
+        .impressions = {.path = a->valid, .max_bad = a->max_bad, .label_needed = true, .quiet = a->quiet},
         .threads = (long)study->options->step.threads,
         .quiet = a->quiet};
     const int result = eval_job(&out->eval, &study->workspace, &options, err);

@@ -9,7 +9,7 @@ struct summarize_options {
     const char *template; /* a name or a file: prompt_template_load() */
     const char *out;      /* its users are left out; NULL: nobody has a summary yet */
     size_t limit;         /* the most users to ask; 0: all */
-    long max_bad;
+    struct tsv_limit max_bad;
     bool quiet;
 };
 

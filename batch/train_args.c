@@ -52,8 +52,8 @@ void train_args_options(struct option rows[TRAIN_ARGS_OPTIONS], struct train_arg
             OPTION_NUMBER, &a->valid_limit, 0, 1000000000},
         {"threads", "N", "of each rank; 0, its share of the cores, unless given", false, OPTION_NUMBER,
             &a->threads, 0, 1024},
-        {"max-bad", "N", "bad rows allowed in a file; 0 unless given", false, OPTION_NUMBER, &a->max_bad, 0,
-            1000000000},
+        {"max-bad", "N|X%", "bad rows allowed in a file, 12 or 0.5% of its rows; 0 unless given", false,
+            OPTION_LIMIT, &a->max_bad, 0, 0},
         {"quiet", NULL, "nothing on stderr but errors", false, OPTION_FLAG, &a->quiet, 0, 0},
     };
     memcpy(rows, table, sizeof table);
@@ -86,8 +86,8 @@ bool train_args_check(struct train_options *o, const struct train_args *a, const
     o->step.threads = a->threads > 0 ? (size_t)a->threads : ranks_cores(ranks);
     o->step.seed = (uint64_t)a->seed;
     o->step.dropout = -1;
-    o->validation = (struct validation_options){
-        a->valid, (size_t)a->validate_every, (size_t)a->valid_limit, (size_t)a->max_bad};
+    o->validation =
+        (struct validation_options){a->valid, (size_t)a->validate_every, (size_t)a->valid_limit, a->max_bad};
     return number("rate", a->rate, 0, 1, &o->adam.rate) &&
            number("head-factor", a->head_factor, 0, 1e6, &o->adam.head_factor) &&
            number("lambda", a->lambda, 0, 1e6, &o->step.lambda) &&

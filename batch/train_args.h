@@ -8,8 +8,8 @@
 struct train_args {
     const char *news, *behaviors, *summaries, *valid;
     const char *rate, *head_factor, *lambda, *dropout, *warmup, *clip, *decay; /* numbers with a point */
-    long batch, micro, shared, epochs, negatives, threads, steps, every, seed, validate_every, valid_limit,
-        max_bad;
+    long batch, micro, shared, epochs, negatives, threads, steps, every, seed, validate_every, valid_limit;
+    struct tsv_limit max_bad;
     bool quiet;
 };
 

@@ -75,10 +75,10 @@ static int take_summary(void *ctx, const char *user, size_t user_len, const char
 }
 
 int train_set_open(struct train_set *set, const struct workspace *workspace, const char *behaviors,
-    const char *summaries, long max_bad, bool quiet, struct err *err)
+    const char *summaries, struct tsv_limit max_bad, bool quiet, struct err *err)
 {
     const struct impressions_options options = {
-        .path = behaviors, .max_bad = (size_t)max_bad, .label_needed = true, .quiet = quiet};
+        .path = behaviors, .max_bad = max_bad, .label_needed = true, .quiet = quiet};
     struct impressions in;
     *set = (struct train_set){.workspace = workspace};
     int result = impressions_open(&in, &options, &workspace->news, err);

@@ -29,7 +29,7 @@ struct train_set {
 
 /* Read impressions, and summaries unless the path is NULL. A summary is cut to max_summary_tokens - 1 tokens and </s>. */
 int train_set_open(struct train_set *set, const struct workspace *workspace, const char *behaviors,
-    const char *summaries, long max_bad, bool quiet, struct err *err);
+    const char *summaries, struct tsv_limit max_bad, bool quiet, struct err *err);
 void train_set_close(struct train_set *set);
 
 /* Memory of one example, reused. */

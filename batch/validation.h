@@ -9,7 +9,7 @@ struct validation_options {
     const char *path; /* behaviors.tsv with labels; NULL: there are no validations */
     size_t every;     /* steps, and after the last one; 0: ten times a run */
     size_t limit;     /* the first so many impressions; 0: all */
-    size_t max_bad;
+    struct tsv_limit max_bad;
 };
 
 /* What a checkpoint keeps. */

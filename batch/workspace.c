@@ -2,12 +2,26 @@
 
 #include "batch/digest.h"
 #include "batch/progress.h"
+#include "batch/token_cache.h"
+#include "core/array.h"
 #include "core/file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <xxhash.h>
+
+enum { CACHE_BYTES = 64 << 20 };
+
+int workspace_dtype(struct workspace_options *options, const char *name)
+{
+    struct err err = ERR_INIT;
+    if (!name || linear_dtype_parse(&options->dtype, name, &err) == 0)
+        return EXIT_DONE;
+    fprintf(stderr, "embsum: --dtype: %s\n", err.message);
+    return EXIT_USAGE;
+}
 
 /* What the model is, as one number: a change in any of its files is a change of every text's inputs. */
 static int identify(struct workspace *w, const char *dir, struct err *err)
@@ -23,7 +37,7 @@ static int identify(struct workspace *w, const char *dir, struct err *err)
             return result;
     }
     digest_hex(w->model_sha256, digest[0]);
-    w->model_hash = XXH3_64bits(digest, sizeof digest);
+    w->model_hash = XXH3_64bits_withSeed(digest, sizeof digest, (XXH64_hash_t)w->dtype);
     return 0;
 }
 
@@ -43,77 +57,94 @@ int workspace_tokenizer(struct tokenizer **out, const struct model *model, const
     return 0;
 }
 
-static int tokenise(struct workspace *w, struct err *err)
-{
-    const struct model_config *config = &w->model->config;
-    const size_t count = w->news.ids.count, most = text_item_max(config);
-    struct text_scratch scratch = {0};
-    size_t used = 0, size = 0;
-    int result = 0;
-    w->offsets = calloc(count + 1, sizeof *w->offsets);
-    if (!w->offsets)
-        return err_set(err, ERR_NOMEM, "out of memory");
-    for (size_t i = 0; result == 0 && i < count; i++) {
-        if (size - used < most) {
-            size = 2 * size + most + 65536;
-            int32_t *more = realloc(w->ids, size * sizeof *more);
-            if (!more) {
-                result = err_set(err, ERR_NOMEM, "out of memory");
-                break;
-            }
-            w->ids = more;
-        }
-        const struct text_item item = news_item(&w->news, i);
-        size_t found = 0;
-        result = text_item_tokens(config, w->tokenizer, &item, w->ids + used, &found, &scratch, err);
-        used += found;
-        w->offsets[i + 1] = used;
-        if (result < 0)
-            err_place(err, "item %s: ", id_map_get(&w->news.ids, i));
-    }
-    text_scratch_done(&scratch);
-    return result;
-}
-
 static void tell(const struct workspace *w, const struct workspace_options *options)
 {
-    const size_t items = w->news.ids.count, tokens = w->offsets[items];
     if (options->behaviors)
-        progress_say(options->quiet,
-            "%zu items, %zu tokens; %zu users, %zu history ids without a text left out", items, tokens,
-            w->histories.users.count, w->histories.dropped);
+        progress_say(options->rows.quiet, "%zu items; %zu users, %zu history ids without a text left out",
+            w->news.ids.count, w->histories.users.count, histories_ids(&w->histories).missing);
     else
-        progress_say(options->quiet, "%zu items, %zu tokens", items, tokens);
+        progress_say(options->rows.quiet, "%zu items", w->news.ids.count);
 }
 
-/* What there is beside a model: its vocabulary, the catalogue, histories, tokens. */
+static int read_files(struct workspace *w, const struct workspace_options *options,
+    const struct tsv_options *rows, struct err *err)
+{
+    const int result = news_load(&w->news, options->news, rows, err);
+    w->histories.keep = w->model->config.max_items;
+    if (result < 0 || !options->behaviors)
+        return result;
+    return histories_load(&w->histories, options->behaviors, &w->news, w->model->config.max_items, rows, err);
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Whatever ends the reading, the bad rows up to there are kept. */
+static int read_with_quarantine(struct workspace *w, const struct workspace_options *options, struct err *err)
+{
+    struct tsv_options rows = options->rows;
+    struct quarantine quarantine;
+    if (same_file(options->quarantine, options->news) || same_file(options->quarantine, options->behaviors))
+        return err_set(
+            err, ERR_INVALID, "%s is to be read: it cannot be the quarantine, too", options->quarantine);
+    int result = quarantine_open(&quarantine, options->quarantine, err);
+    if (result < 0)
+        return result;
+    rows.quarantine = &quarantine;
+    result = read_files(w, options, &rows, err);
+    const size_t kept = quarantine.rows;
+    const int closed = quarantine_close(&quarantine, result < 0 ? NULL : err);
+    if (closed == 0 && kept)
+        progress_say(options->rows.quiet, "%zu bad rows are in %s", kept, options->quarantine);
+    return result < 0 ? result : closed;
+}
+
+/* What there is beside a model: its vocabulary, the catalogue, histories. */
 static int open_rest(
     struct workspace *w, const char *vocab, const struct workspace_options *options, struct err *err)
 {
     int result = workspace_tokenizer(&w->tokenizer, w->model, vocab, err);
     if (result == 0)
-        result = news_load(&w->news, options->news, (size_t)options->max_bad, options->quiet, err);
-    if (result == 0 && options->behaviors)
-        result = histories_load(
-            &w->histories, options->behaviors, &w->news, (size_t)options->max_bad, options->quiet, err);
+        result = options->quarantine ? read_with_quarantine(w, options, err)
+                                     : read_files(w, options, &options->rows, err);
     if (result == 0)
-        result = tokenise(w, err);
+        result =
+            token_cache_new(&w->cache, w->news.ids.count, text_item_max(&w->model->config), CACHE_BYTES, err);
     if (result == 0)
         tell(w, options);
     return result;
 }
 
+static int open_model(
+    struct workspace *w, char vocab[4096], const char *dir, enum linear_dtype dtype, struct err *err)
+{
+    *w = (struct workspace){.dtype = dtype};
+    int result = model_load(&w->model, dir, NULL, err);
+    if (result == 0)
+        result = identify(w, dir, err);
+    return result == 0 ? file_path(vocab, dir, "spiece.model", err) : result;
+}
+
 int workspace_open(struct workspace *w, const struct workspace_options *options, struct err *err)
 {
     char vocab[4096];
-    *w = (struct workspace){0};
-    int result = model_load(&w->model, options->model, NULL, err);
-    if (result == 0)
-        result = identify(w, options->model, err);
-    if (result == 0)
-        result = file_path(vocab, options->model, "spiece.model", err);
+    int result = open_model(w, vocab, options->model, options->dtype, err);
     if (result == 0)
         result = open_rest(w, vocab, options, err);
+    if (result < 0)
+        workspace_close(w);
+    return result;
+}
+
+int workspace_open_model(struct workspace *w, const char *dir, enum linear_dtype dtype, struct err *err)
+{
+    char vocab[4096];
+    int result = open_model(w, vocab, dir, dtype, err);
+    if (result == 0)
+        result = workspace_tokenizer(&w->tokenizer, w->model, vocab, err);
     if (result < 0)
         workspace_close(w);
     return result;
@@ -126,7 +157,8 @@ static int identify_in_memory(struct workspace *w, struct err *err)
     char *config = model_config_dump(&model->config, NULL, 0);
     if (!config)
         return err_set(err, ERR_NOMEM, "out of memory");
-    uint64_t hash = XXH3_64bits(w->ids, w->offsets[w->news.ids.count] * sizeof *w->ids);
+    uint64_t hash =
+        XXH3_64bits_withSeed(w->ids, w->offsets[w->news.ids.count] * sizeof *w->ids, (XXH64_hash_t)w->dtype);
     hash = XXH3_64bits_withSeed(config, strlen(config), hash);
     w->model_hash = XXH3_64bits_withSeed(model->params, model->param_count * sizeof *model->params, hash);
     free(config);
@@ -136,8 +168,10 @@ static int identify_in_memory(struct workspace *w, struct err *err)
 int workspace_open_around(struct workspace *w, struct model *model, const char *vocab,
     const struct workspace_options *options, struct err *err)
 {
-    *w = (struct workspace){.model = model};
+    *w = (struct workspace){.model = model, .dtype = options->dtype};
     int result = open_rest(w, vocab, options, err);
+    if (result == 0)
+        result = workspace_tokenise_all(w, options->rows.quiet, err);
     if (result == 0)
         result = identify_in_memory(w, err);
     if (result < 0)
@@ -173,7 +207,104 @@ void workspace_close(struct workspace *w)
     tokenizer_free(w->tokenizer);
     news_done(&w->news);
     histories_done(&w->histories);
+    token_cache_free(w->cache);
     free(w->ids);
     free(w->offsets);
     *w = (struct workspace){0};
+}
+
+/* ---- tokens ---- */
+
+void workspace_scratch_done(struct workspace_scratch *scratch)
+{
+    news_text_done(&scratch->text);
+    text_scratch_done(&scratch->joined);
+}
+
+static int make_tokens(const struct workspace *w, size_t index, int32_t *ids, size_t *count,
+    struct workspace_scratch *scratch, struct err *err)
+{
+    int result = news_item(&scratch->text, &w->news, index, err);
+    if (result < 0)
+        return result;
+    result = text_item_tokens(
+        &w->model->config, w->tokenizer, &scratch->text.item, ids, count, &scratch->joined, err);
+    if (result < 0)
+        err_place(err, "item %s: ", id_map_get(&w->news.ids, index));
+    return result;
+}
+
+int workspace_tokens(const struct workspace *w, size_t index, int32_t *ids, size_t *count,
+    struct workspace_scratch *scratch, struct err *err)
+{
+    if (token_cache_get(w->cache, index, ids, count))
+        return 0;
+    const int result = make_tokens(w, index, ids, count, scratch, err);
+    if (result == 0)
+        token_cache_put(w->cache, index, ids, *count);
+    return result;
+}
+
+int workspace_tokenise_all(struct workspace *w, bool quiet, struct err *err)
+{
+    const size_t count = w->news.ids.count, most = text_item_max(&w->model->config);
+    struct workspace_scratch scratch = {0};
+    size_t used = 0, size = 0;
+    int result = 0;
+    w->offsets = calloc(count + 1, sizeof *w->offsets);
+    if (!w->offsets)
+        return err_set(err, ERR_NOMEM, "out of memory");
+    for (size_t i = 0; result == 0 && i < count; i++) {
+        size_t found = 0;
+        result = array_grow(&w->ids, &size, used + most, sizeof *w->ids, err);
+        if (result == 0)
+            result = make_tokens(w, i, w->ids + used, &found, &scratch, err);
+        used += found;
+        w->offsets[i + 1] = used;
+    }
+    workspace_scratch_done(&scratch);
+    if (result == 0)
+        progress_say(quiet, "%zu tokens", used);
+    return result;
+}
+
+/* ---- users ---- */
+
+const uint32_t *workspace_window(const struct workspace *w, size_t user, size_t *count)
+{
+    *count = 0;
+    if (user >= w->histories.users.count)
+        return NULL;
+    const struct history history = histories_get(&w->histories, user);
+    *count = history.total - text_window_start(&w->model->config, history.total); /* at most max_items */
+    return *count ? history.items + history.count - *count : NULL;
+}
+
+/* ---- inputs ---- */
+
+static uint64_t never_0(uint64_t hash)
+{
+    return hash ? hash : 1;
+}
+
+/* The kind and the model begin a chain, in which each text's hash is hashed with the one before it as the seed: neither
+ * can be taken for another, nor an order for another. */
+static uint64_t inputs_of(const struct workspace *w, char kind, const uint32_t *items, size_t count)
+{
+    uint64_t hash = XXH3_64bits_withSeed(&kind, 1, w->model_hash);
+    for (size_t i = 0; i < count; i++)
+        hash = XXH3_64bits_withSeed(&w->news.rows[items[i]].hash, sizeof w->news.rows->hash, hash);
+    return never_0(hash);
+}
+
+uint64_t workspace_content_inputs(const struct workspace *w, size_t index)
+{
+    return inputs_of(w, 'c', &(const uint32_t){(uint32_t)index}, 1);
+}
+
+uint64_t workspace_user_inputs(const struct workspace *w, size_t user)
+{
+    size_t count;
+    const uint32_t *items = workspace_window(w, user, &count);
+    return inputs_of(w, 'u', items, count);
 }

@@ -1,37 +1,38 @@
 #include "core/encode.h"
 
 #include "core/array.h"
+#include "core/half.h"
 #include "core/poly.h"
-#include "core/t5.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Tokens that go through the encoder together: enough for full-speed products, few enough for the cache. */
-enum { GROUP_TOKENS = 1024 };
-
 struct encoder {
+    const struct engine *engine;
     const struct model *model;
-    struct t5_scratch *t5;
-    float *states;
+    struct engine_scratch *scratch;
+    struct encode_cache cache; /* get NULL: none */
+    uint64_t tokens;
+    char *states; /* numbers of engine_state_bytes(), or the floats of contents */
     size_t states_size;
     float *z;
     size_t z_size;
-    float *poly;
-    size_t poly_size;
     int32_t *ids;
     size_t ids_size;
     size_t *offsets;
     size_t offsets_size;
+    struct engine_sequence *sequences;
+    size_t sequences_size;
 };
 
-int encoder_new(struct encoder **out, const struct model *model, struct err *err)
+int encoder_new(struct encoder **out, const struct engine *engine, struct err *err)
 {
     struct encoder *encoder = calloc(1, sizeof *encoder);
     if (!encoder)
         return err_set(err, ERR_NOMEM, "out of memory");
-    encoder->model = model;
-    const int result = t5_scratch_new(&encoder->t5, err);
+    encoder->engine = engine;
+    encoder->model = engine_model(engine);
+    const int result = engine_scratch_new(&encoder->scratch, err);
     if (result < 0)
         encoder_free(encoder);
     else
@@ -43,85 +44,73 @@ void encoder_free(struct encoder *encoder)
 {
     if (!encoder)
         return;
-    t5_scratch_free(encoder->t5);
+    engine_scratch_free(encoder->scratch);
     free(encoder->states);
     free(encoder->z);
-    free(encoder->poly);
     free(encoder->ids);
     free(encoder->offsets);
+    free(encoder->sequences);
     free(encoder);
+}
+
+void encoder_set_cache(struct encoder *encoder, const struct encode_cache *cache)
+{
+    encoder->cache = cache ? *cache : (struct encode_cache){NULL, NULL, NULL};
+}
+
+uint64_t encoder_tokens(const struct encoder *encoder)
+{
+    return encoder->tokens;
 }
 
 #define GROW(encoder, member, need, err)                                                                     \
     array_grow(&(encoder)->member, &(encoder)->member##_size, need, sizeof *(encoder)->member, err)
 
 /* out (count x k x d): poly-attention over packed rows, or the mean where the ablation says so. */
-static int attend(float *out, struct encoder *e, const float *z, const size_t *offsets, size_t count,
-    bool mean, const float *codes, const float *proj, size_t k, struct err *err)
+static int attend(float *out, struct encoder *e, enum engine_head head, const float *z, const size_t *offsets,
+    size_t count, struct err *err)
 {
-    const struct model_config *c = &e->model->config;
-    if (mean) {
-        poly_mean(out, z, offsets, count, c->d_model);
-        return 0;
-    }
-    const int result = GROW(e, poly, poly_scratch(offsets, count, k, c->code_dim), err);
-    if (result == 0)
-        poly_attend(out, z, offsets, count, codes, proj, k, c->code_dim, c->d_model, e->poly);
+    const enum ablation without = head == ENGINE_USER ? ABLATION_NO_UPE : ABLATION_NO_CPE;
+    if (e->model->config.ablation != without)
+        return engine_attend(out, e->engine, head, z, offsets, count, e->scratch, err);
+    poly_mean(out, z, offsets, count, e->model->config.d_model);
+    return 0;
+}
+
+static int encode(struct encoder *e, const struct engine_sequence *sequences, size_t count, struct err *err)
+{
+    const int result = engine_encode(e->engine, sequences, count, e->scratch, err);
+    for (size_t i = 0; result == 0 && i < count; i++)
+        e->tokens += sequences[i].count;
     return result;
 }
 
-/* Put items one behind the other as sequences of `session` items each, as many sequences as GROUP_TOKENS
- * allow and at least one. Fills e->ids and e->offsets; returns the number of items taken, *sequences the
- * number of sequences. */
-static ptrdiff_t pack(struct encoder *e, const struct encode_item *items, size_t count, size_t session,
-    size_t *sequences, struct err *err)
-{
-    size_t taken = 0, used = 0, packed = 0;
-    while (taken < count) {
-        const size_t end = count - taken < session ? count : taken + session;
-        size_t tokens = 0;
-        for (size_t i = taken; i < end; i++)
-            tokens += items[i].count;
-        if (packed && used + tokens > GROUP_TOKENS)
-            break;
-        int result = GROW(e, ids, used + tokens, err);
-        if (result == 0)
-            result = GROW(e, offsets, packed + 2, err);
-        if (result < 0)
-            return result;
-        e->offsets[packed++] = used;
-        for (; taken < end; taken++) {
-            memcpy(e->ids + used, items[taken].ids, items[taken].count * sizeof *e->ids);
-            used += items[taken].count;
-        }
-        e->offsets[packed] = used;
-    }
-    *sequences = packed;
-    return (ptrdiff_t)taken;
-}
+/* ---- contents ---- */
 
 int encode_contents(
     float *b, struct encoder *e, const struct encode_item *items, size_t count, struct err *err)
 {
-    const struct model *model = e->model;
-    const size_t d = model->config.d_model, n = model_n(&model->config);
-    for (size_t done = 0; done < count;) {
-        size_t sequences;
-        const ptrdiff_t taken = pack(e, items + done, count - done, 1, &sequences, err);
-        if (taken < 0)
-            return (int)taken;
-        int result = GROW(e, states, e->offsets[sequences] * d, err);
-        if (result == 0)
-            result = t5_encode(e->states, model, e->ids, e->offsets, sequences, e->t5, err);
-        if (result == 0)
-            result = attend(b + done * n * d, e, e->states, e->offsets, sequences,
-                model->config.ablation == ABLATION_NO_CPE, model->content_codes, model->content_proj, n, err);
-        if (result < 0)
-            return result;
-        done += (size_t)taken;
-    }
-    return 0;
+    const size_t d = e->model->config.d_model;
+    int result = GROW(e, sequences, count, err);
+    if (result == 0)
+        result = GROW(e, offsets, count + 1, err);
+    if (result < 0)
+        return result;
+    e->offsets[0] = 0;
+    for (size_t i = 0; i < count; i++)
+        e->offsets[i + 1] = e->offsets[i] + items[i].count;
+    result = GROW(e, states, e->offsets[count] * d * sizeof(float), err);
+    if (result < 0)
+        return result;
+    float *states = (float *)(void *)e->states;
+    for (size_t i = 0; i < count; i++)
+        e->sequences[i] =
+            (struct engine_sequence){items[i].ids, items[i].count, states + e->offsets[i] * d, NULL};
+    result = encode(e, e->sequences, count, err);
+    return result < 0 ? result : attend(b, e, ENGINE_CONTENT, states, e->offsets, count, err);
 }
+
+/* ---- users ---- */
 
 size_t encode_user_tokens(const struct encode_user *user)
 {
@@ -131,37 +120,106 @@ size_t encode_user_tokens(const struct encode_user *user)
     return tokens ? tokens : 2; /* [SOS] </s> stands for an empty history */
 }
 
-/* states (tokens x d) = encoder states of the user's sessions, oldest first; u (item_count x d) = those at
- * each SOS. */
-static int encode_sessions(float *states, float *u, struct encoder *e, const struct encode_item *items,
-    size_t count, struct err *err)
+/* A sequence without tokens as yet, whose states begin at those of token `at` of all. */
+static struct engine_sequence session_at(const struct encoder *e, size_t at)
 {
-    const size_t d = e->model->config.d_model, session = model_session_size(&e->model->config);
-    for (size_t done = 0; done < count;) {
-        size_t sequences;
-        const ptrdiff_t taken = pack(e, items + done, count - done, session, &sequences, err);
-        if (taken < 0)
-            return (int)taken;
-        const int result = t5_encode(states, e->model, e->ids, e->offsets, sequences, e->t5, err);
-        if (result < 0)
-            return result;
-        for (const size_t end = done + (size_t)taken; done < end; done++) {
-            memcpy(u, states, d * sizeof *u);
-            u += d;
-            states += items[done].count * d;
+    const size_t number = engine_state_bytes(e->engine);
+    void *states = e->states + at * e->model->config.d_model * number;
+    if (number == sizeof(float))
+        return (struct engine_sequence){e->ids + at, 0, states, NULL};
+    return (struct engine_sequence){e->ids + at, 0, NULL, states};
+}
+
+static void *states_of(const struct engine_sequence *session)
+{
+    return session->states ? (void *)session->states : session->halves;
+}
+
+static bool from_cache(const struct encoder *e, const struct engine_sequence *session)
+{
+    return e->cache.get && e->cache.get(e->cache.ctx, session->ids, session->count, states_of(session));
+}
+
+static void into_cache(const struct encoder *e, const struct engine_sequence *session)
+{
+    if (e->cache.put)
+        e->cache.put(e->cache.ctx, session->ids, session->count, states_of(session));
+}
+
+/* All sessions of all users, one behind the other: their tokens in e->ids, their states' places in e->states. Returns
+ * how many there are. e->ids and e->states have room for all tokens, e->sequences for as many as there are items. */
+static size_t list_sessions(struct encoder *e, const struct encode_user *users, size_t count)
+{
+    const struct model_config *c = &e->model->config;
+    const size_t session_size = model_session_size(c);
+    size_t sessions = 0, used = 0;
+    for (size_t u = 0; u < count; u++) {
+        struct engine_sequence *session = NULL;
+        for (size_t i = 0; i < users[u].item_count; i++) {
+            const struct encode_item *item = &users[u].items[i];
+            if (i % session_size == 0) {
+                session = &e->sequences[sessions++];
+                *session = session_at(e, used);
+            }
+            memcpy(e->ids + used, item->ids, item->count * sizeof *e->ids);
+            session->count += item->count;
+            used += item->count;
+        }
+        if (!session) {
+            session = &e->sequences[sessions++];
+            *session = session_at(e, used);
+            session->count = 2;
+            e->ids[used++] = c->sos_id;
+            e->ids[used++] = c->eos_id;
         }
     }
-    return 0;
+    return sessions;
+}
+
+/* states of all sessions of all users, one behind the other, in e->states. Sessions of several users share a group. */
+static int encode_sessions(
+    struct encoder *e, const struct encode_user *users, size_t count, size_t tokens, struct err *err)
+{
+    size_t most = 0;
+    for (size_t u = 0; u < count; u++)
+        most += users[u].item_count + 1;
+    int result = GROW(e, states, tokens * e->model->config.d_model * engine_state_bytes(e->engine), err);
+    if (result == 0)
+        result = GROW(e, ids, tokens, err);
+    if (result == 0)
+        result = GROW(e, sequences, most, err);
+    if (result < 0)
+        return result;
+    const size_t sessions = list_sessions(e, users, count);
+    size_t missing = 0;
+    for (size_t i = 0; i < sessions; i++)
+        if (!from_cache(e, &e->sequences[i]))
+            e->sequences[missing++] = e->sequences[i];
+    result = encode(e, e->sequences, missing, err);
+    for (size_t i = 0; result == 0 && i < missing; i++)
+        into_cache(e, &e->sequences[i]);
+    return result;
+}
+
+/* row (d) = a token's state. */
+static void take_state(float *row, const struct encoder *e, const char *state)
+{
+    const size_t d = e->model->config.d_model;
+    if (engine_state_bytes(e->engine) == sizeof *row) {
+        memcpy(row, state, d * sizeof *row);
+        return;
+    }
+    const uint16_t *half = (const uint16_t *)(const void *)state;
+    for (size_t i = 0; i < d; i++)
+        row[i] = bf16_to_f32(half[i]);
 }
 
 /* Z of all users, packed (each user's u's, then its z), and the rows at which they begin. */
 static int encode_rows(struct encoder *e, struct encode_user *users, size_t count,
-    struct t5_summary *summaries, size_t *rows, struct err *err)
+    struct engine_summary *summaries, size_t *rows, struct err *err)
 {
-    const struct model_config *c = &e->model->config;
-    const bool decoder = c->ablation != ABLATION_NO_LSUM;
-    const int32_t empty_ids[2] = {c->sos_id, c->eos_id};
-    const struct encode_item empty = {empty_ids, 2};
+    const size_t d = e->model->config.d_model, one = d * engine_state_bytes(e->engine);
+    const bool decoder = e->model->config.ablation != ABLATION_NO_LSUM;
     size_t tokens = 0, total = 0;
     for (size_t i = 0; i < count; i++) {
         rows[i] = total;
@@ -169,26 +227,30 @@ static int encode_rows(struct encoder *e, struct encode_user *users, size_t coun
         total += users[i].item_count + (decoder || !users[i].item_count);
     }
     rows[count] = total;
-    int result = GROW(e, states, tokens * c->d_model, err);
+    int result = GROW(e, z, (total + 1) * d, err);
     if (result == 0)
-        result = GROW(e, z, (total + 1) * c->d_model, err);
-    float *states = e->states;
-    for (size_t i = 0; result == 0 && i < count; i++) {
-        const struct encode_item *items = users[i].item_count ? users[i].items : &empty;
-        float *u =
-            e->z +
-            rows[i] * c->d_model; /* an empty history's SOS state is overwritten by z, if there is one */
-        result = encode_sessions(states, u, e, items, users[i].item_count ? users[i].item_count : 1, err);
-        summaries[i] = (struct t5_summary){.source = states,
-            .source_len = encode_user_tokens(&users[i]),
+        result = encode_sessions(e, users, count, tokens, err);
+    if (result < 0)
+        return result;
+    const char *states = e->states;
+    for (size_t i = 0; i < count; i++) {
+        /* An empty history's SOS state is overwritten by z, if there is one. */
+        const char *sos = states;
+        take_state(e->z + rows[i] * d, e, sos);
+        for (size_t k = 0; k < users[i].item_count; k++) {
+            take_state(e->z + (rows[i] + k) * d, e, sos);
+            sos += users[i].items[k].count * one;
+        }
+        summaries[i] = (struct engine_summary){.states = states,
+            .state_count = encode_user_tokens(&users[i]),
             .tokens = users[i].summary,
-            .z = e->z + (rows[i + 1] - 1) * c->d_model};
-        states += summaries[i].source_len * c->d_model;
+            .z = e->z + (rows[i + 1] - 1) * d};
+        states += summaries[i].state_count * one;
         users[i].summary_count = 0;
     }
-    if (result < 0 || !decoder)
-        return result;
-    result = t5_generate(summaries, count, e->model, e->t5, err);
+    if (!decoder)
+        return 0;
+    result = engine_generate(e->engine, summaries, count, e->scratch, err);
     for (size_t i = 0; result == 0 && i < count; i++)
         users[i].summary_count = summaries[i].token_count;
     return result;
@@ -196,8 +258,7 @@ static int encode_rows(struct encoder *e, struct encode_user *users, size_t coun
 
 int encode_users(float *a, struct encoder *e, struct encode_user *users, size_t count, struct err *err)
 {
-    const struct model *model = e->model;
-    struct t5_summary *summaries = calloc(count + 1, sizeof *summaries);
+    struct engine_summary *summaries = calloc(count + 1, sizeof *summaries);
     size_t *rows = calloc(count + 1, sizeof *rows);
     int result = -ERR_NOMEM;
     if (summaries && rows)
@@ -205,8 +266,7 @@ int encode_users(float *a, struct encoder *e, struct encode_user *users, size_t 
     else
         err_set(err, ERR_NOMEM, "out of memory");
     if (result == 0)
-        result = attend(a, e, e->z, rows, count, model->config.ablation == ABLATION_NO_UPE, model->user_codes,
-            model->user_proj, model_m(&model->config), err);
+        result = attend(a, e, ENGINE_USER, e->z, rows, count, err);
     free(summaries);
     free(rows);
     return result;

@@ -8,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 int file_read(char **data, size_t *len, const char *path, size_t max, struct err *err)
@@ -50,6 +52,64 @@ int file_read(char **data, size_t *len, const char *path, size_t max, struct err
     *data = bytes;
     *len = used;
     return 0;
+}
+
+/* Write everything; false with errno where that fails. */
+static bool write_all(int fd, const char *bytes, size_t len)
+{
+    while (len) {
+        const ssize_t put = write(fd, bytes, len);
+        if (put < 0 && errno != EINTR)
+            return false;
+        bytes += put > 0 ? put : 0;
+        len -= put > 0 ? (size_t)put : 0;
+    }
+    return true;
+}
+
+/* *copy = what can be read from fd, in a file without a name. */
+static int copy_aside(int *copy, int fd, const char *path, struct err *err)
+{
+    char name[4096], chunk[65536];
+    const char *const base = getenv("TMPDIR");
+    int result = file_path(name, base && *base ? base : "/tmp", "embsum-XXXXXX", err);
+    if (result < 0)
+        return result;
+    const int to = mkostemp(name, O_CLOEXEC);
+    if (to < 0)
+        return err_errno(err, "create %s", name);
+    unlink(name);
+    while (result == 0) {
+        const ssize_t got = read(fd, chunk, sizeof chunk);
+        if (got == 0)
+            break;
+        if (got < 0 && errno != EINTR)
+            result = err_errno(err, "read %s", path);
+        else if (got > 0 && !write_all(to, chunk, (size_t)got))
+            result = err_errno(err, "copy %s to %s", path, name);
+    }
+    if (result == 0 && lseek(to, 0, SEEK_SET) != 0)
+        result = err_errno(err, "read the copy of %s", path);
+    if (result < 0)
+        close(to);
+    else
+        *copy = to;
+    return result;
+}
+
+int file_open_twice(int *fd, const char *path, struct err *err)
+{
+    struct stat status;
+    const int opened = open(path, O_RDONLY | O_CLOEXEC);
+    if (opened < 0)
+        return err_errno(err, "open %s", path);
+    if (fstat(opened, &status) == 0 && S_ISREG(status.st_mode)) {
+        *fd = opened;
+        return 0;
+    }
+    const int result = copy_aside(fd, opened, path, err);
+    close(opened);
+    return result;
 }
 
 int file_path(char out[4096], const char *dir, const char *name, struct err *err)
@@ -188,4 +248,20 @@ int file_copy(const char *from, const char *to, struct err *err)
     }
     free(bytes);
     return result;
+}
+
+void file_unmap_touched(int fd)
+{
+    struct stat file;
+    char line[512];
+    FILE *maps = fstat(fd, &file) == 0 ? fopen("/proc/self/maps", "re") : NULL;
+    while (maps && fgets(line, sizeof line, maps)) {
+        unsigned long start, end, inode;
+        unsigned int major, minor;
+        if (sscanf(line, "%lx-%lx r--s %*x %x:%x %lu", &start, &end, &major, &minor, &inode) == 5 &&
+            inode == file.st_ino && makedev(major, minor) == file.st_dev)
+            madvise((void *)start, end - start, MADV_DONTNEED); /* advice: without it all is as before */
+    }
+    if (maps)
+        fclose(maps);
 }

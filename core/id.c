@@ -8,6 +8,12 @@ bool utf8_valid(const char *text, size_t len)
 {
     const unsigned char *p = (const unsigned char *)text, *const end = p + len;
     while (p < end) {
+        uint64_t word; /* most texts are mostly ASCII */
+        if (end - p >= (ptrdiff_t)sizeof word &&
+            (memcpy(&word, p, sizeof word), !(word & 0x8080808080808080u))) {
+            p += sizeof word;
+            continue;
+        }
         if (*p < 0x80) {
             p++;
             continue;
@@ -112,6 +118,44 @@ ptrdiff_t id_map_find(const struct id_map *map, const char *id, size_t len)
     if (!map->count)
         return -1;
     return (ptrdiff_t)map->slot[find_slot(map, id, len, XXH3_64bits(id, len))] - 1;
+}
+
+enum {
+    ABREAST = 32
+}; /* look-ups under way at once; enough to hide the waiting, few enough for the first cache */
+
+void id_map_find_all(ptrdiff_t *index, const struct id_map *map, const struct id_text *ids, size_t count)
+{
+    uint64_t hash[ABREAST];
+    if (!map->count) {
+        for (size_t i = 0; i < count; i++)
+            index[i] = -1;
+        return;
+    }
+    for (size_t done = 0; done < count; done += ABREAST) {
+        const size_t some = count - done < ABREAST ? count - done : ABREAST;
+        for (size_t i = 0; i < some; i++) {
+            hash[i] = XXH3_64bits(ids[done + i].bytes, ids[done + i].len);
+            __builtin_prefetch(&map->slot[hash[i] & map->slot_mask]);
+        }
+        for (size_t i = 0; i < some; i++) { /* the slot's own entry is nearly always the one */
+            const size_t entry = map->slot[hash[i] & map->slot_mask];
+            if (!entry)
+                continue;
+            __builtin_prefetch(&map->hash[entry - 1]);
+            __builtin_prefetch(&map->length[entry - 1]);
+            __builtin_prefetch(&map->offset[entry - 1]);
+        }
+        for (size_t i = 0; i < some; i++) {
+            const size_t entry = map->slot[hash[i] & map->slot_mask];
+            if (entry && map->hash[entry - 1] == hash[i])
+                __builtin_prefetch(map->bytes + map->offset[entry - 1]);
+        }
+        for (size_t i = 0; i < some; i++) {
+            const struct id_text *id = &ids[done + i];
+            index[done + i] = (ptrdiff_t)map->slot[find_slot(map, id->bytes, id->len, hash[i])] - 1;
+        }
+    }
 }
 
 /* Make room for one more id: entries double, and the slots stay at most half full. */

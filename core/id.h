@@ -84,6 +84,14 @@ void id_map_done(struct id_map *map);
 /* Index of the id, or -1. The empty id is an id like any other here. */
 ptrdiff_t id_map_find(const struct id_map *map, const char *id, size_t len);
 
+struct id_text {
+    const char *bytes;
+    size_t len;
+};
+
+/* index[i] = what id_map_find says of ids[i]. The look-ups of a large map wait for memory; these wait side by side. */
+void id_map_find_all(ptrdiff_t *index, const struct id_map *map, const struct id_text *ids, size_t count);
+
 /* Index of the id, added if it is new (*added says so; added may be NULL), or -ERR_NOMEM. */
 ptrdiff_t id_map_add(struct id_map *map, const char *id, size_t len, bool *added);
 

@@ -1,5 +1,5 @@
 /* The program of a kernel, written once over vectors of any width. A core/scorer_<kernel>.c includes it behind
- * core/scorer_vec.h, having said what fits into its registers:
+ * core/simd_vec.h, having said what fits into its registers:
  *
  *     TILE_PAIRS   pairs (B_j, G_j) of a tile, 1 to 4
  *     TILE_VECS    vectors of lanes of a tile
@@ -11,7 +11,8 @@
 #define EMBSUM_CORE_SCORER_TILE_H
 
 #include "core/half.h"
-#include "core/scorer_vec.h"
+#include "core/scorer_int.h"
+#include "core/simd_vec.h"
 
 #include <float.h>
 

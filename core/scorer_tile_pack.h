@@ -1,10 +1,11 @@
 /* A full block of a content, 4 pairs (B_j, G_j), to its units: eight rows are woven together in three rounds of zips,
- * VEC_LANES steps at a time. Included by a core/scorer_<kernel>.c behind core/scorer_vec.h; scorer_pack_content() in
+ * VEC_LANES steps at a time. Included by a core/scorer_<kernel>.c behind core/simd_vec.h; scorer_pack_content() in
  * core/scorer.c has the plain way, which packs what is left over and judges this one. */
 #ifndef EMBSUM_CORE_SCORER_TILE_PACK_H
 #define EMBSUM_CORE_SCORER_TILE_PACK_H
 
-#include "core/scorer_vec.h"
+#include "core/scorer_int.h"
+#include "core/simd_vec.h"
 
 enum { PACK_ROWS = 2 * SCORER_PAIRS };
 

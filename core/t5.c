@@ -16,9 +16,8 @@ void t5_scratch_free(struct t5_scratch *s)
 {
     if (!s)
         return;
-    struct buffer *const all[] = {&s->hidden, &s->norm, &s->qkv, &s->context, &s->ffn, &s->gate, &s->scores,
-        &s->bias, &s->query, &s->cross, &s->cache, &s->logits, &s->best, &s->d_wide, &s->d_gate, &s->d_hidden,
-        &s->d_qkv, &s->d_context, &s->d_bias, &s->d_cross};
+    struct buffer *const all[] = {&s->norm, &s->qkv, &s->context, &s->ffn, &s->gate, &s->scores, &s->bias,
+        &s->logits, &s->d_wide, &s->d_gate, &s->d_hidden, &s->d_qkv, &s->d_context, &s->d_bias, &s->d_cross};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]->data);
     free(s);

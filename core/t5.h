@@ -1,6 +1,6 @@
-/* T5's encoder and decoder (Raffel et al. 2020, arXiv 1910.10683; the details as in Hugging Face's T5: no
- * scale in attention, relative position buckets shared by all layers, layer norm without mean and before each
- * sublayer).
+/* T5's encoder (Raffel et al. 2020, arXiv 1910.10683; the details as in Hugging Face's T5: no scale in
+ * attention, relative position buckets shared by all layers, layer norm without mean and before each sublayer)
+ * on weights as they lie: what judges core/engine.h, and what core/t5_train.h, which has the decoder, trains.
  *
  * There is no padding: the tokens of a batch lie one behind the other, and only attention knows where a
  * sequence ends, so a sequence may have any length and a batch any mixture of lengths.
@@ -20,19 +20,6 @@ void t5_scratch_free(struct t5_scratch *scratch);
  * ids[offsets[s] .. offsets[s + 1]), offsets[0] = 0, T = offsets[count]. Ids lie below vocab_size. */
 int t5_encode(float *states, const struct model *model, const int32_t *ids, const size_t *offsets,
     size_t count, struct t5_scratch *scratch, struct err *err);
-
-/* What the decoder reads for one user, and what it writes. */
-struct t5_summary {
-    const float *source; /* source_len x d: encoder states of all sessions, oldest first */
-    size_t source_len;
-    int32_t *tokens; /* room for max_summary_tokens: the generated ids without </s> */
-    size_t token_count;
-    float *z; /* d: the state that predicts </s> (DESIGN, "Summary state") */
-};
-
-/* Greedy generation for many users at once; users that have finished leave the batch. */
-int t5_generate(struct t5_summary *users, size_t count, const struct model *model, struct t5_scratch *scratch,
-    struct err *err);
 
 /* The bucket of a relative position (key's position - query's). The encoder is bidirectional, the decoder is
  * not. */

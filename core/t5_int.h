@@ -12,8 +12,7 @@ struct buffer {
 };
 
 struct t5_scratch {
-    struct buffer hidden, norm, qkv, context, ffn, gate, scores, bias;
-    struct buffer query, cross, cache, logits, best;                           /* the decoder's */
+    struct buffer norm, qkv, context, ffn, gate, scores, bias, logits;
     struct buffer d_wide, d_gate, d_hidden, d_qkv, d_context, d_bias, d_cross; /* the backward pass's */
 };
 

@@ -34,6 +34,45 @@ DISPATCHED void vec_add_scaled(float *y, float alpha, const float *x, size_t cou
         y[i] += alpha * x[i];
 }
 
+/* 16 floats of any alignment. */
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+DISPATCHED void vec_combine(
+    float *y, const float *weights, const float *rows, size_t stride, size_t count, size_t width)
+{
+    size_t i = 0;
+    for (; i + 4 * LANES <= width; i += 4 * LANES) { /* four sums, so that none waits for itself */
+        lanes a = {0}, b = {0}, c = {0}, d = {0};
+        const float *row = rows + i;
+        for (size_t k = 0; k < count; k++, row += stride) {
+            a += weights[k] * *(const lanes *)row;
+            b += weights[k] * *(const lanes *)(row + LANES);
+            c += weights[k] * *(const lanes *)(row + 2 * LANES);
+            d += weights[k] * *(const lanes *)(row + 3 * LANES);
+        }
+        *(lanes *)(y + i) = a;
+        *(lanes *)(y + i + LANES) = b;
+        *(lanes *)(y + i + 2 * LANES) = c;
+        *(lanes *)(y + i + 3 * LANES) = d;
+    }
+    for (; i + LANES <= width; i += LANES) {
+        lanes a = {0}, b = {0};
+        size_t k = 0;
+        for (; k + 2 <= count; k += 2) {
+            a += weights[k] * *(const lanes *)(rows + k * stride + i);
+            b += weights[k + 1] * *(const lanes *)(rows + (k + 1) * stride + i);
+        }
+        if (k < count)
+            a += weights[k] * *(const lanes *)(rows + k * stride + i);
+        *(lanes *)(y + i) = a + b;
+    }
+    for (; i < width; i++) {
+        y[i] = 0;
+        for (size_t k = 0; k < count; k++)
+            y[i] += weights[k] * rows[k * stride + i];
+    }
+}
+
 /* The largest of x + bias, which is left in x. */
 static inline float add_and_max(float *x, const float *bias, size_t count)
 {

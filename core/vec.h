@@ -16,6 +16,11 @@ void vec_add(float *x, const float *y, size_t count);
 /* y += alpha x */
 void vec_add_scaled(float *y, float alpha, const float *x, size_t count);
 
+/* y (width) = the sum of weights[k] times row k of `count` rows that lie `stride` floats apart: a product with a single row,
+ * which BLAS would spend on packing. y must not overlap the others. */
+void vec_combine(
+    float *y, const float *weights, const float *rows, size_t stride, size_t count, size_t width);
+
 /* x = softmax(x + bias); bias may be NULL. */
 void vec_softmax(float *x, const float *bias, size_t count);
 

@@ -133,7 +133,7 @@ static void note_store(struct live *live, int code, const struct err *err)
     live->last_error = code;
 }
 
-/* What has changed inside the generation in memory. */
+/* What has changed inside the generation in memory. ERR_NOT_FOUND: that cannot be told any more. */
 static int follow(struct live *live, struct err *err)
 {
     size_t changes = 0;
@@ -141,6 +141,27 @@ static int follow(struct live *live, struct err *err)
     if (code < 0)
         worker_note_store(live->service->watcher, code, err);
     count(&live->changes, changes);
+    return code;
+}
+
+/* The generation in memory is followed, where it is the one of this name; any other is loaded, and so is this one if what has
+ * changed in it cannot be told any more. */
+static int follow_or_load(
+    struct live *live, const char *name, struct live_generation **fresh, struct err *err)
+{
+    if (is_refused(live, name))
+        return err_set(err, ERR_CORRUPT, "generation %s was refused", name);
+    const bool same = live->current && strcmp(live->current->name, name) == 0;
+    int code = same ? follow(live, err) : 0;
+    if (same && code != -ERR_NOT_FOUND) {
+        forget_refused(live);
+        return code;
+    }
+    code = live_generation_load(fresh, live->service, name, live->current, err);
+    if (code == 0 && same)
+        log_err(live->service->log, LOG_WARN, "the generation was loaded anew", err); /* err says why */
+    if (code == -ERR_CORRUPT)
+        refuse(live, name, err);
     return code;
 }
 
@@ -154,16 +175,8 @@ int live_poll(struct live *live, struct err *err)
     int code = store_live(live->service->watcher->link, name, &why);
     worker_note_store(live->service->watcher, code, &why);
     struct live_generation *fresh = NULL;
-    if (code == 0 && live->current && strcmp(live->current->name, name) == 0) {
-        forget_refused(live);
-        code = follow(live, &why);
-    } else if (code == 0) {
-        if (is_refused(live, name))
-            return err_set(err, ERR_CORRUPT, "generation %s was refused", name);
-        code = live_generation_load(&fresh, live->service, name, live->current, &why);
-        if (code == -ERR_CORRUPT)
-            refuse(live, name, &why);
-    }
+    if (code == 0)
+        code = follow_or_load(live, name, &fresh, &why);
     note_store(live, code == -ERR_CORRUPT ? 0 : code, &why);
     if (code < 0)
         return err_set(err, (enum err_code) - code, "%s", why.message);

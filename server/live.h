@@ -17,7 +17,8 @@ void live_free(struct live *live);                  /* nothing may be acquired, 
 struct live_generation *live_acquire(struct live *live);
 void live_release(struct live_generation *generation); /* NULL is allowed */
 
-/* One look at the store: a new live generation is loaded, changes inside the one in memory are followed. 0 if
+/* One look at the store: a new live generation is loaded, changes inside the one in memory are followed (or, where
+ * some have been missed, it is loaded anew). 0 if
  * the generation in memory is the live one afterwards, with all its changes. For the watcher, and for tests that want
  * to know when. */
 int live_poll(struct live *live, struct err *err);

@@ -9,27 +9,6 @@
 
 enum { CHANGES_AT_ONCE = 4096 };
 
-static int skip_change(void *ctx, const struct store_change *change)
-{
-    (void)change;
-    ++*(size_t *)ctx;
-    return 0;
-}
-
-int live_generation_skip(struct live_generation *generation, struct store_link *link, struct err *err)
-{
-    size_t count;
-    int code;
-    generation->changed = 0;
-    do {
-        count = 0;
-        code = store_changes_read(
-            link, generation->name, generation->cursor, CHANGES_AT_ONCE, skip_change, &count, err);
-        generation->changed += count;
-    } while (code == 0 && count == CHANGES_AT_ONCE);
-    return code;
-}
-
 /* What has changed, each once. */
 struct following {
     struct id_map users, contents;

@@ -169,8 +169,8 @@ static int load(struct live_generation *generation, const struct live_generation
         code = read_default_user(generation, link, err);
     if (code == 0)
         code = make_matrices(generation, service, err);
-    if (code == 0)
-        code = live_generation_skip(generation, link, err);
+    if (code == 0) /* what was written before it is loaded is loaded with it */
+        code = store_changes_end(link, generation->name, generation->cursor, err);
     if (code == 0)
         code = catalogue_read(&generation->catalogue, link, generation->name, STORE_CONTENT, err);
     if (code == 0)

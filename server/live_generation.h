@@ -39,7 +39,6 @@ struct live_generation {
     /* The watcher's. */
     struct live_generation *next;
     char cursor[STORE_CURSOR_MAX]; /* changes up to here are in memory */
-    size_t changed;                /* how many there had been when it was loaded */
 };
 
 /* Load what the store holds under this name, verify it, and bring into memory what is asked for in the generation before
@@ -54,10 +53,8 @@ void live_generation_free(struct live_generation *generation); /* NULL is allowe
 struct catalogue *live_generation_catalogue(struct live_generation *generation);
 struct catalogue *live_generation_category(struct live_generation *generation, const struct store_id *name);
 
-/* Pass over the changes so far: what was written before a generation is loaded is loaded with it. */
-int live_generation_skip(struct live_generation *generation, struct store_link *link, struct err *err);
-
-/* Follow the changes behind the cursor. *count receives how many there were. ERR_UNAVAILABLE: not all, try again. */
+/* Follow the changes behind the cursor. *count receives how many there were. ERR_UNAVAILABLE: not all, try again.
+ * ERR_NOT_FOUND: some have been trimmed, and the generation is to be loaded anew. */
 int live_generation_follow(
     struct live_generation *generation, struct service *service, size_t *count, struct err *err);
 

@@ -269,11 +269,9 @@ int blob_encode(
     return 0;
 }
 
-enum blob_reason blob_decode(float *matrix, const struct blob_spec *spec, const void *data, size_t len)
+/* All of the header but its checksum. */
+static enum blob_reason check_header(size_t *size, const struct blob_spec *spec, const unsigned char *blob)
 {
-    const unsigned char *const blob = data;
-    if (len < BLOB_HEADER)
-        return BLOB_BAD_LENGTH;
     if (memcmp(blob + AT_MAGIC, magic, sizeof magic) != 0)
         return BLOB_BAD_MAGIC;
     /* Version 1 keeps its reserved bytes zero: whatever uses them is another version. */
@@ -284,27 +282,41 @@ enum blob_reason blob_decode(float *matrix, const struct blob_spec *spec, const 
         return BLOB_BAD_KIND;
     if (blob[AT_DTYPE] >= DTYPES)
         return BLOB_BAD_DTYPE;
-    const enum blob_dtype dtype = (enum blob_dtype)blob[AT_DTYPE];
-    const size_t size = blob_size(dtype, spec->rows, spec->cols), count = spec->rows * spec->cols;
-    if (!size || load32(blob + AT_ROWS) != spec->rows || load32(blob + AT_COLS) != spec->cols)
+    *size = blob_size((enum blob_dtype)blob[AT_DTYPE], spec->rows, spec->cols);
+    if (!*size || load32(blob + AT_ROWS) != spec->rows || load32(blob + AT_COLS) != spec->cols)
         return BLOB_BAD_DIMENSIONS;
+    return BLOB_OK;
+}
+
+enum blob_reason blob_decode(float *matrix, const struct blob_spec *spec, const void *data, size_t len)
+{
+    const unsigned char *const blob = data;
+    size_t size;
+    if (len < BLOB_HEADER)
+        return BLOB_BAD_LENGTH;
+    enum blob_reason reason = check_header(&size, spec, blob);
+    if (reason != BLOB_OK)
+        return reason;
     if (len != size)
         return BLOB_BAD_LENGTH;
     if (load64(blob + AT_OWNER) != hash_owner(spec))
         return BLOB_BAD_OWNER;
     if (load64(blob + AT_CHECK) != hash_check(blob, size))
         return BLOB_BAD_CHECK;
-    const enum blob_reason reason = check_payload(dtype, blob + BLOB_HEADER, count);
+    const enum blob_dtype dtype = (enum blob_dtype)blob[AT_DTYPE];
+    const size_t count = spec->rows * spec->cols;
+    reason = check_payload(dtype, blob + BLOB_HEADER, count);
     if (reason == BLOB_OK && matrix)
         payload_read(matrix, dtype, blob + BLOB_HEADER, count);
     return reason;
 }
 
-uint64_t blob_inputs(const void *data, size_t len)
+uint64_t blob_inputs(const struct blob_spec *spec, const void *head, size_t len)
 {
-    const unsigned char *const blob = data;
-    if (!blob || len < BLOB_HEADER || memcmp(blob, magic, sizeof magic) != 0)
+    const unsigned char *const blob = head;
+    size_t size;
+    if (!blob || len < BLOB_HEADER || check_header(&size, spec, blob) != BLOB_OK ||
+        blob[AT_DTYPE] != (unsigned char)spec->dtype || load64(blob + AT_OWNER) != hash_owner(spec))
         return 0;
-    const uint32_t rows = load32(blob + AT_ROWS), cols = load32(blob + AT_COLS);
-    return len == blob_size((enum blob_dtype)blob[AT_DTYPE], rows, cols) ? load64(blob + AT_INPUTS) : 0;
+    return load64(blob + AT_INPUTS);
 }

@@ -77,8 +77,9 @@ int blob_encode(
  * matrix is written only for BLOB_OK, and NULL means check alone. data may have any alignment. */
 enum blob_reason blob_decode(float *matrix, const struct blob_spec *spec, const void *data, size_t len);
 
-/* The inputs field of a blob that has the right magic and length, without checking the rest; 0 otherwise. */
-uint64_t blob_inputs(const void *data, size_t len);
+/* The inputs field of a blob of which the first BLOB_HEADER bytes are there and are those of this spec, dtype included;
+ * 0 otherwise. The payload is not looked at. */
+uint64_t blob_inputs(const struct blob_spec *spec, const void *head, size_t len);
 
 const char *blob_reason_name(enum blob_reason reason); /* "magic", "owner", ... */
 const char *blob_dtype_name(enum blob_dtype dtype);    /* "float32", "bfloat16", "float16" */

@@ -8,8 +8,14 @@
  *     or generation_keep(w, &err);                         ready, for an operator to promote
  *     generation_end(w);                                   gives the lock back; drops what is neither
  *
+ * A refresh begins with generation_resume, which goes on with what is there, and asks generation_inputs what is up to
+ * date. Inside a live generation every value is replaced as a whole, and the stream of changes says which: an answer
+ * may see one user before and another after, never half of either.
+ *
  * A writer keeps its lock alive by itself (a thread with a link of its own renews it). Once the lock has
- * passed to another writer every call returns ERR_FENCED. A writer is used by one thread.
+ * passed to another writer every call returns ERR_FENCED. A writer is used by one thread. One that was stopped for longer
+ * than its lock lasts, in the midst of a write, may still write what it has in hand, a matrix that was right a while ago:
+ * its inputs tell the next refresh, which replaces it.
  */
 #ifndef EMBSUM_STORE_GENERATION_H
 #define EMBSUM_STORE_GENERATION_H
@@ -26,6 +32,51 @@ int generation_begin(
     struct generation_writer **out, struct store *store, enum blob_dtype dtype, struct err *err);
 const char *generation_name(const struct generation_writer *writer);
 
+/* Goes on with a generation that was made with the same m, n, d, dtype and settings: by the choice the live one, one that
+ * is ready, or else one that a writer of these settings left building. If there is none, begins a new one. What others
+ * left building is dropped. Unlike generation_begin's, this writer leaves unfinished work for the next. */
+enum generation_choice {
+    GENERATION_ANY,   /* live, ready, building */
+    GENERATION_APART, /* ready, building: what is live stays as it is */
+    GENERATION_ANEW   /* building alone */
+};
+enum generation_mode { GENERATION_NEW, GENERATION_RESUMED, GENERATION_INSIDE };
+int generation_resume(struct generation_writer **out, struct store *store, const struct manifest *plan,
+    enum generation_choice choice, struct err *err);
+enum generation_mode generation_mode(const struct generation_writer *writer);
+/* Inside a generation: what its manifest said when it was taken up. Else what was planned. */
+const struct manifest *generation_manifest(const struct generation_writer *writer);
+/* The generation that is live beside it, or was when it was taken up; "" if there is none. Inside the live one: itself. */
+const char *generation_beside(const struct generation_writer *writer);
+
+/* inputs[i] = what the stored matrix of ids[i] was computed from; 0 where there is none, or another's, or of another
+ * shape (rows x cols) or dtype. */
+int generation_inputs(struct generation_writer *writer, enum blob_kind kind, const struct store_id *ids,
+    size_t count, size_t rows, size_t cols, uint64_t *inputs, struct err *err);
+
+/* Before the first put or delete of a writer that has resumed: so many users and contents there will be at the end, and so
+ * many go. Whoever counts meanwhile, with the manifest in hand, finds nothing amiss. */
+struct generation_turnover {
+    size_t users, users_gone, contents, contents_gone; /* the default user is one of the users */
+    bool
+        uncounted; /* generation_finish need not count them: of a generation with many keys that takes its time */
+};
+int generation_expect(
+    struct generation_writer *writer, const struct generation_turnover *turnover, struct err *err);
+
+/* Buffer the deletion of a user's matrix and summary, of a content or of a category. */
+int generation_delete(
+    struct generation_writer *writer, enum store_kind kind, const char *id, size_t id_len, struct err *err);
+
+/* Write what is buffered, and say so in the stream of changes if others may read it. */
+int generation_flush(struct generation_writer *writer, struct err *err);
+
+/* Others write these matrices, and a user's summary before the matrix, and tell the stream of changes if the generation is
+ * one that others read (GENERATION_INSIDE); each id is told by the next writer if this one and they do not come to it. All
+ * of it must have been written, or given up, before this writer puts or deletes anything again. */
+int generation_entrust(
+    struct generation_writer *writer, const struct store_change *changes, size_t count, struct err *err);
+
 /* Buffer one matrix (rows x cols float32), one text or the contents of one category; buffers are written in bounded chunks. All matrices of a
  * kind have one shape, an id comes once (generation_finish tells), W_s has the empty id. ERR_INVALID for an id, a
  * shape or a value (NaN, Inf, too large for the dtype) that will not do; the writer goes on without it. */
@@ -37,8 +88,9 @@ int generation_put_category(struct generation_writer *writer, const char *name, 
     const struct store_id *contents, size_t count, struct err *err);
 
 /* Flush, then write the manifest (users, contents, created, previous and dtype are filled in here; m, n, d
- * and model_sha256 by the caller). ERR_INVALID if W_s was not put or the shapes
- * are not m x d, n x d and d x d; ERR_CORRUPT if the store does not hold as many keys as were put. */
+ * and model_sha256 by the caller, and settings and refreshed if there are such). A writer that has resumed cannot count
+ * by its puts: it was told by generation_expect. ERR_INVALID if W_s was not put or the shapes
+ * are not m x d, n x d and d x d; ERR_CORRUPT if the store does not hold as many keys as were put or expected. */
 int generation_finish(struct generation_writer *writer, struct manifest *manifest, struct err *err);
 
 /* Make the finished generation live, what was live until now retired. May be repeated. Until then it is building: what a

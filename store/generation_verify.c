@@ -138,7 +138,8 @@ static size_t blobs_at_once(const struct blob_spec *spec)
 }
 
 /* All matrices of users or of contents, and their number. */
-static int check_kind(struct verifier *verifier, enum blob_kind kind, size_t expected, size_t *found)
+static int check_kind(
+    struct verifier *verifier, enum blob_kind kind, size_t least, size_t most, size_t *found)
 {
     struct chunk chunk = {
         .verifier = verifier, .spec = make_spec(verifier, kind), .kind = (enum store_kind)kind};
@@ -146,7 +147,7 @@ static int check_kind(struct verifier *verifier, enum blob_kind kind, size_t exp
     int rc = store_scan(verifier->link, verifier->generation, chunk.kind, list_id, &listing, verifier->err);
     if (rc == 0)
         rc = check_values(&chunk, &listing.ids, blobs_at_once(&chunk.spec), check_blob);
-    if (rc == 0 && chunk.found != expected)
+    if (rc == 0 && (chunk.found < least || chunk.found > most))
         report(verifier, chunk.kind, "", "count");
     *found = chunk.found;
     id_map_done(&listing.ids);
@@ -184,9 +185,10 @@ int generation_verify(struct generation_check *out, struct store_link *link, con
     if (rc == 0)
         rc = check_score_proj(&verifier);
     if (rc == 0)
-        rc = check_kind(&verifier, BLOB_USER, manifest.users, &check->users);
+        rc = check_kind(&verifier, BLOB_USER, manifest.users_least, manifest.users, &check->users);
     if (rc == 0)
-        rc = check_kind(&verifier, BLOB_CONTENT, manifest.contents, &check->contents);
+        rc =
+            check_kind(&verifier, BLOB_CONTENT, manifest.contents_least, manifest.contents, &check->contents);
     if (rc == 0)
         rc = check_categories(&verifier);
     if (rc < 0)

@@ -5,6 +5,8 @@
 #include "core/json.h"
 #include "store/store_int.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,14 +18,18 @@ static const struct number {
     const char *name;
     size_t offset;
     json_int_t min, max;
+    const char *unless; /* optional: the number that stands for it where it is not there */
 } numbers[] = {
-    {"m", offsetof(struct manifest, m), 1, DIMENSION_MAX},
-    {"n", offsetof(struct manifest, n), 1, DIMENSION_MAX},
-    {"d", offsetof(struct manifest, d), 1, DIMENSION_MAX},
-    {"users", offsetof(struct manifest, users), 0, COUNT_MAX},
-    {"contents", offsetof(struct manifest, contents), 0, COUNT_MAX},
+    {"m", offsetof(struct manifest, m), 1, DIMENSION_MAX, NULL},
+    {"n", offsetof(struct manifest, n), 1, DIMENSION_MAX, NULL},
+    {"d", offsetof(struct manifest, d), 1, DIMENSION_MAX, NULL},
+    {"users", offsetof(struct manifest, users), 0, COUNT_MAX, NULL},
+    {"contents", offsetof(struct manifest, contents), 0, COUNT_MAX, NULL},
+    {"users_least", offsetof(struct manifest, users_least), 0, COUNT_MAX, "users"},
+    {"contents_least", offsetof(struct manifest, contents_least), 0, COUNT_MAX, "contents"},
 };
-static const char *const strings[] = {"dtype", "model_sha256", "created", "previous"};
+static const char *const strings[] = {
+    "dtype", "model_sha256", "created", "previous", "settings", "refreshed"};
 
 #define NUMBERS (sizeof numbers / sizeof *numbers)
 #define STRINGS (sizeof strings / sizeof *strings)
@@ -31,29 +37,54 @@ static const char *const strings[] = {"dtype", "model_sha256", "created", "previ
 
 /* ---- writing ---- */
 
+static size_t number_of(const struct manifest *manifest, const char *name)
+{
+    size_t value = 0;
+    for (size_t i = 0; i < NUMBERS; i++)
+        if (strcmp(numbers[i].name, name) == 0)
+            memcpy(&value, (const char *)manifest + numbers[i].offset, sizeof value);
+    return value;
+}
+
 static int add_numbers(json_t *object, const struct manifest *manifest)
 {
     for (size_t i = 0; i < NUMBERS; i++) {
-        size_t value;
-        memcpy(&value, (const char *)manifest + numbers[i].offset, sizeof value);
+        const size_t value = number_of(manifest, numbers[i].name);
+        if (numbers[i].unless && value == number_of(manifest, numbers[i].unless))
+            continue;
         if (json_object_set_new(object, numbers[i].name, json_integer((json_int_t)value)) < 0)
             return -1;
     }
     return 0;
 }
 
+static int add_time(json_t *object, const char *name, time_t when)
+{
+    char text[32];
+    struct tm utc;
+    if (!gmtime_r(&when, &utc) || !strftime(text, sizeof text, TIME_FORMAT, &utc))
+        return -1;
+    return json_object_set_new(object, name, json_string(text));
+}
+
+static int add_settings(json_t *object, uint64_t settings)
+{
+    char text[17];
+    snprintf(text, sizeof text, "%016" PRIx64, settings);
+    return json_object_set_new(object, "settings", json_string(text));
+}
+
 char *manifest_dump(const struct manifest *manifest)
 {
-    char created[32];
-    struct tm utc;
     json_t *const object = json_object();
     char *text = NULL;
-    if (object && gmtime_r(&manifest->created, &utc) &&
-        strftime(created, sizeof created, TIME_FORMAT, &utc) && add_numbers(object, manifest) == 0 &&
+    if (object && add_numbers(object, manifest) == 0 &&
         json_object_set_new(object, "dtype", json_string(blob_dtype_name(manifest->dtype))) == 0 &&
         json_object_set_new(object, "model_sha256", json_string(manifest->model_sha256)) == 0 &&
-        json_object_set_new(object, "created", json_string(created)) == 0 &&
-        json_object_set_new(object, "previous", json_string(manifest->previous)) == 0)
+        add_time(object, "created", manifest->created) == 0 &&
+        json_object_set_new(object, "previous", json_string(manifest->previous)) == 0 &&
+        (!manifest->settings || add_settings(object, manifest->settings) == 0) &&
+        (!manifest->refreshed || add_time(object, "refreshed", manifest->refreshed) == 0))
         text = json_write(object, JSON_PRESERVE_ORDER);
     json_decref(object);
     return text;
@@ -82,6 +113,11 @@ static int read_numbers(struct manifest *out, const json_t *object, struct err *
 {
     for (size_t i = 0; i < NUMBERS; i++) {
         const json_t *const value = json_object_get(object, numbers[i].name);
+        if (!value && numbers[i].unless) {
+            const size_t same = number_of(out, numbers[i].unless); /* which stands before it in the table */
+            memcpy((char *)out + numbers[i].offset, &same, sizeof same);
+            continue;
+        }
         if (!value)
             return err_set(err, ERR_CORRUPT, "manifest: \"%s\" is missing", numbers[i].name);
         if (!json_is_integer(value))
@@ -127,6 +163,25 @@ static bool parse_time(time_t *out, const char *text)
            strcmp(again, text) == 0;
 }
 
+/* "settings" and "refreshed", where they are. */
+static int read_optional(struct manifest *out, const json_t *object, struct err *err)
+{
+    const char *settings = "", *refreshed = "";
+    int rc = 0;
+    if (json_object_get(object, "settings"))
+        rc = read_string(&settings, object, "settings", err);
+    if (rc == 0 && json_object_get(object, "refreshed"))
+        rc = read_string(&refreshed, object, "refreshed", err);
+    if (rc < 0)
+        return rc;
+    if (*settings && (strlen(settings) != 16 || strspn(settings, "0123456789abcdef") != 16))
+        return err_set(err, ERR_CORRUPT, "manifest: \"settings\" is not 16 hexadecimal digits");
+    out->settings = strtoull(settings, NULL, 16);
+    if (*refreshed && !parse_time(&out->refreshed, refreshed))
+        return err_set(err, ERR_CORRUPT, "manifest: \"refreshed\" is no time like 2026-11-24T03:00:00Z");
+    return 0;
+}
+
 static int read_strings(struct manifest *out, const json_t *object, struct err *err)
 {
     const char *dtype = NULL, *sha = NULL, *created = NULL, *previous = NULL;
@@ -170,7 +225,11 @@ int manifest_parse(struct manifest *manifest, const char *json, size_t len, stru
         rc = read_numbers(&parsed, object, err);
     if (rc == 0)
         rc = read_strings(&parsed, object, err);
+    if (rc == 0)
+        rc = read_optional(&parsed, object, err);
     json_decref(object);
+    if (rc == 0 && (parsed.users_least > parsed.users || parsed.contents_least > parsed.contents))
+        rc = err_set(err, ERR_CORRUPT, "manifest: the least number is larger than the largest");
     if (rc == 0)
         *manifest = parsed;
     return rc;

@@ -131,12 +131,25 @@ int store_ping(struct store_link *link, struct err *err)
 
 /* ---- what arguments may be ---- */
 
-static int check_generation(const char *name, struct err *err)
+int store_check_generation(const char *name, struct err *err)
 {
     if (!store_name_valid(name, strlen(name)))
         return err_set(err, ERR_INVALID,
             "a generation's name must be 1 to 63 letters, digits, dots, dashes or underscores");
+    if (strcmp(name, STORE_SHARED) == 0)
+        return err_set(err, ERR_INVALID,
+            "\"" STORE_SHARED "\" is no generation: what outlives generations is kept there");
     return 0;
+}
+
+/* Histories are in STORE_SHARED, all else is in generations. */
+static int check_place(const char *generation, enum store_kind kind, struct err *err)
+{
+    if (kind != STORE_HISTORY)
+        return store_check_generation(generation, err);
+    return strcmp(generation, STORE_SHARED) == 0
+               ? 0
+               : err_set(err, ERR_INVALID, "histories are in no generation, but in \"" STORE_SHARED "\"");
 }
 
 int store_id_check(enum store_kind kind, const char *id, size_t len, struct err *err)
@@ -146,17 +159,19 @@ int store_id_check(enum store_kind kind, const char *id, size_t len, struct err 
     case STORE_SUMMARY:
         return len == 0 ? 0 : id_check(id, len, err);
     case STORE_CONTENT:
+    case STORE_HISTORY:
         return id_check(id, len, err);
     case STORE_CATEGORY:
         return category_check(id, len, err);
     case STORE_SCORE_PROJ:
     case STORE_MANIFEST:
-        return len == 0 ? 0 : err_set(err, ERR_INVALID, "W_s and the manifest have no id");
+    case STORE_JOURNAL:
+        return len == 0 ? 0 : err_set(err, ERR_INVALID, "W_s, the manifest and the journal have no id");
     }
     return err_set(err, ERR_INVALID, "unknown kind of key: %d", (int)kind);
 }
 
-static int check_writable(const struct store_link *link, struct err *err)
+int store_check_writable(const struct store_link *link, struct err *err)
 {
     return link->store->read_only ? err_set(err, ERR_INVALID, "the store was opened for reading only") : 0;
 }
@@ -188,11 +203,6 @@ int store_err_live(struct err *err, const char *generation)
 int store_err_no_live(struct err *err)
 {
     return err_set(err, ERR_NOT_FOUND, "no generation is live");
-}
-
-int store_err_cursor(struct err *err, const char *cursor)
-{
-    return err_set(err, ERR_INVALID, "\"%.*s\" is no cursor of this store", STORE_CURSOR_MAX, cursor);
 }
 
 /* ---- reading ---- */
@@ -261,34 +271,47 @@ static int hand_on(void *ctx, size_t index, const void *data, size_t len)
     return stream->fn(stream->ctx, index, data, len);
 }
 
-int store_get(struct store_link *link, const char *generation, enum store_kind kind,
-    const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err)
+static int get(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, size_t head, store_value_fn *fn, void *ctx, struct err *err)
 {
     struct stream stream = {.ids = ids, .left = count, .fn = fn, .ctx = ctx};
-    int rc = check_generation(generation, err);
+    int rc = check_place(generation, kind, err);
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = store_id_check(kind, ids[i].id, ids[i].len, err);
     if (rc < 0 || count == 0)
         return rc;
-    return link->store->backend->stream(link, generation, kind, next_listed, hand_on, &stream, err);
+    return link->store->backend->stream(link, generation, kind, head, next_listed, hand_on, &stream, err);
+}
+
+int store_get(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err)
+{
+    return get(link, generation, kind, ids, count, 0, fn, ctx, err);
+}
+
+int store_get_head(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, size_t bytes, store_value_fn *fn, void *ctx, struct err *err)
+{
+    return bytes ? get(link, generation, kind, ids, count, bytes, fn, ctx, err)
+                 : err_set(err, ERR_INVALID, "the head of a value has at least 1 byte");
 }
 
 int store_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
     store_value_fn *fn, void *ctx, struct err *err)
 {
     struct stream stream = {.kind = kind, .next = next, .fn = fn, .ctx = ctx, .err = err};
-    int rc = check_generation(generation, err);
+    int rc = check_place(generation, kind, err);
     if (rc == 0)
-        rc = link->store->backend->stream(link, generation, kind, next_checked, hand_on, &stream, err);
+        rc = link->store->backend->stream(link, generation, kind, 0, next_checked, hand_on, &stream, err);
     return stream.rc < 0 ? stream.rc : rc;
 }
 
 int store_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
     void *ctx, struct err *err)
 {
-    if (kind == STORE_SCORE_PROJ || kind == STORE_MANIFEST)
-        return err_set(err, ERR_INVALID, "W_s and the manifest have no ids to list");
-    const int rc = check_generation(generation, err);
+    if (kind == STORE_SCORE_PROJ || kind == STORE_MANIFEST || kind == STORE_JOURNAL)
+        return err_set(err, ERR_INVALID, "W_s, the manifest and the journal have no ids to list");
+    const int rc = check_place(generation, kind, err);
     return rc < 0 ? rc : link->store->backend->scan(link, generation, kind, fn, ctx, err);
 }
 
@@ -297,9 +320,9 @@ int store_scan(struct store_link *link, const char *generation, enum store_kind 
 int store_put(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_entry *entries, size_t count, struct err *err)
 {
-    int rc = check_writable(link, err);
+    int rc = store_check_writable(link, err);
     if (rc == 0)
-        rc = check_generation(generation, err);
+        rc = check_place(generation, kind, err);
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = store_id_check(kind, entries[i].id.id, entries[i].id.len, err);
     if (rc < 0 || count == 0)
@@ -307,9 +330,22 @@ int store_put(struct store_link *link, const char *generation, enum store_kind k
     return link->store->backend->put(link, generation, kind, entries, count, err);
 }
 
+int store_delete(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, struct err *err)
+{
+    int rc = store_check_writable(link, err);
+    if (rc == 0)
+        rc = check_place(generation, kind, err);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = store_id_check(kind, ids[i].id, ids[i].len, err);
+    if (rc < 0 || count == 0)
+        return rc;
+    return link->store->backend->remove(link, generation, kind, ids, count, err);
+}
+
 int store_lock(struct store_link *link, int ttl_ms, uint64_t *token, struct err *err)
 {
-    int rc = check_writable(link, err);
+    int rc = store_check_writable(link, err);
     if (rc == 0)
         rc = check_ttl(ttl_ms, err);
     return rc < 0 ? rc : link->store->backend->lock(link, ttl_ms, token, err);
@@ -317,7 +353,7 @@ int store_lock(struct store_link *link, int ttl_ms, uint64_t *token, struct err 
 
 int store_renew(struct store_link *link, uint64_t token, int ttl_ms, struct err *err)
 {
-    int rc = check_writable(link, err);
+    int rc = store_check_writable(link, err);
     if (rc == 0)
         rc = check_ttl(ttl_ms, err);
     return rc < 0 ? rc : link->store->backend->renew(link, token, ttl_ms, err);
@@ -325,53 +361,25 @@ int store_renew(struct store_link *link, uint64_t token, int ttl_ms, struct err 
 
 int store_unlock(struct store_link *link, uint64_t token, struct err *err)
 {
-    const int rc = check_writable(link, err);
+    const int rc = store_check_writable(link, err);
     return rc < 0 ? rc : link->store->backend->unlock(link, token, err);
 }
 
 int store_commit(struct store_link *link, uint64_t token, const struct store_generation *rows, size_t count,
     const char *live, struct err *err)
 {
-    int rc = check_writable(link, err);
+    int rc = store_check_writable(link, err);
     for (size_t i = 0; rc == 0 && i < count; i++)
-        rc = check_generation(rows[i].name, err);
+        rc = store_check_generation(rows[i].name, err);
     if (rc == 0 && live)
-        rc = check_generation(live, err);
+        rc = store_check_generation(live, err);
     return rc < 0 ? rc : link->store->backend->commit(link, token, rows, count, live, err);
 }
 
 int store_drop(struct store_link *link, uint64_t token, const char *generation, struct err *err)
 {
-    int rc = check_writable(link, err);
+    int rc = store_check_writable(link, err);
     if (rc == 0)
-        rc = check_generation(generation, err);
+        rc = store_check_generation(generation, err);
     return rc < 0 ? rc : link->store->backend->drop(link, token, generation, err);
-}
-
-/* ---- the stream of changes ---- */
-
-int store_changes_append(struct store_link *link, const char *generation, const struct store_change *changes,
-    size_t count, struct err *err)
-{
-    int rc = check_writable(link, err);
-    if (rc == 0)
-        rc = check_generation(generation, err);
-    for (size_t i = 0; rc == 0 && i < count; i++)
-        rc = store_kind_changes(changes[i].kind)
-                 ? store_id_check(changes[i].kind, changes[i].id.id, changes[i].id.len, err)
-                 : err_set(err, ERR_INVALID, "a change is one of a user, a content or a category");
-    if (rc < 0 || count == 0)
-        return rc;
-    return link->store->backend->changes_append(link, generation, changes, count, err);
-}
-
-int store_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
-    size_t max, store_change_fn *fn, void *ctx, struct err *err)
-{
-    const int rc = check_generation(generation, err);
-    if (rc < 0)
-        return rc;
-    if (!memchr(cursor, '\0', STORE_CURSOR_MAX))
-        return store_err_cursor(err, cursor);
-    return max == 0 ? 0 : link->store->backend->changes_read(link, generation, cursor, max, fn, ctx, err);
 }

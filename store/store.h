@@ -16,8 +16,8 @@
  *
  * Every call returns 0 or a negative enum err_code. ERR_UNAVAILABLE means that the store did not answer
  * inside its deadline, or refused; the link heals itself on a later call (with back-off, which is short where
- * another link of this store has had an answer since), the caller just tries again. A write that returns it may have been done: values, commits and drops may be repeated, changes may
- * then come twice, and a lock taken without our knowing keeps everybody out until its time is over.
+ * another link of this store has had an answer since), the caller just tries again. A write that returns it may have been done: values, commits and drops may be repeated, changes and
+ * clicks may then come twice, and a lock taken without our knowing keeps everybody out until its time is over.
  *
  * A callback may not use the link that calls it. A store does not survive a fork.
  *
@@ -32,7 +32,14 @@
  *     P:<gen>:c:<content>    B, blob
  *     P:<gen>:s:<user>       the summary text
  *     P:<gen>:k:<category>   the ids of the category's contents, see store/category.h
+ *     P:<gen>:journal        what a refresh inside the generation has in hand
  *     {P}:<gen>:changes      the stream of changed ids
+ *
+ * Outside of generations, so that they outlive each of them:
+ *
+ *     P:shared:h:<user>      what the user has clicked
+ *     {P}:clicks             the stream of clicks that have not been taken into histories
+ *     {P}:work, {P}:work:job, {P}:work:done    a queue of work, see store/store_work.h
  */
 #ifndef EMBSUM_STORE_STORE_H
 #define EMBSUM_STORE_STORE_H
@@ -45,6 +52,8 @@
 
 #define STORE_GENERATION_MAX 64 /* bytes of a generation's name, with the NUL */
 #define STORE_CURSOR_MAX 48
+#define STORE_SHARED                                                                                         \
+    "shared" /* stands for the generation where kind is STORE_HISTORY; no generation has this name */
 
 struct store;
 struct store_link;
@@ -86,11 +95,14 @@ enum store_kind {
     STORE_SUMMARY = 's',
     STORE_CATEGORY = 'k',
     STORE_SCORE_PROJ = 'w',
-    STORE_MANIFEST = 'm'
+    STORE_MANIFEST = 'm',
+    STORE_JOURNAL = 'j',
+    STORE_HISTORY = 'h' /* in STORE_SHARED alone, and nothing else is there */
 };
 
 struct store_id {
-    const char *id; /* empty for STORE_SCORE_PROJ and STORE_MANIFEST, and for the default user */
+    const char
+        *id; /* empty for STORE_SCORE_PROJ, STORE_MANIFEST and STORE_JOURNAL, and for the default user */
     size_t len;
 };
 
@@ -100,8 +112,8 @@ struct store_entry {
     size_t len;
 };
 
-/* What an id of a kind may be: an id (core/id.h), for users and summaries also the empty one, for categories the name
- * of one, for W_s and the manifest the empty one alone. ERR_INVALID says what is wrong. */
+/* What an id of a kind may be: an id (core/id.h), for users and summaries (not for histories) also the empty one, for
+ * categories the name of one, for W_s, the manifest and the journal the empty one alone. ERR_INVALID says what is wrong. */
 int store_id_check(enum store_kind kind, const char *id, size_t len, struct err *err);
 
 enum store_state { STORE_BUILDING, STORE_READY, STORE_LIVE, STORE_RETIRED };
@@ -142,7 +154,13 @@ typedef int store_value_fn(void *ctx, size_t index, const void *data, size_t len
 int store_get(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_id *ids, size_t count, store_value_fn *fn, void *ctx, struct err *err);
 
-/* The same for a caller who decides bit by bit what to read: next writes at most `most` ids, which stay as they are until
+/* The same, but only the first `bytes` bytes (at least 1) of each value, all of it where it is shorter: whoever wants a
+ * blob's header need not read its matrix. A value that is there but empty counts as one that is not: Redis's GETRANGE
+ * does not tell them apart. */
+int store_get_head(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, size_t bytes, store_value_fn *fn, void *ctx, struct err *err);
+
+/* store_get for a caller who decides bit by bit what to read: next writes at most `most` ids, which stay as they are until
  * fn has had their values, and returns how many. It is asked before fn gets to work on what has come, so that more is on
  * its way meanwhile. 0 is none for now; the call ends when nothing is left to come. fn is called in the order of the ids,
  * which the index counts. An id that is none ends the call like a failure. */
@@ -150,7 +168,7 @@ typedef size_t store_next_fn(void *ctx, struct store_id *ids, size_t most);
 int store_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
     store_value_fn *fn, void *ctx, struct err *err);
 
-/* Each id of a kind (users, contents, summaries, categories) in a generation, once, in no particular order. An id that was
+/* Each id of a kind (users, contents, summaries, categories, histories) in a generation, once, in no particular order. An id that was
  * there during the whole call is not left out. A non-zero return of fn ends the call, which returns it. */
 typedef int store_id_fn(void *ctx, const char *id, size_t len);
 int store_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
@@ -162,6 +180,10 @@ int store_scan(struct store_link *link, const char *generation, enum store_kind 
  * written some of them. */
 int store_put(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_entry *entries, size_t count, struct err *err);
+
+/* Delete values; one that is not there is no error. A call that fails may have deleted some of them. */
+int store_delete(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, struct err *err);
 
 /* One writer at a time. A lock lasts ttl_ms unless renewed; its token is larger than every token before it.
  * ERR_BUSY if another holds it, ERR_FENCED if ours has passed to another. A lock whose time is over may still be
@@ -193,10 +215,52 @@ int store_changes_append(struct store_link *link, const char *generation, const 
     size_t count, struct err *err);
 
 /* Call fn for each change behind the cursor, at most max of them. The cursor moves past each change for which fn
- * returned 0; any other return ends the call, which returns it. "" is the beginning; ERR_INVALID for text that
- * is no cursor of this store. */
+ * returned 0; any other return ends the call, which returns it. "" is the beginning, whatever has been trimmed;
+ * ERR_INVALID for text that is no cursor of this store. ERR_NOT_FOUND: changes behind the cursor have been trimmed
+ * before they were read (or nobody can tell: on Redis, if the cursor's own change is gone). What was derived from the
+ * changes is to be made anew then. */
 typedef int store_change_fn(void *ctx, const struct store_change *change);
 int store_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
     size_t max, store_change_fn *fn, void *ctx, struct err *err);
+
+/* The cursor behind the last change; "" if there is none. */
+int store_changes_end(
+    struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX], struct err *err);
+
+/* Forget the oldest changes, so that the newest `keep` (at least 1) stay. A generation may live for months; those who
+ * follow it look every few seconds. */
+int store_changes_trim(struct store_link *link, const char *generation, size_t keep, struct err *err);
+
+/* ---- the stream of clicks ----
+ *
+ * Who shows the ranking appends, with store_clicks_append() or, on Redis, by a plain
+ *
+ *     XADD {embsum}:clicks * user U1 item N5
+ *
+ * One reader takes the clicks into histories (STORE_HISTORY) and then trims what it has taken, for which Redis has to be 6.2
+ * or later. Neither belongs to a generation.
+ */
+
+struct store_click {
+    struct store_id user, item;
+};
+
+/* Append clicks in their order. ERR_INVALID if an id is none, before anything is written. */
+int store_clicks_append(
+    struct store_link *link, const struct store_click *clicks, size_t count, struct err *err);
+
+/* As store_changes_read(), but that what has been trimmed is not missed: the reader itself has trimmed it. cursor is the
+ * click's own place. An entry that is no click (other fields, in another order, ids that are none) is handed over with
+ * both ids empty, so that it can be counted, and does not stop the reading. */
+typedef int store_click_fn(void *ctx, const struct store_click *click, const char *cursor);
+int store_clicks_read(struct store_link *link, char cursor[STORE_CURSOR_MAX], size_t max, store_click_fn *fn,
+    void *ctx, struct err *err);
+
+/* Forget the clicks up to and including the one at the cursor, which came from store_clicks_read(). What is appended
+ * meanwhile stays, and later clicks have later places, even where none is left. "" forgets nothing. */
+int store_clicks_trim(struct store_link *link, const char *cursor, struct err *err);
+
+/* The order of two cursors of one stream: negative, 0 or positive, as strcmp's. "" comes first. */
+int store_cursor_compare(const char *a, const char *b);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "core/id.h"
 #include "store/store.h"
+#include "store/store_work.h"
 
 #define STORE_PREFIX_MAX 64 /* with the NUL */
 #define STORE_KEY_MAX (STORE_PREFIX_MAX + STORE_GENERATION_MAX + 16 + ID_MAX)
@@ -52,6 +53,9 @@ static inline bool store_kind_changes(int kind)
     return kind == STORE_USER || kind == STORE_CONTENT || kind == STORE_CATEGORY;
 }
 
+/* A click of these two; of two empty ones if either is none. */
+struct store_click store_click_of(struct store_id user, struct store_id item);
+
 /* ---- keys ---- */
 
 struct store_key {
@@ -71,6 +75,21 @@ void store_key_append(struct store_key *key, const char *text, size_t len);
 
 /* ---- a backend ---- */
 
+/* The functions of store_work.h, which says what each does. close has "" for whose ever queue it is. */
+struct store_work_backend {
+    int (*open)(struct store_link *link, const char *job, struct err *err);
+    int (*close)(struct store_link *link, const char *job, struct err *err);
+    int (*add)(struct store_link *link, const char *job, const void *unit, size_t len, struct err *err);
+    int (*results)(
+        struct store_link *link, const char *job, store_work_result_fn *fn, void *ctx, struct err *err);
+    int (*look)(struct store_link *link, const char *job, struct store_work_state *out, struct err *err);
+    int (*job)(struct store_link *link, char **job, struct err *err);
+    int (*take)(struct store_link *link, const char *taker, int idle_ms, store_work_unit_fn *fn, void *ctx,
+        struct err *err);
+    int (*keep)(struct store_link *link, const char *taker, const char *place, struct err *err);
+    int (*done)(struct store_link *link, const char *place, const void *result, size_t len, struct err *err);
+};
+
 struct store_backend {
     /* address is the URL behind its scheme; out->backend, prefix and read_only are filled in by the caller.
      */
@@ -82,12 +101,15 @@ struct store_backend {
     int (*ping)(struct store_link *link, struct err *err);
     int (*live)(struct store_link *link, char name[STORE_GENERATION_MAX], struct err *err);
     int (*generations)(struct store_link *link, struct store_rows *rows, struct err *err);
-    int (*stream)(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
-        store_value_fn *fn, void *ctx, struct err *err);
+    /* head: so many bytes of each value, and an empty one is none; 0: all of it */
+    int (*stream)(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
+        store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err);
     int (*scan)(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
         void *ctx, struct err *err);
     int (*put)(struct store_link *link, const char *generation, enum store_kind kind,
         const struct store_entry *entries, size_t count, struct err *err);
+    int (*remove)(struct store_link *link, const char *generation, enum store_kind kind,
+        const struct store_id *ids, size_t count, struct err *err);
     int (*lock)(struct store_link *link, int ttl_ms, uint64_t *token, struct err *err);
     int (*renew)(struct store_link *link, uint64_t token, int ttl_ms, struct err *err);
     int (*unlock)(struct store_link *link, uint64_t token, struct err *err);
@@ -98,11 +120,24 @@ struct store_backend {
         size_t count, struct err *err);
     int (*changes_read)(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
         size_t max, store_change_fn *fn, void *ctx, struct err *err);
+    int (*changes_end)(
+        struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX], struct err *err);
+    int (*changes_trim)(struct store_link *link, const char *generation, size_t keep, struct err *err);
+    int (*clicks_append)(
+        struct store_link *link, const struct store_click *clicks, size_t count, struct err *err);
+    int (*clicks_read)(struct store_link *link, char cursor[STORE_CURSOR_MAX], size_t max, store_click_fn *fn,
+        void *ctx, struct err *err);
+    int (*clicks_trim)(struct store_link *link, const char *cursor, struct err *err);
+    const struct store_work_backend *work; /* NULL: it has no queues */
 };
 
 extern const struct store_backend store_lmdb;
 extern const struct store_backend store_redis_tcp, store_redis_unix, store_redis_sentinel,
     store_redis_cluster;
+
+/* What the door checks. A generation's name is none of STORE_SHARED. */
+int store_check_generation(const char *name, struct err *err);
+int store_check_writable(const struct store_link *link, struct err *err);
 
 /* The refusals that all backends word alike. */
 int store_err_fenced(struct err *err, uint64_t token);
@@ -110,5 +145,6 @@ int store_err_busy(struct err *err, uint64_t holder, int64_t left_ms); /* left_m
 int store_err_live(struct err *err, const char *generation);
 int store_err_no_live(struct err *err);
 int store_err_cursor(struct err *err, const char *cursor);
+int store_err_trimmed(struct err *err, const char *generation);
 
 #endif

@@ -142,6 +142,9 @@ void store_key_kind(
     case STORE_MANIFEST:
         append(key, "manifest");
         break;
+    case STORE_JOURNAL:
+        append(key, "journal");
+        break;
     case STORE_SCORE_PROJ:
         append(key, "w");
         break;
@@ -156,6 +159,9 @@ void store_key_kind(
         break;
     case STORE_CATEGORY:
         append(key, "k:");
+        break;
+    case STORE_HISTORY:
+        append(key, "h:");
         break;
     }
 }

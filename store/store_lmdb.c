@@ -1,9 +1,10 @@
 /* The embedded store, one LMDB environment in a folder: stores, links, transactions, keys. What is read and
- * written in them is in store_lmdb_data.c and store_lmdb_table.c.
+ * written in them is in store_lmdb_data.c, store_lmdb_stream.c and store_lmdb_table.c.
  *
  * A writer whose process is stopped in the middle of a transaction keeps LMDB's writer mutex: others who want
  * to write wait until it goes on or dies. Readers never wait.
  */
+#include "core/file.h"
 #include "store/store_lmdb_int.h"
 
 #include <errno.h>
@@ -121,6 +122,18 @@ void lmdb_read_end(struct lmdb_link *link)
     mdb_txn_reset(link->read);
 }
 
+void lmdb_touch(struct lmdb_link *link, size_t bytes)
+{
+    enum { LET_GO = 8 << 20 }; /* a page that is touched may bring 2 MiB of its neighbours along */
+    mdb_filehandle_t fd;
+    if (link->base.store->read_only ||
+        atomic_fetch_add_explicit(&link->env->touched, bytes, memory_order_relaxed) + bytes < LET_GO)
+        return;
+    atomic_store_explicit(&link->env->touched, 0, memory_order_relaxed);
+    if (mdb_env_get_fd(link->env->env, &fd) == 0)
+        file_unmap_touched(fd);
+}
+
 int lmdb_write_begin(MDB_txn **out, struct lmdb_link *link, struct err *err)
 {
     int rc = need_env(link, err);
@@ -198,6 +211,7 @@ const struct store_backend store_lmdb = {
     .stream = lmdb_stream,
     .scan = lmdb_scan,
     .put = lmdb_put,
+    .remove = lmdb_delete,
     .lock = lmdb_lock,
     .renew = lmdb_renew,
     .unlock = lmdb_unlock,
@@ -205,4 +219,9 @@ const struct store_backend store_lmdb = {
     .drop = lmdb_drop,
     .changes_append = lmdb_changes_append,
     .changes_read = lmdb_changes_read,
+    .changes_end = lmdb_changes_end,
+    .changes_trim = lmdb_changes_trim,
+    .clicks_append = lmdb_clicks_append,
+    .clicks_read = lmdb_clicks_read,
+    .clicks_trim = lmdb_clicks_trim,
 };

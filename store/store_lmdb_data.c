@@ -1,7 +1,6 @@
-/* Values, ids and changes in the embedded store. Readers get pointers into the memory map, without a copy. */
+/* Values and ids in the embedded store. Readers get pointers into the memory map, without a copy. */
 #include "store/store_lmdb_int.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 
 #define PUT_BYTES ((size_t)32 << 20) /* one transaction writes about this much, at least one entry */
@@ -32,6 +31,7 @@ static int read_share(struct lmdb_link *self, const struct store_key *base, cons
     size_t count, size_t first, store_value_fn *fn, void *ctx, struct err *err)
 {
     struct lmdb_key key;
+    size_t bytes = 0;
     int rc = lmdb_read_begin(self, err);
     if (rc < 0)
         return rc;
@@ -41,22 +41,39 @@ static int read_share(struct lmdb_link *self, const struct store_key *base, cons
         const int error = find(&data, self, self->read, &key, base->len);
         rc = error ? lmdb_err(err, self->env, error, "read the LMDB store")
                    : fn(ctx, first + i, data.mv_data, data.mv_size);
+        bytes += data.mv_size;
     }
     lmdb_read_end(self);
+    lmdb_touch(self, bytes);
     return rc;
 }
 
-int lmdb_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
-    store_value_fn *fn, void *ctx, struct err *err)
+/* The map shows the head of a value without reading the pages behind it. */
+struct heads {
+    size_t bytes;
+    store_value_fn *fn;
+    void *ctx;
+};
+
+static int cut(void *ctx, size_t index, const void *data, size_t len)
+{
+    const struct heads *const heads = ctx;
+    return heads->fn(heads->ctx, index, len ? data : NULL, len < heads->bytes ? len : heads->bytes);
+}
+
+int lmdb_stream(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
+    store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err)
 {
     enum { SHARE = 64 };
+    struct heads heads = {head, fn, ctx};
     struct store_id ids[SHARE];
     struct store_key base;
     size_t done = 0, count;
     int rc = 0;
     store_key_kind(&base, link->store, generation, kind);
     while (rc == 0 && (count = next(ctx, ids, SHARE))) {
-        rc = read_share((struct lmdb_link *)link, &base, ids, count, done, fn, ctx, err);
+        rc = read_share(
+            (struct lmdb_link *)link, &base, ids, count, done, head ? cut : fn, head ? &heads : ctx, err);
         done += count;
     }
     return rc;
@@ -146,118 +163,45 @@ int lmdb_put(struct store_link *link, const char *generation, enum store_kind ki
             bytes += entries[i].len;
         } while (rc == 0 && ++i < count && bytes < PUT_BYTES);
         rc = lmdb_write_end(txn, self, rc, err);
+        lmdb_touch(self, bytes);
     }
     return rc;
 }
 
-/* ---- changes: numbered from 1, so that the cursor "0" and "" stand before the first ---- */
-
-#define CHANGE_DIGITS 20
-
-static void change_key(struct store_key *key, const struct store_key *base, uint64_t number)
+static int delete_one(
+    const struct lmdb_link *link, MDB_txn *txn, const struct store_key *base, const struct store_id *id)
 {
-    char digits[CHANGE_DIGITS + 1];
-    snprintf(digits, sizeof digits, "%020" PRIu64, number);
-    key->len = 0;
-    store_key_append(key, base->text, base->len);
-    store_key_append(key, digits, CHANGE_DIGITS);
+    struct lmdb_key key;
+    MDB_val data;
+    lmdb_key_make(&key, link->env, base, id);
+    if (key.id) { /* perhaps another id's with the same hash */
+        const int error = find(&data, link, txn, &key, base->len);
+        if (error || !data.mv_data)
+            return error;
+    }
+    MDB_val name = lmdb_val(key.text.text, key.text.len);
+    const int error = mdb_del(txn, link->env->dbi, &name, NULL);
+    return error == MDB_NOTFOUND ? 0 : error;
 }
 
-/* The number of a stored change; false if the key is none of base. */
-static bool change_number(uint64_t *number, const MDB_val *key, const struct store_key *base)
-{
-    if (!lmdb_begins(key, base) || key->mv_size != base->len + CHANGE_DIGITS)
-        return false;
-    const char *digits = (const char *)key->mv_data + base->len, *const end = digits + CHANGE_DIGITS;
-    while (digits < end - 1 && *digits == '0')
-        digits++;
-    return store_number_parse(number, digits, (size_t)(end - digits));
-}
-
-/* The number of the last change, 0 if there is none: the pair before the place of the largest number. */
-static int last_change(uint64_t *number, MDB_cursor *cursor, const struct store_key *base)
-{
-    struct store_key top;
-    change_key(&top, base, UINT64_MAX);
-    MDB_val key = lmdb_val(top.text, top.len), value;
-    int error = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
-    error = mdb_cursor_get(cursor, &key, &value, error == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
-    if (error && error != MDB_NOTFOUND)
-        return error;
-    if (error || !change_number(number, &key, base))
-        *number = 0;
-    return 0;
-}
-
-int lmdb_changes_append(struct store_link *link, const char *generation, const struct store_change *changes,
-    size_t count, struct err *err)
+int lmdb_delete(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, struct err *err)
 {
     struct lmdb_link *const self = (struct lmdb_link *)link;
-    struct store_key base, name;
-    MDB_cursor *cursor;
-    MDB_txn *txn;
-    store_key_changes(&base, link->store, generation);
-    store_key_append(&base, ":", 1);
-    int rc = lmdb_write_begin(&txn, self, err);
-    if (rc < 0)
-        return rc;
-    uint64_t number = 0;
-    int error = mdb_cursor_open(txn, self->env->dbi, &cursor);
-    if (!error) {
-        error = last_change(&number, cursor, &base);
-        mdb_cursor_close(cursor);
-    }
-    for (size_t i = 0; !error && i < count; i++) {
-        change_key(&name, &base, ++number);
-        MDB_val key = lmdb_val(name.text, name.len), value = {1 + changes[i].id.len, NULL};
-        error = mdb_put(txn, self->env->dbi, &key, &value, MDB_RESERVE);
-        if (error)
+    struct store_key base;
+    int rc = 0;
+    store_key_kind(&base, link->store, generation, kind);
+    for (size_t i = 0; rc == 0 && i < count;) {
+        MDB_txn *txn;
+        rc = lmdb_write_begin(&txn, self, err);
+        if (rc < 0)
             break;
-        char *const bytes = value.mv_data;
-        bytes[0] = (char)changes[i].kind;
-        if (changes[i].id.len)
-            memcpy(bytes + 1, changes[i].id.id, changes[i].id.len);
+        const size_t end = count - i < LMDB_DELETES ? count : i + LMDB_DELETES;
+        int error = 0;
+        for (; !error && i < end; i++)
+            error = delete_one(self, txn, &base, &ids[i]);
+        rc = error ? lmdb_err(err, self->env, error, "write to the LMDB store") : 0;
+        rc = lmdb_write_end(txn, self, rc, err);
     }
-    rc = error ? lmdb_err(err, self->env, error, "write to the LMDB store") : 0;
-    return lmdb_write_end(txn, self, rc, err);
-}
-
-int lmdb_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
-    size_t max, store_change_fn *fn, void *ctx, struct err *err)
-{
-    struct lmdb_link *const self = (struct lmdb_link *)link;
-    struct store_key base, from;
-    MDB_cursor *at;
-    uint64_t number = 0;
-    if (*cursor && !store_number_parse(&number, cursor, strlen(cursor)))
-        return store_err_cursor(err, cursor);
-    store_key_changes(&base, link->store, generation);
-    store_key_append(&base, ":", 1);
-    int rc = lmdb_read_begin(self, err);
-    if (rc < 0)
-        return rc;
-    int error = mdb_cursor_open(self->read, self->env->dbi, &at);
-    if (error) {
-        lmdb_read_end(self);
-        return lmdb_err(err, self->env, error, "read the LMDB store");
-    }
-    change_key(&from, &base, number + (number < UINT64_MAX));
-    MDB_val key = lmdb_val(from.text, from.len), value;
-    error = mdb_cursor_get(at, &key, &value, MDB_SET_RANGE);
-    for (; !error && rc == 0 && max && change_number(&number, &key, &base); max--) {
-        const char *const bytes = value.mv_data;
-        if (value.mv_size < 1 || !store_kind_changes(*bytes)) {
-            rc = err_set(
-                err, ERR_CORRUPT, "change %" PRIu64 " of generation %s is damaged", number, generation);
-            break;
-        }
-        rc = fn(ctx, &(struct store_change){(enum store_kind) * bytes, {bytes + 1, value.mv_size - 1}});
-        if (rc == 0) {
-            snprintf(cursor, STORE_CURSOR_MAX, "%" PRIu64, number);
-            error = mdb_cursor_get(at, &key, &value, MDB_NEXT);
-        }
-    }
-    mdb_cursor_close(at);
-    lmdb_read_end(self);
-    return error && error != MDB_NOTFOUND ? lmdb_err(err, self->env, error, "read the LMDB store") : rc;
+    return rc;
 }

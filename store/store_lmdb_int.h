@@ -2,7 +2,8 @@
  *
  * All keys lie in the unnamed main database, so `mdb_dump PATH` shows them. Two things differ from Redis: a
  * row of the generations table is a key of its own, {P}:generations:<name>, and a change is one key,
- * {P}:<gen>:changes:<20 digits>, whose value is its kind and id ("uU1").
+ * {P}:<gen>:changes:<20 digits>, whose value is its kind and id ("uU1"). A click is {P}:clicks:<20 digits> with its
+ * user, a space and its item; {P}:clicks is the number of the last one.
  */
 #ifndef EMBSUM_STORE_STORE_LMDB_INT_H
 #define EMBSUM_STORE_STORE_LMDB_INT_H
@@ -10,15 +11,18 @@
 #include "store/store_int.h"
 
 #include <lmdb.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 #define LMDB_READERS_MAX 1022 /* links that may read at once, over all processes */
+#define LMDB_DELETES 10000    /* in one transaction, so that other writers get their turn */
 
 struct lmdb_env {
     MDB_env *env;
     MDB_dbi dbi;
     size_t key_max, map_size;
+    atomic_size_t touched; /* bytes, about, that were read or written since lmdb_touch() let them go */
 };
 
 struct lmdb_link {
@@ -31,6 +35,10 @@ struct lmdb_link {
  * released. */
 int lmdb_env_acquire(struct lmdb_env **out, const char *path, bool read_only, struct err *err);
 void lmdb_env_release(struct lmdb_env *env);
+
+/* So much has been read or written. A process that writes lets go of what is mapped now and then: it goes over the whole
+ * store, and its memory is not to grow with it. A daemon's readers come back to what they have read. */
+void lmdb_touch(struct lmdb_link *link, size_t bytes);
 
 /* An LMDB error as ours; what was tried stands before it. */
 int lmdb_err(struct err *err, const struct lmdb_env *env, int error, const char *what);
@@ -84,15 +92,27 @@ int lmdb_commit(struct store_link *link, uint64_t token, const struct store_gene
 int lmdb_drop(struct store_link *link, uint64_t token, const char *generation, struct err *err);
 
 /* store_lmdb_data.c */
-int lmdb_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
-    store_value_fn *fn, void *ctx, struct err *err);
+int lmdb_stream(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
+    store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err);
 int lmdb_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
     void *ctx, struct err *err);
 int lmdb_put(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_entry *entries, size_t count, struct err *err);
+int lmdb_delete(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, struct err *err);
+
+/* store_lmdb_stream.c */
 int lmdb_changes_append(struct store_link *link, const char *generation, const struct store_change *changes,
     size_t count, struct err *err);
 int lmdb_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
     size_t max, store_change_fn *fn, void *ctx, struct err *err);
+int lmdb_changes_end(
+    struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX], struct err *err);
+int lmdb_changes_trim(struct store_link *link, const char *generation, size_t keep, struct err *err);
+int lmdb_clicks_append(
+    struct store_link *link, const struct store_click *clicks, size_t count, struct err *err);
+int lmdb_clicks_read(struct store_link *link, char cursor[STORE_CURSOR_MAX], size_t max, store_click_fn *fn,
+    void *ctx, struct err *err);
+int lmdb_clicks_trim(struct store_link *link, const char *cursor, struct err *err);
 
 #endif

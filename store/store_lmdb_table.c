@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define DROP_KEYS 10000 /* deleted in one transaction, so that other writers get their turn */
-
 /* The clock that processes share across restarts; a lease is compared with it. */
 static int64_t now_ms(void)
 {
@@ -311,10 +309,10 @@ static int drop_step(
     if (rc == 0)
         rc = mark_row(link, txn, generation, token, err);
     if (rc == 0)
-        rc = fail(err, link, delete_some(&done, link, txn, &keys, DROP_KEYS));
+        rc = fail(err, link, delete_some(&done, link, txn, &keys, LMDB_DELETES));
     if (rc == 0)
-        rc = fail(err, link, delete_some(&done, link, txn, &changes, DROP_KEYS));
-    *more = done == DROP_KEYS;
+        rc = fail(err, link, delete_some(&done, link, txn, &changes, LMDB_DELETES));
+    *more = done == LMDB_DELETES;
     if (rc == 0 && !*more)
         rc = fail(err, link, delete_row(link, txn, generation));
     return lmdb_write_end(txn, link, rc, err);

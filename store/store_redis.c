@@ -107,9 +107,12 @@ int redis_ping(struct store_link *link, struct err *err)
 #define COMMON                                                                                               \
     .close = redis_store_close, .connect = redis_link_new, .disconnect = redis_link_free,                    \
     .ping = redis_ping, .live = redis_live, .generations = redis_generations, .stream = redis_stream,        \
-    .scan = redis_scan, .put = redis_put, .lock = redis_lock, .renew = redis_renew, .unlock = redis_unlock,  \
-    .commit = redis_commit, .drop = redis_drop, .changes_append = redis_changes_append,                      \
-    .changes_read = redis_changes_read
+    .scan = redis_scan, .put = redis_put, .remove = redis_delete, .lock = redis_lock, .renew = redis_renew,  \
+    .unlock = redis_unlock, .commit = redis_commit, .drop = redis_drop,                                      \
+    .changes_append = redis_changes_append, .changes_read = redis_changes_read,                              \
+    .changes_end = redis_changes_end, .changes_trim = redis_changes_trim,                                    \
+    .clicks_append = redis_clicks_append, .clicks_read = redis_clicks_read,                                  \
+    .clicks_trim = redis_clicks_trim, .work = &redis_work
 
 const struct store_backend store_redis_tcp = {.open = redis_open_tcp, COMMON};
 const struct store_backend store_redis_unix = {.open = redis_open_unix, COMMON};

@@ -312,6 +312,15 @@ unsigned cluster_global_slot(const struct cluster_link *link)
     return redis_slot(key.text, key.len);
 }
 
+int cluster_on_global(struct store_link *link, redis_step_fn *step, void *ctx, struct err *err)
+{
+    struct cluster_link *const self = (struct cluster_link *)link;
+    struct cluster_route route = cluster_route_to(self, cluster_global_slot(self));
+    while (cluster_route_next(&route, err))
+        route.rc = step(&route.node->link, ctx, err);
+    return route.rc;
+}
+
 static int cluster_ping(struct store_link *link, struct err *err)
 {
     struct cluster_link *const self = (struct cluster_link *)link;
@@ -373,34 +382,6 @@ static int cluster_commit(struct store_link *link, uint64_t token, const struct 
     struct cluster_route route = cluster_route_to(self, cluster_global_slot(self));
     while (cluster_route_next(&route, err))
         route.rc = redis_commit(&route.node->link.base, token, rows, count, live, err);
-    return route.rc;
-}
-
-/* ---- changes that a redirection comes between ---- */
-
-struct counted {
-    store_change_fn *fn;
-    void *ctx;
-    size_t left;
-};
-
-static int count_change(void *ctx, const struct store_change *change)
-{
-    struct counted *const counted = ctx;
-    const int stopped = counted->fn(counted->ctx, change);
-    counted->left -= !stopped;
-    return stopped;
-}
-
-static int cluster_changes_read(struct store_link *link, const char *generation,
-    char cursor[STORE_CURSOR_MAX], size_t max, store_change_fn *fn, void *ctx, struct err *err)
-{
-    struct cluster_link *const self = (struct cluster_link *)link;
-    struct cluster_route route = cluster_route_to(self, cluster_global_slot(self));
-    struct counted counted = {fn, ctx, max};
-    while (cluster_route_next(&route, err))
-        route.rc = redis_changes_read(
-            &route.node->link.base, generation, cursor, counted.left, count_change, &counted, err);
     return route.rc;
 }
 
@@ -470,6 +451,7 @@ const struct store_backend store_redis_cluster = {
     .stream = cluster_stream,
     .scan = cluster_scan,
     .put = cluster_put,
+    .remove = cluster_delete,
     .lock = cluster_lock,
     .renew = cluster_renew,
     .unlock = cluster_unlock,
@@ -477,4 +459,10 @@ const struct store_backend store_redis_cluster = {
     .drop = cluster_drop,
     .changes_append = cluster_changes_append,
     .changes_read = cluster_changes_read,
+    .changes_end = cluster_changes_end,
+    .changes_trim = cluster_changes_trim,
+    .clicks_append = cluster_clicks_append,
+    .clicks_read = cluster_clicks_read,
+    .clicks_trim = cluster_clicks_trim,
+    .work = &redis_work,
 };

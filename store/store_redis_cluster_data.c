@@ -207,6 +207,7 @@ static int run(struct traffic *traffic, struct err *err)
 struct reading {
     struct store_key base;
     struct store_id ids[WINDOW]; /* a ring by index */
+    size_t head;                 /* so many bytes of each value are read; 0: all */
     size_t largest;
     store_next_fn *next;
     store_value_fn *fn;
@@ -235,17 +236,23 @@ static void key_of_id(const void *ctx, size_t index, struct store_key *key)
 
 static void write_get(struct redis_link *to, const void *ctx, size_t index, const struct store_key *key)
 {
-    (void)ctx;
+    const size_t head = ((const struct reading *)ctx)->head;
     (void)index;
-    redis_command(to, 2, "GET");
-    redis_arg_key(to, key);
+    if (head) {
+        redis_write_head(to, key, head);
+    } else {
+        redis_command(to, 2, "GET");
+        redis_arg_key(to, key);
+    }
 }
 
 static bool take_value(void *ctx, size_t index, const redisReply *reply)
 {
     struct reading *const reading = ctx;
-    const bool value = reply && reply->type == REDIS_REPLY_STRING;
-    if (!value && reply && reply->type != REDIS_REPLY_NIL)
+    const size_t head = reading->head;
+    const bool string = reply && reply->type == REDIS_REPLY_STRING && (!head || reply->len <= head);
+    const bool value = string && (!head || reply->len); /* GETRANGE answers nothing to nobody's key */
+    if (!string && reply && (head || reply->type != REDIS_REPLY_NIL))
         return false;
     if (value && reply->len > reading->largest)
         reading->largest = reply->len;
@@ -255,20 +262,20 @@ static bool take_value(void *ctx, size_t index, const redisReply *reply)
     return true;
 }
 
-int cluster_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
-    store_value_fn *fn, void *ctx, struct err *err)
+int cluster_stream(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
+    store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err)
 {
     struct cluster_link *const self = (struct cluster_link *)link;
     size_t *const expected = redis_value_bytes(self->value_bytes, kind);
-    const size_t window = WINDOW_BYTES / (*expected ? *expected : VALUE_BYTES_FIRST);
-    struct reading reading = {.next = next, .fn = fn, .ctx = ctx};
+    const size_t window = WINDOW_BYTES / (head ? head : *expected ? *expected : VALUE_BYTES_FIRST);
+    struct reading reading = {.head = head, .next = next, .fn = fn, .ctx = ctx};
     struct traffic traffic = {.link = self,
         .more = more_ids,
         .key = key_of_id,
         .write = write_get,
         .take = take_value,
         .ctx = &reading,
-        .command = "GET",
+        .command = head ? "GETRANGE" : "GET",
         .stopped = &reading.stopped,
         .window = window < WINDOW_MIN ? WINDOW_MIN
                   : window < WINDOW   ? window
@@ -276,7 +283,7 @@ int cluster_stream(struct store_link *link, const char *generation, enum store_k
         .any_type = true};
     store_key_kind(&reading.base, link->store, generation, kind);
     const int rc = run(&traffic, err);
-    if (reading.largest)
+    if (!head && reading.largest)
         *expected = reading.largest;
     return rc < 0 ? rc : reading.stopped;
 }
@@ -286,6 +293,8 @@ int cluster_stream(struct store_link *link, const char *generation, enum store_k
 struct writing {
     const struct store_entry *entries;
     const struct store_change *changes;
+    const struct store_click *clicks;
+    const struct store_id *ids;
     redisReply *const *keys;
     struct store_key base;
     size_t count;
@@ -363,34 +372,56 @@ int cluster_put(struct store_link *link, const char *generation, enum store_kind
     return rc < 0 ? rc : cluster_confirm(self, err);
 }
 
-static void key_of_changes(const void *ctx, size_t index, struct store_key *key)
+static void key_of_stream(const void *ctx, size_t index, struct store_key *key)
 {
     (void)index;
     *key = ((const struct writing *)ctx)->base;
 }
 
-static void write_change(struct redis_link *to, const void *ctx, size_t index, const struct store_key *key)
+static void write_entry(struct redis_link *to, const void *ctx, size_t index, const struct store_key *key)
 {
-    redis_write_change(to, key, &((const struct writing *)ctx)->changes[index]);
+    const struct writing *const writing = ctx;
+    if (writing->changes)
+        redis_write_change(to, key, &writing->changes[index]);
+    else
+        redis_write_click(to, key, &writing->clicks[index]);
+}
+
+static int append(struct cluster_link *link, struct writing *writing, struct err *err)
+{
+    struct traffic traffic = {
+        .key = key_of_stream, .write = write_entry, .command = "XADD", .in_order = true};
+    writing->expected = REDIS_REPLY_STRING;
+    const int rc = write_all(link, &traffic, writing, err);
+    return rc < 0 ? rc : cluster_confirm(link, err);
 }
 
 int cluster_changes_append(struct store_link *link, const char *generation,
     const struct store_change *changes, size_t count, struct err *err)
 {
-    struct cluster_link *const self = (struct cluster_link *)link;
-    struct writing writing = {.changes = changes, .count = count, .expected = REDIS_REPLY_STRING};
-    struct traffic traffic = {
-        .key = key_of_changes, .write = write_change, .command = "XADD", .in_order = true};
+    struct writing writing = {.changes = changes, .count = count};
     store_key_changes(&writing.base, link->store, generation);
-    const int rc = write_all(self, &traffic, &writing, err);
-    return rc < 0 ? rc : cluster_confirm(self, err);
+    return append((struct cluster_link *)link, &writing, err);
 }
 
-static void key_of_reply(const void *ctx, size_t index, struct store_key *key)
+int cluster_clicks_append(
+    struct store_link *link, const struct store_click *clicks, size_t count, struct err *err)
 {
-    const redisReply *const reply = ((const struct writing *)ctx)->keys[index];
-    key->len = 0;
-    store_key_append(key, reply->str, reply->len);
+    struct writing writing = {.clicks = clicks, .count = count};
+    store_key_global(&writing.base, link->store, "clicks");
+    return append((struct cluster_link *)link, &writing, err);
+}
+
+/* ---- deleting ---- */
+
+static void key_to_delete(const void *ctx, size_t index, struct store_key *key)
+{
+    const struct writing *const writing = ctx;
+    *key = writing->base;
+    if (writing->ids)
+        store_key_append(key, writing->ids[index].id, writing->ids[index].len);
+    else
+        store_key_append(key, writing->keys[index]->str, writing->keys[index]->len);
 }
 
 static void write_unlink(struct redis_link *to, const void *ctx, size_t index, const struct store_key *key)
@@ -401,9 +432,24 @@ static void write_unlink(struct redis_link *to, const void *ctx, size_t index, c
     redis_arg_key(to, key);
 }
 
+static int unlink_all(struct cluster_link *link, struct writing *writing, struct err *err)
+{
+    struct traffic traffic = {.key = key_to_delete, .write = write_unlink, .command = "UNLINK"};
+    writing->expected = REDIS_REPLY_INTEGER;
+    return write_all(link, &traffic, writing, err);
+}
+
 int cluster_unlink(struct cluster_link *link, redisReply *const *keys, size_t count, struct err *err)
 {
-    struct writing writing = {.keys = keys, .count = count, .expected = REDIS_REPLY_INTEGER};
-    struct traffic traffic = {.key = key_of_reply, .write = write_unlink, .command = "UNLINK"};
-    return write_all(link, &traffic, &writing, err);
+    return unlink_all(link, &(struct writing){.keys = keys, .count = count}, err);
+}
+
+int cluster_delete(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, struct err *err)
+{
+    struct cluster_link *const self = (struct cluster_link *)link;
+    struct writing writing = {.ids = ids, .count = count};
+    store_key_kind(&writing.base, link->store, generation, kind);
+    const int rc = unlink_all(self, &writing, err);
+    return rc < 0 ? rc : cluster_confirm(self, err);
 }

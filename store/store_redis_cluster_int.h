@@ -1,7 +1,7 @@
 /* A cluster: a map of slots to nodes, and a connection to each node, made when it is needed. A node's connection is a
  * redis_link like any other: what touches keys of one slot alone is done by the functions of the single Redis on the
- * slot's node (store_redis_cluster.c), what touches many keys is cut in single commands and each goes its way
- * (store_redis_cluster_data.c).
+ * slot's node (store_redis_cluster.c, store_redis_cluster_stream.c), what touches many keys is cut in single commands and
+ * each goes its way (store_redis_cluster_data.c).
  *
  * Each link has a map of its own, and mends it by what the nodes tell it: MOVED changes one slot at once and all of them
  * with the next call; a node that cannot be reached, too. Answers are those of masters alone.
@@ -74,19 +74,36 @@ bool cluster_route_next(struct cluster_route *route, struct err *err);
 
 /* The slot of all keys {P}:... */
 unsigned cluster_global_slot(const struct cluster_link *link);
+/* The same with the step as a function, for callers that know of no clusters. */
+int cluster_on_global(struct store_link *link, redis_step_fn *step, void *ctx, struct err *err);
 
 /* ---- store_redis_cluster_data.c ---- */
 
-int cluster_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
-    store_value_fn *fn, void *ctx, struct err *err);
+int cluster_stream(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
+    store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err);
 int cluster_put(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_entry *entries, size_t count, struct err *err);
+int cluster_delete(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, struct err *err);
 int cluster_changes_append(struct store_link *link, const char *generation,
     const struct store_change *changes, size_t count, struct err *err);
+int cluster_clicks_append(
+    struct store_link *link, const struct store_click *clicks, size_t count, struct err *err);
 /* Delete keys, wherever they are. */
 int cluster_unlink(struct cluster_link *link, redisReply *const *keys, size_t count, struct err *err);
 /* What was written since the last time is on replicas. */
 int cluster_confirm(struct cluster_link *link, struct err *err);
+
+/* ---- store_redis_cluster_stream.c ---- */
+
+int cluster_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
+    size_t max, store_change_fn *fn, void *ctx, struct err *err);
+int cluster_changes_end(
+    struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX], struct err *err);
+int cluster_changes_trim(struct store_link *link, const char *generation, size_t keep, struct err *err);
+int cluster_clicks_read(struct store_link *link, char cursor[STORE_CURSOR_MAX], size_t max,
+    store_click_fn *fn, void *ctx, struct err *err);
+int cluster_clicks_trim(struct store_link *link, const char *cursor, struct err *err);
 
 /* ---- store_redis_cluster_walk.c ---- */
 

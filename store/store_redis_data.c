@@ -1,4 +1,4 @@
-/* Values, ids and changes in Redis. Reads are MGETs, writes are SETs, both pipelined, with a bound on what is
+/* Values and ids in Redis. Reads are MGETs (of heads GETRANGEs), writes are SETs, all pipelined, with a bound on what is
  * in flight: neither a thousand small values nor a hundred large ones fill the memory of either side.
  *
  * MGET answers nil for a key of another type, which therefore reads as not there. generation_verify, which
@@ -16,14 +16,15 @@
 #define WRITES_IN_FLIGHT 256
 #define WRITE_BYTES_IN_FLIGHT ((size_t)4 << 20)
 #define SCAN_COUNT "1000"
-#define CHANGES_COUNT 1000
+#define HEADS_IN_FLIGHT ((size_t)1024)
+#define HEAD_BYTES_IN_FLIGHT ((size_t)1 << 20)
 
 /* ---- reading ---- */
 
 size_t *redis_value_bytes(size_t bytes[REDIS_KINDS], enum store_kind kind)
 {
-    static const enum store_kind kinds[REDIS_KINDS] = {
-        STORE_USER, STORE_CONTENT, STORE_SUMMARY, STORE_CATEGORY, STORE_SCORE_PROJ, STORE_MANIFEST};
+    static const enum store_kind kinds[REDIS_KINDS] = {STORE_USER, STORE_CONTENT, STORE_SUMMARY,
+        STORE_CATEGORY, STORE_HISTORY, STORE_SCORE_PROJ, STORE_MANIFEST};
     size_t i = 0;
     while (i < REDIS_KINDS - 1 && kinds[i] != kind)
         i++;
@@ -153,8 +154,75 @@ static int read_chunks(struct reading *reading, const struct store_key *base, st
     return rc;
 }
 
-int redis_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
+/* ---- heads: a GETRANGE each ---- */
+
+void redis_write_head(struct redis_link *link, const struct store_key *key, size_t bytes)
+{
+    redis_command(link, 4, "GETRANGE");
+    redis_arg_key(link, key);
+    redis_arg_number(link, 0);
+    redis_arg_number(link, bytes - 1 < INT64_MAX ? bytes - 1 : INT64_MAX);
+}
+
+/* The next reply: *out is a string, or NULL for a key of another type, which has no value. */
+static int take_head(struct redis_link *link, redisReply **out, size_t bytes, struct err *err)
+{
+    redisReply *reply = NULL;
+    const int rc = redis_reply_any(link, &reply, redis_deadline_in(link->store->command_timeout_ms), err);
+    if (rc < 0)
+        return rc;
+    if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "WRONGTYPE", 9) == 0) {
+        freeReplyObject(reply);
+        reply = NULL;
+    } else if (reply->type == REDIS_REPLY_ERROR) {
+        return redis_refuse(link, reply, err);
+    } else if (reply->type != REDIS_REPLY_STRING || reply->len > bytes) {
+        return redis_unexpected(link, reply, "GETRANGE", err);
+    }
+    *out = reply;
+    return 0;
+}
+
+static size_t heads_in_flight(size_t head)
+{
+    const size_t fit = HEAD_BYTES_IN_FLIGHT / head;
+    return fit < 2 ? 2 : fit < HEADS_IN_FLIGHT ? fit : HEADS_IN_FLIGHT;
+}
+
+static int read_heads(struct redis_link *link, const struct store_key *base, size_t head, store_next_fn *next,
     store_value_fn *fn, void *ctx, struct err *err)
+{
+    const size_t window = heads_in_flight(head);
+    struct store_id ids[HEADS_IN_FLIGHT];
+    size_t sent = 0, done = 0;
+    int stopped = 0, rc = redis_begin(link, err);
+    while (rc == 0) {
+        if (!stopped && sent - done <= window / 2) { /* many with one send */
+            const size_t count = next(ctx, ids, window - (sent - done));
+            for (size_t i = 0; i < count; i++, sent++) {
+                struct store_key key = *base;
+                store_key_append(&key, ids[i].id, ids[i].len);
+                redis_write_head(link, &key, head);
+            }
+        }
+        if (done == sent)
+            break;
+        redisReply *reply = NULL;
+        rc = take_head(link, &reply, head, err);
+        if (rc == 0 && !stopped)
+            stopped = reply && reply->len ? fn(ctx, done, reply->str, reply->len) : fn(ctx, done, NULL, 0);
+        freeReplyObject(reply);
+        done++;
+    }
+    if (rc < 0)
+        return rc;
+    if (done)
+        redis_succeed(link);
+    return stopped;
+}
+
+int redis_stream(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
+    store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err)
 {
     struct redis_link *const self = (struct redis_link *)link;
     struct reading reading = {.link = self,
@@ -164,6 +232,8 @@ int redis_stream(struct store_link *link, const char *generation, enum store_kin
         .ctx = ctx};
     struct store_key base;
     store_key_kind(&base, link->store, generation, kind);
+    if (head)
+        return read_heads(self, &base, head, next, fn, ctx, err);
     int rc = redis_begin(self, err);
     if (rc < 0)
         return rc;
@@ -254,16 +324,14 @@ int redis_scan(struct store_link *link, const char *generation, enum store_kind 
 
 /* ---- writing: one command an entry, each with one answer ---- */
 
-/* Write the command of one entry. */
-typedef void write_fn(struct redis_link *link, const void *ctx, size_t index);
-
-static int write_all(struct redis_link *link, size_t count, write_fn *write, const void *ctx, int expected,
-    const char *command, struct err *err)
+int redis_write_all(struct redis_link *link, size_t count, redis_write_fn *write, const void *ctx,
+    int expected, const char *command, struct err *err)
 {
     size_t sizes[WRITES_IN_FLIGHT], sent = 0, done = 0, bytes = 0;
     int rc = redis_begin(link, err);
     while (rc == 0 && done < count) {
-        while (sent < count && sent - done < WRITES_IN_FLIGHT && bytes < WRITE_BYTES_IN_FLIGHT) {
+        const bool due = sent - done <= WRITES_IN_FLIGHT / 2; /* many with one send */
+        while (due && sent < count && sent - done < WRITES_IN_FLIGHT && bytes < WRITE_BYTES_IN_FLIGHT) {
             const size_t before = link->out_used;
             write(link, ctx, sent);
             sizes[sent % WRITES_IN_FLIGHT] = link->out_used - before;
@@ -304,130 +372,29 @@ int redis_put(struct store_link *link, const char *generation, enum store_kind k
 {
     struct putting putting = {.entries = entries};
     store_key_kind(&putting.base, link->store, generation, kind);
-    return write_all((struct redis_link *)link, count, write_set, &putting, REDIS_REPLY_STATUS, "SET", err);
+    return redis_write_all(
+        (struct redis_link *)link, count, write_set, &putting, REDIS_REPLY_STATUS, "SET", err);
 }
 
-/* ---- changes: a stream whose entries have one field, the kind, with the id as its value ---- */
-
-struct appending {
-    struct store_key stream;
-    const struct store_change *changes;
+struct deleting {
+    struct store_key base;
+    const struct store_id *ids;
 };
 
-void redis_write_change(
-    struct redis_link *link, const struct store_key *stream, const struct store_change *change)
+static void write_unlink(struct redis_link *link, const void *ctx, size_t index)
 {
-    const char kind = (char)change->kind;
-    redis_command(link, 5, "XADD");
-    redis_arg_key(link, stream);
-    redis_arg_text(link, "*");
-    redis_arg(link, &kind, 1);
-    redis_arg(link, change->id.id, change->id.len);
+    const struct deleting *const deleting = ctx;
+    struct store_key key = deleting->base;
+    store_key_append(&key, deleting->ids[index].id, deleting->ids[index].len);
+    redis_command(link, 2, "UNLINK");
+    redis_arg_key(link, &key);
 }
 
-static void write_change(struct redis_link *link, const void *ctx, size_t index)
+int redis_delete(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, struct err *err)
 {
-    const struct appending *const appending = ctx;
-    redis_write_change(link, &appending->stream, &appending->changes[index]);
-}
-
-int redis_changes_append(struct store_link *link, const char *generation, const struct store_change *changes,
-    size_t count, struct err *err)
-{
-    struct appending appending = {.changes = changes};
-    store_key_changes(&appending.stream, link->store, generation);
-    return write_all(
-        (struct redis_link *)link, count, write_change, &appending, REDIS_REPLY_STRING, "XADD", err);
-}
-
-/* Milliseconds, a dash, a sequence number. */
-static bool is_stream_id(const char *text)
-{
-    const char *const dash = strchr(text, '-');
-    uint64_t number;
-    return dash && store_number_parse(&number, text, (size_t)(dash - text)) &&
-           store_number_parse(&number, dash + 1, strlen(dash + 1));
-}
-
-/* The change of one entry of a stream; false if it is none of ours. */
-static bool parse_change(struct store_change *change, const char **id, const redisReply *entry)
-{
-    if (entry->type != REDIS_REPLY_ARRAY || entry->elements != 2 ||
-        entry->element[0]->type != REDIS_REPLY_STRING || entry->element[0]->len >= STORE_CURSOR_MAX ||
-        entry->element[1]->type != REDIS_REPLY_ARRAY || entry->element[1]->elements != 2)
-        return false;
-    const redisReply *const kind = entry->element[1]->element[0], *const value =
-                                                                      entry->element[1]->element[1];
-    if (kind->type != REDIS_REPLY_STRING || kind->len != 1 || value->type != REDIS_REPLY_STRING ||
-        !store_kind_changes(*kind->str))
-        return false;
-    *id = entry->element[0]->str;
-    *change = (struct store_change){(enum store_kind) * kind->str, {value->str, value->len}};
-    return is_stream_id(*id);
-}
-
-/* At most count entries behind the cursor; *got of them were there. stopped is what fn returned. */
-static int read_some(struct redis_link *link, const struct store_key *stream, char cursor[STORE_CURSOR_MAX],
-    size_t count, size_t *got, store_change_fn *fn, void *ctx, int *stopped, struct err *err)
-{
-    redisReply *reply = NULL;
-    *got = 0;
-    redis_command(link, 6, "XREAD");
-    redis_arg_text(link, "COUNT");
-    redis_arg_number(link, count);
-    redis_arg_text(link, "STREAMS");
-    redis_arg_key(link, stream);
-    redis_arg_text(link, *cursor ? cursor : "0-0");
-    int rc = redis_reply(link, &reply, err);
-    if (rc < 0)
-        return rc;
-    if (reply->type == REDIS_REPLY_NIL) {
-        freeReplyObject(reply);
-        return 0;
-    }
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 1 ||
-        reply->element[0]->type != REDIS_REPLY_ARRAY || reply->element[0]->elements != 2 ||
-        reply->element[0]->element[1]->type != REDIS_REPLY_ARRAY ||
-        reply->element[0]->element[1]->elements > count)
-        return redis_unexpected(link, reply, "XREAD", err);
-    const redisReply *const entries = reply->element[0]->element[1];
-    for (size_t i = 0; rc == 0 && i < entries->elements; i++) {
-        struct store_change change;
-        const char *id = NULL;
-        if (!parse_change(&change, &id, entries->element[i])) {
-            rc = err_set(err, ERR_CORRUPT, "the stream of changes holds an entry that is no change");
-            break;
-        }
-        *stopped = fn(ctx, &change);
-        if (*stopped)
-            break;
-        memcpy(cursor, id, strlen(id) + 1);
-        ++*got;
-    }
-    freeReplyObject(reply);
-    return rc;
-}
-
-int redis_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
-    size_t max, store_change_fn *fn, void *ctx, struct err *err)
-{
-    struct redis_link *const self = (struct redis_link *)link;
-    struct store_key stream;
-    size_t asked, got;
-    int stopped = 0;
-    if (*cursor && !is_stream_id(cursor))
-        return store_err_cursor(err, cursor);
-    store_key_changes(&stream, link->store, generation);
-    int rc = redis_begin(self, err);
-    do {
-        asked = max < CHANGES_COUNT ? max : CHANGES_COUNT;
-        got = 0;
-        if (rc == 0)
-            rc = read_some(self, &stream, cursor, asked, &got, fn, ctx, &stopped, err);
-        max -= got;
-    } while (rc == 0 && !stopped && max && got == asked);
-    if (rc < 0)
-        return rc;
-    redis_succeed(self);
-    return stopped;
+    struct deleting deleting = {.ids = ids};
+    store_key_kind(&deleting.base, link->store, generation, kind);
+    return redis_write_all(
+        (struct redis_link *)link, count, write_unlink, &deleting, REDIS_REPLY_INTEGER, "UNLINK", err);
 }

@@ -62,7 +62,7 @@ struct redis_store {
     atomic_int_fast64_t well_ms; /* when any of the links has had an answer */
 };
 
-#define REDIS_KINDS 6
+#define REDIS_KINDS 7
 
 struct redis_link {
     struct store_link base;
@@ -201,6 +201,13 @@ int redis_ping(struct store_link *link, struct err *err);
 
 /* ---- store_redis_table.c ---- */
 
+void redis_arg_global(struct redis_link *link, const char *what); /* the key {P}:what */
+/* Begin a call of a script on keys {P}:...; its arguments (args of them) follow. */
+void redis_eval(
+    struct redis_link *link, const char *script, const char *const *keys, size_t key_count, size_t args);
+/* The integer that a script returns. */
+int redis_eval_number(struct redis_link *link, long long *result, struct err *err);
+
 int redis_live(struct store_link *link, char name[STORE_GENERATION_MAX], struct err *err);
 int redis_generations(struct store_link *link, struct store_rows *rows, struct err *err);
 int redis_lock(struct store_link *link, int ttl_ms, uint64_t *token, struct err *err);
@@ -225,18 +232,54 @@ size_t *redis_value_bytes(size_t bytes[REDIS_KINDS], enum store_kind kind);
 int redis_scan_step(struct redis_link *link, const struct store_key *base, char cursor[REDIS_CURSOR_MAX],
     redisReply **out, struct err *err);
 
-int redis_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
-    store_value_fn *fn, void *ctx, struct err *err);
+int redis_stream(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
+    store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err);
 int redis_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
     void *ctx, struct err *err);
 int redis_put(struct store_link *link, const char *generation, enum store_kind kind,
     const struct store_entry *entries, size_t count, struct err *err);
-/* Write the command that appends a change. */
+/* Write the command that reads a head. */
+void redis_write_head(struct redis_link *link, const struct store_key *key, size_t bytes);
+int redis_delete(struct store_link *link, const char *generation, enum store_kind kind,
+    const struct store_id *ids, size_t count, struct err *err);
+
+/* count commands, which write writes one by one; each answer is of the type expected. */
+typedef void redis_write_fn(struct redis_link *link, const void *ctx, size_t index);
+int redis_write_all(struct redis_link *link, size_t count, redis_write_fn *write, const void *ctx,
+    int expected, const char *command, struct err *err);
+
+/* ---- store_redis_stream.c ---- */
+
+/* Is the reply an array of at most so many entries? Each is an array of its place, which is shorter than STORE_CURSOR_MAX,
+ * and its fields, name and value in turn. */
+bool redis_is_entries(const redisReply *reply, size_t most);
+/* The first place behind one. False: it is none. */
+bool redis_next_place(char out[STORE_CURSOR_MAX], const char *place);
+
+/* Write the command that appends a change, or a click. */
 void redis_write_change(
     struct redis_link *link, const struct store_key *stream, const struct store_change *change);
+void redis_write_click(
+    struct redis_link *link, const struct store_key *stream, const struct store_click *click);
+
 int redis_changes_append(struct store_link *link, const char *generation, const struct store_change *changes,
     size_t count, struct err *err);
 int redis_changes_read(struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX],
     size_t max, store_change_fn *fn, void *ctx, struct err *err);
+int redis_changes_end(
+    struct store_link *link, const char *generation, char cursor[STORE_CURSOR_MAX], struct err *err);
+int redis_changes_trim(struct store_link *link, const char *generation, size_t keep, struct err *err);
+int redis_clicks_append(
+    struct store_link *link, const struct store_click *clicks, size_t count, struct err *err);
+int redis_clicks_read(struct store_link *link, char cursor[STORE_CURSOR_MAX], size_t max, store_click_fn *fn,
+    void *ctx, struct err *err);
+int redis_clicks_trim(struct store_link *link, const char *cursor, struct err *err);
+
+/* ---- store_redis_work.c ---- */
+
+/* What is done on the one node that has the keys {P}:... May be called again where a cluster redirects it. */
+typedef int redis_step_fn(struct redis_link *link, void *ctx, struct err *err);
+
+extern const struct store_work_backend redis_work;
 
 #endif

@@ -58,7 +58,7 @@ static const char drop_script[] = "if redis.call('GET', KEYS[3]) == ARGV[2] then
                                   "end\n"
                                   "return 1\n";
 
-static void arg_global(struct redis_link *link, const char *what)
+void redis_arg_global(struct redis_link *link, const char *what)
 {
     struct store_key key;
     store_key_global(&key, link->base.store, what);
@@ -72,22 +72,20 @@ static int begin_guarded(struct redis_link *link, struct err *err)
     return rc == 0 && link->store->sentinels.count ? redis_sentinel_confirm(link, err) : rc;
 }
 
-/* Begin a call of a script; its arguments (args of them) follow. */
-static void eval(
+void redis_eval(
     struct redis_link *link, const char *script, const char *const *keys, size_t key_count, size_t args)
 {
     redis_command(link, 3 + key_count + args, "EVAL");
     redis_arg_text(link, script);
     redis_arg_number(link, key_count);
     for (size_t i = 0; i < key_count; i++)
-        arg_global(link, keys[i]);
+        redis_arg_global(link, keys[i]);
 }
 
 static const char *const lease_keys[] = {"token", "lock"};
 static const char *const table_keys[] = {"token", "generations", "live"};
 
-/* The integer that a script returns. */
-static int eval_result(struct redis_link *link, long long *result, struct err *err)
+int redis_eval_number(struct redis_link *link, long long *result, struct err *err)
 {
     redisReply *reply = NULL;
     const int rc = redis_reply(link, &reply, err);
@@ -104,7 +102,7 @@ static int eval_result(struct redis_link *link, long long *result, struct err *e
 static int expect_not_fenced(struct redis_link *link, uint64_t token, struct err *err)
 {
     long long result = 0;
-    const int rc = eval_result(link, &result, err);
+    const int rc = redis_eval_number(link, &result, err);
     if (rc < 0)
         return rc;
     return result == 1 ? redis_confirm(link, err) : store_err_fenced(err, token);
@@ -120,7 +118,7 @@ int redis_live(struct store_link *link, char name[STORE_GENERATION_MAX], struct 
     if (rc < 0)
         return rc;
     redis_command(self, 2, "GET");
-    arg_global(self, "live");
+    redis_arg_global(self, "live");
     rc = redis_reply(self, &reply, err);
     if (rc < 0)
         return rc;
@@ -142,7 +140,7 @@ int redis_generations(struct store_link *link, struct store_rows *rows, struct e
     if (rc < 0)
         return rc;
     redis_command(self, 2, "HGETALL");
-    arg_global(self, "generations");
+    redis_arg_global(self, "generations");
     rc = redis_reply(self, &reply, err);
     if (rc < 0)
         return rc;
@@ -178,7 +176,7 @@ int redis_lock(struct store_link *link, int ttl_ms, uint64_t *token, struct err 
     int rc = begin_guarded(self, err);
     if (rc < 0)
         return rc;
-    eval(self, lock_script, keys, 3, 2);
+    redis_eval(self, lock_script, keys, 3, 2);
     redis_arg_number(self, (uint64_t)ttl_ms);
     redis_arg_number(self, self->store->replicated ? 1 + redis_random(self) % STEP_MAX : 1);
     rc = redis_reply(self, &reply, err);
@@ -208,7 +206,7 @@ int redis_renew(struct store_link *link, uint64_t token, int ttl_ms, struct err 
     const int rc = begin_guarded(self, err);
     if (rc < 0)
         return rc;
-    eval(self, renew_script, lease_keys, 2, 2);
+    redis_eval(self, renew_script, lease_keys, 2, 2);
     redis_arg_number(self, token);
     redis_arg_number(self, (uint64_t)ttl_ms);
     return expect_not_fenced(self, token, err);
@@ -220,7 +218,7 @@ int redis_unlock(struct store_link *link, uint64_t token, struct err *err)
     const int rc = begin_guarded(self, err);
     if (rc < 0)
         return rc;
-    eval(self, unlock_script, lease_keys, 2, 1);
+    redis_eval(self, unlock_script, lease_keys, 2, 1);
     redis_arg_number(self, token);
     return expect_not_fenced(self, token, err);
 }
@@ -234,7 +232,7 @@ int redis_commit(struct store_link *link, uint64_t token, const struct store_gen
     const int rc = begin_guarded(self, err);
     if (rc < 0)
         return rc;
-    eval(self, commit_script, table_keys, 3, 2 + 2 * count);
+    redis_eval(self, commit_script, table_keys, 3, 2 + 2 * count);
     redis_arg_number(self, token);
     redis_arg_text(self, live ? live : "");
     for (size_t i = 0; i < count; i++) {
@@ -253,11 +251,11 @@ static int drop_row(
     struct redis_link *link, uint64_t token, const char *generation, const char *row, struct err *err)
 {
     long long result = 0;
-    eval(link, drop_script, table_keys, 3, 3);
+    redis_eval(link, drop_script, table_keys, 3, 3);
     redis_arg_number(link, token);
     redis_arg_text(link, generation);
     redis_arg_text(link, row);
-    const int rc = eval_result(link, &result, err);
+    const int rc = redis_eval_number(link, &result, err);
     if (rc < 0)
         return rc;
     return result == 1    ? redis_confirm(link, err)

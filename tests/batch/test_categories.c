@@ -13,7 +13,7 @@ static void load_news(struct news *news, const char *text)
 {
     struct err err = ERR_INIT;
     const char *path = scratch_write(dir, "news.tsv", text, strlen(text));
-    if (news_load(news, path, 0, true, &err) < 0)
+    if (news_load(news, path, &(struct tsv_options){.quiet = true}, &err) < 0)
         fail_msg("%s", err.message);
 }
 
@@ -161,7 +161,7 @@ static void test_store(void **state)
     assert_int_equal(store_connect(&link, store, &err), 0);
     assert_int_equal(generation_begin(&writer, store, BLOB_F32, &err), 0);
     assert_int_equal(generation_put_matrix(writer, BLOB_SCORE_PROJ, "", 0, 1, one, 2, 2, &err), 0);
-    assert_int_equal(categories_put(&categories, &ids, writer, &err), 0);
+    assert_int_equal(categories_put(&categories, &ids, NULL, writer, &err), 0);
     assert_int_equal(generation_finish(writer, &manifest, &err), 0);
     const struct store_id names[] = {{"world news", 10}, {"sports", 6}};
     assert_int_equal(

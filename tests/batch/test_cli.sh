@@ -34,7 +34,7 @@ check "no command" 2 "usage: embsum COMMAND" $embsum
 check "unknown command" 2 "unknown command frobnicate" $embsum frobnicate
 check "help" 0 "Exit codes" $embsum --help
 check "version" 0 "embsum [0-9]" $embsum --version
-for command in init train eval encode refresh import generations tokenize; do
+for command in init train eval encode refresh worker import generations tokenize; do
     check "$command --help" 0 "usage: embsum $command" $embsum $command --help
     check "$command --nonsense" 2 "unknown option --nonsense" $embsum $command --nonsense
 done
@@ -44,6 +44,7 @@ check "option twice" 2 "given twice" $embsum encode --model a --model b
 check "number out of range" 2 "must be an integer between" $embsum encode --threads 9999 --model a
 check "number with letters" 2 "must be an integer" $embsum encode --threads=2x --model a
 check "dtype" 2 "store-dtype" refresh --store-dtype int8
+check "dtype of the encoder" 2 "is not float32, bfloat16 or int8" refresh --dtype fp8
 check "generations without a word" 2 "usage" $embsum generations --store "$store"
 check "promote without a name" 2 "usage" $embsum generations promote --store "$store"
 
@@ -109,6 +110,55 @@ check "allowed bad rows" 0 "short.tsv:$lines" $embsum encode --model "$dir/model
     --behaviors $tiny/behaviors.tsv --out "$dir/allowed" --max-bad 1
 cmp "$dir/plain/content.npy" "$dir/allowed/content.npy" || failed=1
 
+# ---- bad rows: how many are allowed, and where they are kept ----
+for value in x 1x -1 % 1,5% 101% 0.00001% 1e9 2000000000; do
+    check "--max-bad $value" 2 "max-bad must be rows, up to 1000000000, or a share of them like 1% or 0.5%, not $value" \
+        refresh --max-bad "$value"
+done
+encode_short() { # WHAT.. : the news with one bad row of $lines
+    $embsum encode --model "$dir/model" --news "$dir/short.tsv" --behaviors $tiny/behaviors.tsv --out "$dir/allowed" "$@"
+}
+check "a share that is enough" 0 "short.tsv:$lines" encode_short --max-bad 5%
+check "a share that is not" 1 "short.tsv: 1 bad rows of $lines, at most 0 (2.5%) are allowed (--max-bad)" \
+    encode_short --max-bad=2.5%
+printf '%s\t%s\t3 columns instead of 8\tX1\tonly\tthree\n' "$dir/short.tsv" $lines >"$dir/wanted"
+check "quarantine" 0 "1 bad rows are in $dir/kept" encode_short --max-bad 1 --quarantine "$dir/kept"
+cmp "$dir/kept" "$dir/wanted" || failed=1
+rm "$dir/kept"
+check "quarantine of a run that fails" 1 "at most 0 are allowed" encode_short --quarantine "$dir/kept"
+cmp "$dir/kept" "$dir/wanted" || failed=1
+check "quarantine of a refresh" 0 "" refresh --quarantine "$dir/kept" --quiet --no-promote
+[ -f "$dir/kept" ] && [ ! -s "$dir/kept" ] || { echo "FAILED: a run without bad rows leaves no empty quarantine"; failed=1; }
+check "quarantine that is the input" 1 "short.tsv is to be read" encode_short --quarantine "$dir/short.tsv"
+check "quarantine that is no file" 1 "/dev/null is there and is no regular file" encode_short --quarantine /dev/null
+
+# What a control byte hides in a row comes back by printf, and the repaired rows are taken.
+printf 'X1\tsport\tgolf\tA\001 back\\slash\t\n' >"$dir/one"
+cat $tiny/news.tsv "$dir/one" >"$dir/control.tsv"
+check "quarantine of a control byte" 1 "at most 0" $embsum encode --model "$dir/model" --news "$dir/control.tsv" \
+    --behaviors $tiny/behaviors.tsv --out "$dir/allowed" --quarantine "$dir/kept"
+/usr/bin/printf '%b\n' "$(cut -f 4- "$dir/kept")" | cmp - "$dir/one" || failed=1
+
+# ---- texts that come through a pipe, and texts that change while they are read ----
+mkfifo "$dir/pipe"
+cat $tiny/news.tsv >"$dir/pipe" &
+check "news from a pipe" 0 "" $embsum encode --model "$dir/model" --news "$dir/pipe" --behaviors $tiny/behaviors.tsv \
+    --out "$dir/allowed" --threads 1 --quiet
+wait $!
+cmp "$dir/plain/content.npy" "$dir/allowed/content.npy" && cmp "$dir/plain/user.npy" "$dir/allowed/user.npy" || failed=1
+cp $tiny/news.tsv "$dir/news.tsv"
+mkfifo "$dir/behaviors"
+$embsum refresh --model "$dir/model" --news "$dir/news.tsv" --behaviors "$dir/behaviors" --store "$store" >"$dir/out" 2>&1 &
+pid=$!
+{ # the news have been read when the behaviours are opened
+    cat $tiny/behaviors.tsv
+    head -c 200 $tiny/news.tsv >"$dir/news.tsv"
+} >"$dir/behaviors"
+wait $pid
+code=$?
+[ $code = 1 ] && grep -q "refresh: .*news.tsv:[0-9]*: the file was cut short while it was in use" "$dir/out" &&
+    [ "$(live)" = "$first" ] || { echo "FAILED: news cut short: exit $code"; cat "$dir/out"; failed=1; }
+
 # Categories are those of the news, but for the items that have none; a folder without them is as good.
 awk -F '\t' '$2 != "" { print $1 "\t" $2 }' $tiny/news.tsv | sort -u >"$dir/categories"
 sort "$dir/plain/categories.tsv" | cmp - "$dir/categories" || failed=1
@@ -135,7 +185,7 @@ check "drop" 0 "$first is dropped" $embsum generations drop "$first" --store "$s
 check "verify what was dropped" 1 "$first" $embsum generations verify "$first" --store "$store"
 check "no promotion" 0 '"state":"ready"' refresh --no-promote
 [ "$(live)" = "$second" ] || failed=1
-for i in 1 2 3 4; do check "refresh $i" 0 "" refresh --keep 1 --quiet; done
+for i in 1 2 3 4; do check "refresh $i" 0 "" refresh --full --keep 1 --quiet; done
 retired=$($embsum generations list --json --store "$store" | grep -c '"state":"retired"')
 [ "$retired" = 1 ] || { echo "FAILED: $retired retired generations instead of 1"; failed=1; }
 
@@ -160,10 +210,9 @@ damaged "a category of nothing" "categories.tsv:3: content nothing is not in con
 sed -i '2s/\t/ /' "$dir/copy/categories.tsv"
 damaged "a category without a tab" "categories.tsv:2: an id, a tab and a category are expected"
 
-# ---- one at a time; a refresh that was stopped or killed ----
+# ---- one at a time; a refresh that was stopped ----
 last=$(live)
-sh -c 'for i in $(seq 1 400); do sed "s/^/D$i-/" '$tiny'/news.tsv; done' >"$dir/large.tsv"
-large() { $embsum refresh --model "$dir/model" --news "$dir/large.tsv" --behaviors $tiny/behaviors.tsv --store "$store" --quiet; }
+{ cat $tiny/news.tsv; for i in $(seq 1 400); do sed "s/^/D$i-/" $tiny/news.tsv; done; } | sort -u >"$dir/large.tsv"
 $embsum refresh --model "$dir/model" --news "$dir/large.tsv" --behaviors $tiny/behaviors.tsv --store "$store" --threads 1 \
     >"$dir/long.out" 2>&1 &
 pid=$!
@@ -172,10 +221,12 @@ check "another refresh" 3 "lock" refresh
 kill -TERM $pid
 wait $pid
 code=$?
-[ "$code" = 1 ] && grep -q "stopped by a signal" "$dir/long.out" || { echo "FAILED: SIGTERM: exit $code"; cat "$dir/long.out"; failed=1; }
+[ "$code" = 1 ] && grep -q "stopped by a signal" "$dir/long.out" && grep -q '"stopped":"signal"' "$dir/long.out" ||
+    { echo "FAILED: SIGTERM: exit $code"; cat "$dir/long.out"; failed=1; }
 [ "$(live)" = "$last" ] || { echo "FAILED: a stopped refresh changed the live generation"; failed=1; }
-building=$($embsum generations list --json --store "$store" | grep -c '"state":"building"')
-[ "$building" = 0 ] || { echo "FAILED: a stopped refresh left its generation"; failed=1; }
-check "refresh after the stop" 0 '"state":"live"' refresh
+check "verify after the stop" 0 "all good" $embsum generations verify --store "$store"
+check "so many that go are suspicious" 1 "max-shrink" refresh
+check "refresh after the stop" 0 '"contents":30,.*"complete":true' refresh --max-shrink 100
+check "verify after the refresh" 0 "30 contents" $embsum generations verify --store "$store"
 
 exit $failed

@@ -18,7 +18,16 @@ struct golden {
     json_t *summaries;
     size_t contents, users;
     double worst;
+    float *first_b, *first_a; /* of the first run: whatever the threads do, the others give the same bits */
+    bool again;
 };
+
+static void same_bits(const struct golden *g, float *first, const float *got, size_t size)
+{
+    if (g->again)
+        assert_memory_equal(first, got, size * sizeof *got);
+    memcpy(first, got, size * sizeof *got);
+}
 
 /* The float64 payload of a version 1.0 .npy file. */
 static double *load_f64(const char *path, size_t count)
@@ -50,9 +59,10 @@ static int check_content(void *ctx, size_t index, uint64_t inputs, const float *
     struct golden *g = ctx;
     const struct model_config *c = &g->workspace->model->config;
     const size_t size = model_n(c) * c->d_model;
-    (void)inputs;
     (void)err;
+    assert_true(inputs == workspace_content_inputs(g->workspace, index));
     compare(g, b, g->content + index * size, size);
+    same_bits(g, g->first_b + index * size, b, size);
     g->contents++;
     return 0;
 }
@@ -64,9 +74,10 @@ static int check_user(
     const struct model_config *c = &g->workspace->model->config;
     const size_t size = model_m(c) * c->d_model;
     const json_t *tokens = json_object_get(json_array_get(g->summaries, index), "tokens");
-    (void)inputs;
     (void)err;
+    assert_true(inputs == workspace_user_inputs(g->workspace, index));
     compare(g, a, g->user + index * size, size);
+    same_bits(g, g->first_a + index * size, a, size);
     assert_int_equal(user->summary_count, json_array_size(tokens));
     for (size_t i = 0; i < user->summary_count; i++)
         assert_int_equal(user->summary[i], json_integer_value(json_array_get(tokens, i)));
@@ -88,7 +99,8 @@ static json_t *load_lines(const char *path)
 static void test_golden(void **state)
 {
     (void)state;
-    const struct workspace_options options = {TINY, TINY "news.tsv", TINY "behaviors.tsv", 0, true};
+    const struct workspace_options options = {
+        .model = TINY, .news = TINY "news.tsv", .behaviors = TINY "behaviors.tsv", .rows.quiet = true};
     struct workspace w;
     struct err err = ERR_INIT;
     if (workspace_open(&w, &options, &err) < 0)
@@ -97,12 +109,21 @@ static void test_golden(void **state)
     const size_t contents = w.news.ids.count, users = w.histories.users.count + 1;
     struct golden g = {&w, load_f64(TINY "expected/content.npy", contents * model_n(c) * c->d_model),
         load_f64(TINY "expected/user.npy", users * model_m(c) * c->d_model),
-        load_lines(TINY "expected/summaries.jsonl"), 0, 0, 0};
+        load_lines(TINY "expected/summaries.jsonl"), 0, 0, 0,
+        calloc(contents * model_n(c) * c->d_model, sizeof(float)),
+        calloc(users * model_m(c) * c->d_model, sizeof(float)), false};
     const struct encode_sink sink = {check_content, check_user, &g};
     assert_int_equal(json_array_size(g.summaries), users);
-    for (long threads = 1; threads <= 3; threads += 2) {
+    assert_true(g.first_b && g.first_a);
+    for (long threads = 1; threads <= 4; threads++) {
         g.contents = g.users = 0;
-        assert_int_equal(encode_job(&w, &sink, threads, true, &err), 0);
+        g.again = threads > 1;
+        const struct encode_request request = {
+            .content_count = contents, .user_count = users, .threads = threads, .quiet = true};
+        struct encode_done done;
+        assert_int_equal(encode_job(&done, &w, &sink, &request, &err), 0);
+        assert_int_equal(done.contents, contents);
+        assert_int_equal(done.users, users);
         assert_int_equal(g.contents, contents);
         assert_int_equal(g.users, users);
     }
@@ -110,6 +131,8 @@ static void test_golden(void **state)
     assert_true(g.worst < TOLERANCE);
     free(g.content);
     free(g.user);
+    free(g.first_b);
+    free(g.first_a);
     json_decref(g.summaries);
     workspace_close(&w);
 }

@@ -49,7 +49,7 @@ check "no such model" 1 "No such file" "$embsum" eval --model nowhere --news $ti
 check "eval" 0 '^{"impressions": 20, "skipped": 0, "auc": 0\.[0-9]*, "mrr": 0\.[0-9]*, "ndcg@5": 0\.[0-9]*, ' \
     eval_tiny $tiny/behaviors.tsv --threads 1 --predictions "$dir/one.txt"
 timeless <"$dir/out" >"$dir/one.json"
-grep -q '"ndcg@10": 0\.[0-9]*, "auc_pooled": 0\.[0-9]*, "mrr_first": 0\.[0-9]*, "model_sha256": "[0-9a-f]\{64\}", "ablation": "none"}$' \
+grep -q '"ndcg@10": 0\.[0-9]*, "auc_pooled": 0\.[0-9]*, "mrr_first": 0\.[0-9]*, "model_sha256": "[0-9a-f]\{64\}", "ablation": "none", "dtype": "float32"}$' \
     "$dir/one.json" || fail "the JSON: $(cat "$dir/one.json")"
 grep -q '^impressions: 20 in' "$dir/log" || fail "no progress"
 grep -q '^20 impressions of 28 contents, 11 history ids without a text left out' "$dir/log" || fail "what was read is not told"
@@ -65,6 +65,8 @@ awk '{ list = $2; gsub(/[][]/, "", list); n = split(list, r, ","); delete seen; 
 
 check "limit" 0 '"impressions": 7,' eval_tiny $tiny/behaviors.tsv --limit 7 --predictions "$dir/seven.txt" --quiet
 head -n 7 "$dir/one.txt" | cmp - "$dir/seven.txt" || fail "the first seven predictions are others"
+check "no such dtype" 2 "is not float32, bfloat16 or int8" eval_tiny $tiny/behaviors.tsv --dtype float16
+check "int8" 0 '"dtype": "int8"' eval_tiny $tiny/behaviors.tsv --dtype int8 --quiet
 check "ablated" 0 '"ablation": "no_cpe"' eval_tiny $tiny/behaviors.tsv --ablate no_cpe --quiet
 check "side by side" 0 '"model": "tests/golden/tiny"}, {.*"model": "tests/golden/tiny"}\]$' \
     eval_tiny $tiny/behaviors.tsv --compare $tiny

@@ -86,7 +86,7 @@ static void test_bad_rows(void **state)
             struct impressions in;
             struct err err = ERR_INIT;
             snprintf(text, sizeof text, "%s2\tU2\t\tN1\tN2-1 N1-0\n", bad[i]);
-            assert_int_equal(open_text(&in, text, (struct impressions_options){.max_bad = allowed}), 0);
+            assert_int_equal(open_text(&in, text, (struct impressions_options){.max_bad.rows = allowed}), 0);
             for (int pass = 0; pass < 2; pass++) { /* counted again, not told again */
                 assert_int_equal(impressions_next(&in, &err), 1);
                 assert_string_equal(in.row.id, "2");
@@ -107,8 +107,8 @@ static void test_options(void **state)
     struct impressions in;
     struct err err = ERR_INIT;
     const char *text = "1\tU1\t\tN1\tN1\n2\tU1\t\tN1\tN1-1\n3\tU1\t\tN1\tN2-1\n4\tU1\t\tN1\tbad\n";
-    assert_int_equal(
-        open_text(&in, text, (struct impressions_options){.label_needed = true, .max_bad = 1, .limit = 2}),
+    assert_int_equal(open_text(&in, text,
+                         (struct impressions_options){.label_needed = true, .max_bad.rows = 1, .limit = 2}),
         0);
     assert_int_equal(impressions_next(&in, &err), 1);
     assert_string_equal(in.row.id, "2"); /* the first has no label */
@@ -129,7 +129,8 @@ static int setup(void **state)
     (void)state;
     scratch_make(dir);
     const char *text = "N1\ta\tb\tc\td\te\tf\tg\nN2\ta\tb\tc\td\te\tf\tg\nA-1\ta\tb\tc\td\te\tf\tg\n";
-    return news_load(&news, scratch_write(dir, "news.tsv", text, strlen(text)), 0, true, NULL);
+    const char *path = scratch_write(dir, "news.tsv", text, strlen(text));
+    return news_load(&news, path, &(struct tsv_options){.quiet = true}, NULL);
 }
 
 static int teardown(void **state)

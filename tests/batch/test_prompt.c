@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static char dir[256];
 
@@ -16,11 +17,12 @@ static int load(struct prompt_template **t, const char *text, struct err *err)
 static void load_news(struct news *news, const char *rows)
 {
     struct err err = ERR_INIT;
-    assert_int_equal(news_load(news, scratch_write(dir, "news.tsv", rows, strlen(rows)), 0, true, &err), 0);
+    const char *path = scratch_write(dir, "news.tsv", rows, strlen(rows));
+    assert_int_equal(news_load(news, path, &(struct tsv_options){.quiet = true}, &err), 0);
 }
 
 /* The user's part of what a template makes of the items 0, 1, ..., count - 1, oldest first. */
-static void expect(const char *template, const char *rows, size_t count, size_t listed, const char *user)
+static void expect(const char *template, const char *rows, size_t count, int possible, const char *user)
 {
     struct prompt_template *t = NULL;
     struct prompt prompt = {0};
@@ -33,7 +35,7 @@ static void expect(const char *template, const char *rows, size_t count, size_t 
     load_news(&news, rows);
     if (load(&t, template, &err) < 0)
         fail_msg("%s", err.message);
-    assert_int_equal(prompt_items(t, &news, &history), listed);
+    assert_int_equal(prompt_possible(t, &news, &history, &err), possible);
     assert_int_equal(prompt_write(&prompt, t, &news, &history, &err), 0);
     assert_string_equal(prompt.user, user);
     prompt_done(&prompt);
@@ -46,7 +48,7 @@ static void test_words(void **state)
     (void)state;
     /* newest first; without a part, without its separator; an item without a text is not counted */
     expect("[user]\n{history}\n",
-        "N1\tc\ts\tFirst\tOne two\t\t\t\nN2\tc\ts\t\tTwo\t\t\t\nN3\tc\ts\tThird\t\t\t\t\n", 3, 3,
+        "N1\tc\ts\tFirst\tOne two\t\t\t\nN2\tc\ts\t\tTwo\t\t\t\nN3\tc\ts\tThird\t\t\t\t\n", 3, 1,
         "1. Third\n2. Two\n3. First; One two");
     expect("[user]\n{history}", "N1\tnews\tx\t \t\v\t\t\t\nN2\tc\ts\t  White \v  space\x7f\x01 \ta \t\t\t\n",
         2, 1, "1. White space; a");
@@ -66,6 +68,28 @@ static void test_words(void **state)
     expect("[user]\n{history}", "N1\tc\t\tA\tB\t\t\t\n", 0, 0, "");
 }
 
+/* The items are read when the prompt is written: a file that was cut short meanwhile gives none. */
+static void test_cut_short(void **state)
+{
+    (void)state;
+    struct prompt_template *t;
+    struct prompt prompt = {0};
+    struct news news;
+    struct err err = ERR_INIT;
+    const uint32_t items[2] = {0, 1};
+    const struct history history = {items, 2, 2}, first = {items, 1, 1};
+    load_news(&news, "N1\tc\ts\tA title\tAn abstract\t\t\t\nN2\tc\ts\tA title\tAn abstract\t\t\t\n");
+    assert_int_equal(truncate(news.path, 40), 0);
+    assert_int_equal(prompt_template_load(&t, "news", &err), 0);
+    assert_int_equal(prompt_possible(t, &news, &first, &err), 1);
+    assert_int_equal(prompt_possible(t, &news, &history, &err), -ERR_CORRUPT);
+    assert_int_equal(prompt_write(&prompt, t, &news, &history, &err), -ERR_CORRUPT);
+    assert_non_null(strstr(err.message, "news.tsv:2: the file was cut short"));
+    assert_null(prompt.user);
+    prompt_template_free(t);
+    news_done(&news);
+}
+
 static void test_shipped(void **state)
 {
     (void)state;
@@ -79,7 +103,7 @@ static void test_shipped(void **state)
         const struct history history = {items, 40, 40};
         load_news(&news, "N1\tc\ts\tA title\tAn abstract\t\t\t\n");
         assert_int_equal(prompt_template_load(&t, names[i], &err), 0);
-        assert_int_equal(prompt_items(t, &news, &history), 30);
+        assert_int_equal(prompt_possible(t, &news, &history, &err), 1);
         assert_int_equal(prompt_write(&prompt, t, &news, &history, &err), 0);
         assert_null(prompt.system); /* Mixtral's own chat template refuses one */
         assert_non_null(strstr(prompt.user, "three sentences"));
@@ -147,7 +171,7 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_words), cmocka_unit_test(test_shipped), cmocka_unit_test(test_bad)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_words), cmocka_unit_test(test_cut_short),
+        cmocka_unit_test(test_shipped), cmocka_unit_test(test_bad)};
     return cmocka_run_group_tests_name("prompt", tests, setup, teardown);
 }

@@ -24,7 +24,7 @@ struct outcome {
 static struct outcome train(float change)
 {
     const struct workspace_options inputs = {
-        .model = TINY, .news = TINY "news.tsv", .behaviors = TINY "behaviors.tsv", .quiet = true};
+        .model = TINY, .news = TINY "news.tsv", .behaviors = TINY "behaviors.tsv", .rows.quiet = true};
     struct train_options options = {.adam = OPTIMIZER_CONFIG_INIT,
         .step = {.lambda = 0.05, .micro_batch = 1, .negatives = 2, .threads = 1, .seed = 1},
         .batch = 4,
@@ -38,7 +38,10 @@ static struct outcome train(float change)
     struct train_set set;
     char out[256], path[4096];
     assert_int_equal(workspace_open(&workspace, &inputs, &outcome.err), 0);
-    assert_int_equal(train_set_open(&set, &workspace, inputs.behaviors, NULL, 0, true, &outcome.err), 0);
+    assert_int_equal(workspace_tokenise_all(&workspace, true, &outcome.err), 0);
+    assert_int_equal(
+        train_set_open(&set, &workspace, inputs.behaviors, NULL, (struct tsv_limit){0}, true, &outcome.err),
+        0);
     if (ranks.rank == 0)
         options.out = scratch_make(out);
     if (ranks.rank + 1 == ranks.size)

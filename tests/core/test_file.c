@@ -1,4 +1,5 @@
-/* Files replaced whole: what others see while it is written, when there is no room, and when the writer is killed. */
+/* Files replaced whole: what others see while it is written, when there is no room, and when the writer is killed. And files
+ * that are read as often as wanted, whatever they are. */
 #include "core/file.h"
 #include "tests/lib/scratch.h"
 
@@ -129,6 +130,86 @@ static void test_no_room(void **state)
     assert_int_equal(entries(), 1);
 }
 
+/* ---- files that are read twice ---- */
+
+static void assert_reads(int fd, const char *bytes, size_t len)
+{
+    char *const got = malloc(len + 1);
+    assert_non_null(got);
+    for (int pass = 0; pass < 2; pass++)
+        assert_int_equal(pread(fd, got, len + 1, 0), len);
+    assert_memory_equal(got, bytes, len);
+    assert_int_equal(lseek(fd, 0, SEEK_CUR), 0); /* at its beginning */
+    free(got);
+}
+
+/* *child writes the bytes into the pipe whose path is returned. */
+static const char *pipe_of(int *fd, pid_t *child, const char *bytes, size_t len)
+{
+    static char name[64];
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    *child = fork();
+    if (*child == 0) {
+        close(ends[0]);
+        for (size_t at = 0; at < len; at += len - at < 1000 ? len - at : 1000)
+            if (write(ends[1], bytes + at, len - at < 1000 ? len - at : 1000) < 0)
+                _exit(1);
+        _exit(0);
+    }
+    close(ends[1]);
+    *fd = ends[0];
+    snprintf(name, sizeof name, "/proc/self/fd/%d", ends[0]);
+    return name;
+}
+
+static void test_read_twice(void **state)
+{
+    (void)state;
+    enum { LEN = 300000 };
+    struct err err = ERR_INIT;
+    char *const bytes = malloc(LEN);
+    int fd, pipe_end;
+    pid_t child;
+    for (size_t i = 0; i < LEN; i++)
+        bytes[i] = (char)(i * 31 >> 3);
+    assert_int_equal(file_open_twice(&fd, path, &err), 0);
+    assert_reads(fd, "old", 3);
+    close(fd);
+    setenv("TMPDIR", dir, 1);
+    const char *name = pipe_of(&pipe_end, &child, bytes, LEN);
+    assert_int_equal(file_open_twice(&fd, name, &err), 0);
+    assert_reads(fd, bytes, LEN);
+    close(fd);
+    close(pipe_end);
+    waitpid(child, NULL, 0);
+    assert_int_equal(entries(), 1); /* the copy has no name */
+    assert_int_equal(file_open_twice(&fd, "/dev/null", &err), 0);
+    assert_reads(fd, "", 0);
+    close(fd);
+
+    assert_int_equal(file_open_twice(&fd, "/nonexistent", &err), -ERR_NOT_FOUND);
+    assert_int_equal(file_open_twice(&fd, dir, &err), -ERR_IO);
+    struct rlimit limit, small;
+    void (*before)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small = limit;
+    small.rlim_cur = LEN / 2; /* no room for the copy */
+    name = pipe_of(&pipe_end, &child, bytes, LEN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    assert_int_equal(file_open_twice(&fd, name, &err), -ERR_IO);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    signal(SIGXFSZ, before);
+    close(pipe_end);
+    waitpid(child, NULL, 0);
+    if (!strstr(err.message, "copy /proc/self/fd/") || !strstr(err.message, dir))
+        fail_msg("%s", err.message);
+    setenv("TMPDIR", "/nonexistent", 1);
+    assert_int_equal(file_open_twice(&fd, "/dev/null", &err), -ERR_NOT_FOUND);
+    unsetenv("TMPDIR");
+    free(bytes);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -150,6 +231,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_replace, setup, teardown),
         cmocka_unit_test_setup_teardown(test_killed_writers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other_files, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_no_room, setup, teardown)};
+        cmocka_unit_test_setup_teardown(test_no_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_read_twice, setup, teardown)};
     return cmocka_run_group_tests_name("file", tests, NULL, NULL);
 }

@@ -36,9 +36,19 @@ static void test_utf8(void **state)
         {"\xF0\x9F\x98", false},
         {"a\x80", false},
     };
+    static const char ascii[] = "abcdefghijklmnopqrstuvwxyz";
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        if (utf8_valid(cases[i].text, strlen(cases[i].text)) != cases[i].valid)
-            fail_msg("case %zu", i);
+        for (size_t before = 0; before < 20;
+             before++) /* wherever it lies in a word, and at the end of a page */
+            for (size_t behind = 0; behind < 20; behind++) {
+                const size_t len = before + strlen(cases[i].text) + behind;
+                char *const text = malloc(len + 1); /* the sanitizers see a byte read behind it */
+                snprintf(text, len + 1, "%.*s%s%.*s", (int)before, ascii, cases[i].text, (int)behind, ascii);
+                const bool valid = utf8_valid(text, len);
+                free(text);
+                if (valid != cases[i].valid)
+                    fail_msg("case %zu, %zu bytes before, %zu behind", i, before, behind);
+            }
 }
 
 static void test_check(void **state)
@@ -119,9 +129,39 @@ static void test_map(void **state)
     id_map_done(&map);
 }
 
+/* Side by side or one by one, found is found: in empty, small and large maps, in batches of all sizes. */
+static void test_find_all(void **state)
+{
+    (void)state;
+    enum { MOST = 3000 };
+    static char text[MOST][16];
+    static struct id_text ids[MOST];
+    static ptrdiff_t index[MOST + 1];
+    struct id_map map = {0};
+    for (size_t i = 0; i < MOST; i++) {
+        const size_t len = (size_t)snprintf(text[i], sizeof text[i], "N%zu", i * 7919 % 4001);
+        ids[i] = (struct id_text){text[i], i % 97 ? len : 0}; /* the empty id is one, too */
+    }
+    for (size_t size = 0; size <= 2000; size = 2 * size + 1) {
+        while (map.count < size) {
+            char id[16];
+            const int len = snprintf(id, sizeof id, "N%zu", map.count * 2);
+            assert_true(id_map_add(&map, id, (size_t)len, NULL) >= 0);
+        }
+        for (size_t count = 0; count <= MOST; count = count < 70 ? count + 1 : 2 * count) {
+            index[count] = 77;
+            id_map_find_all(index, &map, ids, count);
+            for (size_t i = 0; i < count; i++)
+                assert_int_equal(index[i], id_map_find(&map, ids[i].bytes, ids[i].len));
+            assert_int_equal(index[count], 77);
+        }
+    }
+    id_map_done(&map);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_utf8), cmocka_unit_test(test_check),
-        cmocka_unit_test(test_plain_span), cmocka_unit_test(test_map)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_utf8), cmocka_unit_test(test_find_all),
+        cmocka_unit_test(test_check), cmocka_unit_test(test_plain_span), cmocka_unit_test(test_map)};
     return cmocka_run_group_tests_name("id", tests, NULL, NULL);
 }

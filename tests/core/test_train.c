@@ -26,12 +26,13 @@ struct case_memory {
 
 static struct train_example example(struct case_memory *m, size_t user)
 {
-    const size_t count = w.news.ids.count,
-                 start = text_window_start(&w.model->config, w.histories.history[user].count);
+    const size_t count = w.news.ids.count;
+    size_t read;
+    const uint32_t *const window = workspace_window(&w, user, &read);
     struct train_example x = {
         .user = user, .history = m->history, .candidates = m->candidates, .candidate_count = 5};
-    for (size_t i = start; i < w.histories.history[user].count; i++)
-        m->history[x.history_count++] = workspace_item(&w, w.histories.history[user].items[i]);
+    for (size_t i = 0; i < read; i++)
+        m->history[x.history_count++] = workspace_item(&w, window[i]);
     for (size_t i = 0; i < 5; i++)
         m->candidates[i] = workspace_item(&w, (7 * user + 3 + i) % count);
     if (user % 4 != 3) {
@@ -241,9 +242,11 @@ static void test_schedule(void **state)
 static int setup(void **state)
 {
     (void)state;
-    const struct workspace_options options = {TINY, TINY "news.tsv", TINY "behaviors.tsv", 0, true};
+    const struct workspace_options options = {
+        .model = TINY, .news = TINY "news.tsv", .behaviors = TINY "behaviors.tsv", .rows.quiet = true};
     struct err err = ERR_INIT;
-    if (gemm_init(&err) < 0 || workspace_open(&w, &options, &err) < 0) {
+    if (gemm_init(&err) < 0 || workspace_open(&w, &options, &err) < 0 ||
+        workspace_tokenise_all(&w, true, &err) < 0) {
         print_error("%s\n", err.message);
         return -1;
     }

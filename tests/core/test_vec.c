@@ -42,6 +42,29 @@ static void test_softmax(void **state)
     }
 }
 
+static void test_combine(void **state)
+{
+    (void)state;
+    enum { ROWS = 70, WIDTH = 150 };
+    struct rng rng = rng_seed(5, 0);
+    float weights[ROWS], rows[ROWS * WIDTH], got[WIDTH + 1];
+    for (int i = 0; i < 500; i++) {
+        const size_t count = rng_next(&rng) % (ROWS + 1), width = 1 + rng_next(&rng) % WIDTH,
+                     stride = width + rng_next(&rng) % (WIDTH + 1 - width);
+        fill(&rng, weights, ROWS, 1);
+        fill(&rng, rows, ROWS * WIDTH, 1);
+        got[width] = 7;
+        vec_combine(got, weights, rows, stride, count, width);
+        for (size_t k = 0; k < width; k++) {
+            double want = 0;
+            for (size_t r = 0; r < count; r++)
+                want += (double)weights[r] * (double)rows[r * stride + k];
+            assert_true(fabs((double)got[k] - want) <= 1e-5);
+        }
+        assert_true(got[width] == 7);
+    }
+}
+
 static void test_rms_norm(void **state)
 {
     (void)state;
@@ -128,8 +151,8 @@ static void test_small_ones(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_softmax), cmocka_unit_test(test_rms_norm),
-        cmocka_unit_test(test_tanh), cmocka_unit_test(test_square_sum), cmocka_unit_test(test_gated_gelu),
-        cmocka_unit_test(test_small_ones)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_combine), cmocka_unit_test(test_softmax),
+        cmocka_unit_test(test_rms_norm), cmocka_unit_test(test_tanh), cmocka_unit_test(test_square_sum),
+        cmocka_unit_test(test_gated_gelu), cmocka_unit_test(test_small_ones)};
     return cmocka_run_group_tests_name("vec", tests, NULL, NULL);
 }

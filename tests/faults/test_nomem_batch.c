@@ -82,21 +82,52 @@ static void prune(void)
 
 /* ---- refresh ---- */
 
-static char news[300], behaviors[300];
+static char news[300], behaviors[300], fewer[300];
 
 static int refresh(struct err *err)
 {
     const char *const words[] = {"refresh", "--model", TINY, "--news", news, "--behaviors", behaviors,
-        "--store", url, "--threads", "1", "--quiet", NULL};
+        "--store", url, "--threads", "1", "--quiet", "--full", NULL};
     return run_command(command_refresh, words, err);
+}
+
+/* Inside the live generation, with a user less and then with that user again. */
+static size_t turn;
+
+static void next_turn(void)
+{
+    turn++;
+}
+
+static int refresh_inside(struct err *err)
+{
+    const char *const words[] = {"refresh", "--model", TINY, "--news", news, "--behaviors",
+        turn % 2 ? fewer : behaviors, "--store", url, "--threads", "1", "--quiet", NULL};
+    return run_command(command_refresh, words, err);
+}
+
+/* Also where the command has failed in the midst. */
+static void inside_is_whole(int code)
+{
+    struct err err = ERR_INIT;
+    char name[STORE_GENERATION_MAX];
+    struct generation_check check;
+    (void)code;
+    end_lock(own);
+    nomem_require(store_live(own, name, &err), &err);
+    assert_string_equal(name, live);
+    nomem_require(generation_verify(&check, own, name, NULL, NULL, &err), &err);
 }
 
 static void test_refresh(void **state)
 {
     (void)state;
     static const struct nomem_scenario s = {
-        .name = "refresh", .run = refresh, .verify = live_is_whole, .after = prune, .cost = 3};
+        .name = "refresh --full", .run = refresh, .verify = live_is_whole, .after = prune, .cost = 3};
+    static const struct nomem_scenario inside = {
+        .name = "refresh", .before = next_turn, .run = refresh_inside, .verify = inside_is_whole, .cost = 3};
     nomem_test(&s);
+    nomem_test(&inside);
 }
 
 /* ---- encode ---- */
@@ -167,6 +198,7 @@ static int prepare(void **state)
     nomem_folder(folder);
     strcpy(news, scratch_write(folder, "news.tsv", few, strlen(few)));
     strcpy(behaviors, scratch_write(folder, "behaviors.tsv", read, strlen(read)));
+    strcpy(fewer, scratch_write(folder, "fewer.tsv", read, (size_t)(strchr(read, '\n') - read) + 1));
     snprintf(url, sizeof url, "lmdb:%s/store", folder);
     nomem_require(store_open(&store, url, NULL, &err), &err);
     nomem_require(store_connect(&own, store, &err), &err);

@@ -98,7 +98,7 @@ static void test_publish(void **state)
 {
     (void)state;
     static const struct nomem_scenario s = {
-        .name = "publish a generation", .run = publish, .verify = live_is_whole, .after = prune, .cost = 2};
+        .name = "publish a generation", .run = publish, .verify = live_is_whole, .after = prune, .cost = 6};
     nomem_test(&s);
 }
 
@@ -113,7 +113,7 @@ static int verify(struct err *err)
 static void test_verify(void **state)
 {
     (void)state;
-    static const struct nomem_scenario s = {.name = "verify a generation", .run = verify};
+    static const struct nomem_scenario s = {.name = "verify a generation", .run = verify, .cost = 4};
     nomem_test(&s);
 }
 
@@ -187,6 +187,76 @@ static void test_changes(void **state)
     nomem_test(&s);
 }
 
+/* ---- what a refresh in place does: heads, deleting, the bounds of the changes ---- */
+
+static int refresh(struct err *err)
+{
+    static const struct store_id ids[] = {{"N0", 2}, {"absent", 6}, {"N4", 2}}, gone = {"gone", 4};
+    static const struct store_entry entry = {{"gone", 4}, "text", 4};
+    values = 0;
+    cursor[0] = '\0';
+    int code = store_get_head(link, live, STORE_CONTENT, ids, 3, 64, count_value, &values, err);
+    if (code == 0)
+        code = store_put(link, live, STORE_SUMMARY, &entry, 1, err);
+    if (code == 0)
+        code = store_delete(link, live, STORE_SUMMARY, &gone, 1, err);
+    if (code == 0)
+        code = store_changes_trim(link, live, 1, err);
+    return code < 0 ? code : store_changes_end(link, live, cursor, err);
+}
+
+static void refreshed(int code)
+{
+    assert_true(values <= 2 && (code < 0 || values == 2));
+    assert_true(code < 0 || *cursor);
+}
+
+static void test_refresh(void **state)
+{
+    (void)state;
+    static const struct nomem_scenario s = {
+        .name = "refresh in place", .run = refresh, .verify = refreshed, .cost = 2};
+    nomem_test(&s);
+}
+
+/* ---- clicks ---- */
+
+static char place[STORE_CURSOR_MAX];
+
+static int count_click(void *ctx, const struct store_click *click, const char *at)
+{
+    ++*(size_t *)ctx;
+    assert_true(click->user.len && *at);
+    return 0;
+}
+
+static int take_clicks(struct err *err)
+{
+    static const struct store_click click = {{"U1", 2}, {"N1", 2}};
+    static const struct store_entry entry = {{"U1", 2}, "N1", 2};
+    values = 0;
+    int code = store_clicks_append(link, &click, 1, err);
+    if (code == 0)
+        code = store_clicks_read(link, place, 100, count_click, &values, err);
+    if (code == 0)
+        code = store_put(link, STORE_SHARED, STORE_HISTORY, &entry, 1, err);
+    return code < 0 ? code : store_clicks_trim(link, place, err);
+}
+
+static void clicks_taken(int code)
+{
+    assert_true(code < 0 || values > 0);
+}
+
+static void test_clicks(void **state)
+{
+    (void)state;
+    static const struct nomem_scenario s = {
+        .name = "take clicks into histories", .run = take_clicks, .verify = clicks_taken, .cost = 2};
+    place[0] = '\0';
+    nomem_test(&s);
+}
+
 /* ---- operators ---- */
 
 static int operate(struct err *err)
@@ -218,7 +288,7 @@ static void test_operators(void **state)
 {
     (void)state;
     static const struct nomem_scenario s = {
-        .name = "roll back, promote, list", .run = operate, .verify = operated, .cost = 2};
+        .name = "roll back, promote, list", .run = operate, .verify = operated, .cost = 6};
     struct err err = ERR_INIT;
     nomem_require(world_publish(&small, store, BLOB_F32, made, &err), &err);
     nomem_test(&s);
@@ -234,6 +304,8 @@ static int run_all(const char *name)
         cmocka_unit_test(test_verify),
         cmocka_unit_test(test_read),
         cmocka_unit_test(test_changes),
+        cmocka_unit_test(test_refresh),
+        cmocka_unit_test(test_clicks),
         cmocka_unit_test(test_operators),
     };
     publish_first();

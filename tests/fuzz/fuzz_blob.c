@@ -51,7 +51,7 @@ static void check_accepted(
     struct err err = ERR_INIT;
     other.dtype = (enum blob_dtype)blob[6];
     must(blob_size(other.dtype, spec->rows, spec->cols) == size);
-    must(blob_inputs(blob, size) == blob_judge_field(blob, 24, 8));
+    must(blob_inputs(&other, blob, BLOB_HEADER) == blob_judge_field(blob, 24, 8));
     uint8_t *const again = malloc(size);
     must(again);
     must(blob_encode(again, &other, blob_judge_field(blob, 24, 8), matrix, &err) == 0);
@@ -78,7 +78,7 @@ static void check(const struct blob_spec *spec, const uint8_t *blob, size_t size
     must(reason == blob_judge(spec, blob, size));
     must(reason == blob_decode(NULL, spec, blob, size));
     must(strcmp(blob_reason_name(reason), "unknown") != 0);
-    blob_inputs(blob, size);
+    must(blob_inputs(spec, blob, size) == 0 || reason != BLOB_BAD_OWNER);
     if (reason == BLOB_OK)
         check_accepted(spec, matrix, blob, size);
     for (size_t i = 0; reason != BLOB_OK && i < count; i++)

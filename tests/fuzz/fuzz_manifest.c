@@ -12,7 +12,9 @@ static bool same(const struct manifest *a, const struct manifest *b)
 {
     return a->m == b->m && a->n == b->n && a->d == b->d && a->dtype == b->dtype && a->users == b->users &&
            a->contents == b->contents && strcmp(a->model_sha256, b->model_sha256) == 0 &&
-           a->created == b->created && strcmp(a->previous, b->previous) == 0;
+           a->users_least == b->users_least && a->contents_least == b->contents_least &&
+           a->settings == b->settings && a->refreshed == b->refreshed && a->created == b->created &&
+           strcmp(a->previous, b->previous) == 0;
 }
 
 /* What the readers of a manifest rely on when they make room for matrices. */
@@ -23,6 +25,7 @@ static void check_bounds(const struct manifest *manifest)
     must(blob_size(BLOB_F32, manifest->m, manifest->d) && blob_size(BLOB_F32, manifest->n, manifest->d) &&
          blob_size(BLOB_F32, manifest->d, manifest->d));
     must(manifest->users <= (size_t)1 << 53 && manifest->contents <= (size_t)1 << 53);
+    must(manifest->users_least <= manifest->users && manifest->contents_least <= manifest->contents);
     must(strlen(manifest->model_sha256) == 64 || !*manifest->model_sha256);
     must(!*manifest->previous || store_name_valid(manifest->previous, strlen(manifest->previous)));
 }
@@ -30,11 +33,12 @@ static void check_bounds(const struct manifest *manifest)
 /* A store whose manifest is the input. */
 static struct fuzz_input answer;
 
-static int give(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
-    store_value_fn *fn, void *ctx, struct err *err)
+static int give(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
+    store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err)
 {
     struct store_id id;
     (void)generation;
+    (void)head;
     (void)err;
     must(link->store && kind == STORE_MANIFEST && next(ctx, &id, 1) == 1 && id.len == 0);
     const size_t len = (size_t)(answer.end - answer.at);

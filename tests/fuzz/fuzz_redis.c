@@ -1,5 +1,5 @@
-/* What a Redis answers: the first byte chooses the question, whether the server wants a password first, and how the
- * connection begins and ends; the second how the answer is cut in pieces; the rest is the answer. Whatever comes, nothing
+/* What a Redis answers: the first byte chooses the question; the second whether the server wants a password first, and how
+ * the connection begins and ends; the third how the answer is cut in pieces; the rest is the answer. Whatever comes, nothing
  * but what the interface promises reaches the caller; in pieces and with interruptions it means the same as at once; and
  * what is left over is never taken for the answer to the next question.
  *
@@ -150,7 +150,7 @@ static void note(struct trace *trace, const void *data, size_t len)
     trace->sum = (trace->sum ^ len) * 1099511628211u;
 }
 
-enum { IDS = 3, CHANGES = 4 };
+enum { IDS = 3, CHANGES = 4, HEAD = 4 };
 
 static int take_value(void *ctx, size_t index, const void *data, size_t len)
 {
@@ -288,9 +288,98 @@ static int ask_append(struct store_link *link, struct trace *trace, struct err *
     return store_changes_append(link, "g", changes, 2, err);
 }
 
+static int take_head(void *ctx, size_t index, const void *data, size_t len)
+{
+    struct trace *const trace = ctx;
+    must(index == trace->calls && index < IDS && (data ? len && len <= HEAD : !len));
+    trace->calls++;
+    note(trace, data, len);
+    return trace->calls == IDS && len == 2 ? 7 : 0;
+}
+
+static int ask_heads(struct store_link *link, struct trace *trace, struct err *err)
+{
+    static const struct store_id ids[IDS] = {{"U1", 2}, {"", 0}, {"U2", 2}};
+    const int rc = store_get_head(link, "g", STORE_USER, ids, IDS, HEAD, take_head, trace, err);
+    must(rc <= 0 || rc == 7);
+    must(rc < 0 || trace->calls == IDS);
+    return rc < 0 ? rc : 0;
+}
+
+static int ask_delete(struct store_link *link, struct trace *trace, struct err *err)
+{
+    (void)trace;
+    static const struct store_id ids[] = {{"U1", 2}, {"U2", 2}};
+    return store_delete(link, STORE_SHARED, STORE_HISTORY, ids, 2, err);
+}
+
+static int ask_end(struct store_link *link, struct trace *trace, struct err *err)
+{
+    char cursor[STORE_CURSOR_MAX] = "before";
+    const int rc = store_changes_end(link, "g", cursor, err);
+    must(memchr(cursor, '\0', sizeof cursor));
+    must(rc == 0 || strcmp(cursor, "before") == 0);
+    must(rc < 0 || !*cursor || strchr(cursor, '-'));
+    note(trace, cursor, strlen(cursor));
+    return rc;
+}
+
+static int ask_trim(struct store_link *link, struct trace *trace, struct err *err)
+{
+    (void)trace;
+    return store_changes_trim(link, "g", 10, err);
+}
+
+static int take_click(void *ctx, const struct store_click *click, const char *cursor)
+{
+    struct trace *const trace = ctx;
+    must(++trace->calls <= CHANGES && strlen(cursor) < STORE_CURSOR_MAX);
+    must((click->user.len == 0) == (click->item.len == 0));
+    must(!click->user.len || (id_check(click->user.id, click->user.len, NULL) == 0 &&
+                                 id_check(click->item.id, click->item.len, NULL) == 0));
+    note(trace, click->user.id, click->user.len);
+    note(trace, click->item.id, click->item.len);
+    note(trace, cursor, strlen(cursor));
+    return 0;
+}
+
+static int ask_clicks(struct store_link *link, struct trace *trace, struct err *err)
+{
+    char cursor[STORE_CURSOR_MAX] = "1-18446744073709551615";
+    const int rc = store_clicks_read(link, cursor, CHANGES, take_click, trace, err);
+    must(memchr(cursor, '\0', sizeof cursor));
+    note(trace, cursor, strlen(cursor));
+    return rc;
+}
+
+static int ask_append_clicks(struct store_link *link, struct trace *trace, struct err *err)
+{
+    (void)trace;
+    static const struct store_click clicks[] = {{{"U1", 2}, {"N1", 2}}, {{"U2", 2}, {"N1", 2}}};
+    return store_clicks_append(link, clicks, 2, err);
+}
+
+static int ask_trim_clicks(struct store_link *link, struct trace *trace, struct err *err)
+{
+    (void)trace;
+    return store_clicks_trim(link, "1700000000000-5", err);
+}
+
+static int ask_changes_behind(struct store_link *link, struct trace *trace, struct err *err)
+{
+    char cursor[STORE_CURSOR_MAX] = "5-1";
+    const int rc = store_changes_read(link, "g", cursor, CHANGES, take_change, trace, err);
+    must(memchr(cursor, '\0', sizeof cursor));
+    must(trace->calls || strcmp(cursor, "5-1") == 0);
+    must(rc != -ERR_NOT_FOUND || trace->calls == 0);
+    note(trace, cursor, strlen(cursor));
+    return rc;
+}
+
 static int (*const questions[])(struct store_link *, struct trace *, struct err *) = {ask_get, ask_live,
     ask_generations, ask_scan, ask_changes, ask_lock, ask_unlock, ask_commit, ask_drop, ask_put, ask_append,
-    ask_renew};
+    ask_renew, ask_heads, ask_delete, ask_end, ask_trim, ask_clicks, ask_append_clicks, ask_trim_clicks,
+    ask_changes_behind};
 
 enum { LIVE = 1, DROP = 8, QUESTIONS = sizeof questions / sizeof *questions };
 
@@ -345,7 +434,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct store *stores[2]; /* without and with a greeting */
     struct fuzz_input input = {data, data + size};
-    const size_t first = fuzz_byte(&input), question = first % QUESTIONS, way = first / QUESTIONS,
+    const size_t question = fuzz_byte(&input) % QUESTIONS, way = fuzz_byte(&input),
                  piece = 1u + fuzz_byte(&input) % 16;
     struct trace whole, pieces;
     if (!stores[0])

@@ -8,9 +8,12 @@
 #include "batch/summaries.h"
 #include "tests/lib/fuzz.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* The part before the next line "====". */
 static struct fuzz_input next_part(struct fuzz_input *input)
@@ -29,6 +32,26 @@ static struct fuzz_input next_part(struct fuzz_input *input)
 static const char *part_file(const struct fuzz_input *part)
 {
     return fuzz_file(part->at, (size_t)(part->end - part->at));
+}
+
+/* The news in a file of their own: they are read again while the others are. */
+static int news_fd = -1;
+
+static void write_news(const struct fuzz_input *part)
+{
+    const size_t size = (size_t)(part->end - part->at);
+    must(ftruncate(news_fd, 0) == 0 && pwrite(news_fd, part->at, size, 0) == (ssize_t)size);
+}
+
+static const char *news_file(const struct fuzz_input *part)
+{
+    static char path[64];
+    if (news_fd < 0)
+        news_fd = memfd_create("news", MFD_CLOEXEC);
+    must(news_fd >= 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", news_fd);
+    write_news(part);
+    return path;
 }
 
 static bool has_any(const char *text, size_t len, const char *bytes)
@@ -52,20 +75,101 @@ static void check_news(const struct news *news)
 {
     must(news->ids.count > 0);
     check_ids(&news->ids);
+    struct news_text text = {0};
+    struct err err = ERR_INIT;
     for (size_t i = 0; i < news->ids.count; i++) {
-        const struct text_item item = news_item(news, i);
+        must(news_item(&text, news, i, &err) == 0);
         for (size_t c = 0; c < TEXT_COLUMNS; c++) {
-            must(utf8_valid(item.column[c].bytes, item.column[c].len));
-            must(!has_any(item.column[c].bytes, item.column[c].len, "\t\n"));
+            must(utf8_valid(text.item.column[c].bytes, text.item.column[c].len));
+            must(!has_any(text.item.column[c].bytes, text.item.column[c].len, "\t\n"));
         }
+    }
+    news_text_done(&text);
+}
+
+/* Each text is whole, or there is an error that says so. */
+static void check_items(const struct news *news, enum err_code wrong)
+{
+    struct news_text text = {0};
+    for (size_t i = 0; i < news->ids.count; i++) {
+        struct err err = ERR_INIT;
+        const int code = news_item(&text, news, i, &err);
+        must(code == 0 || code == -(int)wrong);
+        if (code < 0)
+            fuzz_must_tell(code, &err);
+    }
+    news_text_done(&text);
+}
+
+/* Somebody cuts the file short, writes a byte, writes all of it; the disk cannot be read. */
+static void check_changed(const struct fuzz_input *part, const struct news *news)
+{
+    static int folder = -1;
+    const size_t size = (size_t)(part->end - part->at);
+    if (folder < 0)
+        folder = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    must(ftruncate(news_fd, (off_t)(size / 2)) == 0);
+    check_items(news, ERR_CORRUPT);
+    write_news(part);
+    must(pwrite(news_fd, "\t", 1, (off_t)(size / 3)) == 1);
+    check_items(news, ERR_CORRUPT);
+    must(ftruncate(news_fd, 0) == 0 && ftruncate(news_fd, (off_t)size) == 0); /* zeros */
+    check_items(news, ERR_CORRUPT);
+    write_news(part);
+    const int fd = dup(news->fd);
+    must(dup2(folder, news->fd) == news->fd);
+    check_items(news, ERR_IO);
+    must(dup2(fd, news->fd) == news->fd && close(fd) == 0);
+}
+
+static size_t count_lines(const char *path)
+{
+    size_t lines = 0;
+    FILE *const in = fopen(path, "re");
+    must(in);
+    for (int c; (c = getc(in)) != EOF;) {
+        must(c == '\n' || c == '\t' ||
+             (c >= ' ' && c != 0x7F)); /* the rows' other control bytes are written out */
+        lines += c == '\n';
+    }
+    fclose(in);
+    return lines;
+}
+
+/* Read once more, with a quarantine: one line for each bad row, and the rest is the same. */
+static void check_quarantine(const struct fuzz_input *part, const struct news *news, size_t max_bad)
+{
+    struct quarantine quarantine;
+    struct news again;
+    struct err err = ERR_INIT;
+    const struct tsv_options options = {.max_bad.rows = max_bad, .quarantine = &quarantine, .quiet = true};
+    must(quarantine_open(&quarantine, fuzz_path(), &err) == 0);
+    must(news_load(&again, news_file(part), &options, &err) == 0);
+    must(again.ids.count == news->ids.count);
+    for (size_t i = 0; i < news->ids.count; i++)
+        must(again.rows[i].hash == news->rows[i].hash && again.rows[i].offset == news->rows[i].offset);
+    news_done(&again);
+    must(quarantine.rows <= max_bad && quarantine_close(&quarantine, &err) == 0);
+    must(count_lines(fuzz_path()) == quarantine.rows);
+}
+
+/* Few are kept of what all is: the newest. */
+static void check_kept(const struct histories *all, const struct histories *few)
+{
+    must(few->users.count == all->users.count && histories_ids(few).missing == histories_ids(all).missing);
+    for (size_t i = 0; i < all->users.count; i++) {
+        const struct history a = histories_get(all, i), f = histories_get(few, i);
+        must(f.total == a.total && f.count == (a.count < few->keep ? a.count : few->keep));
+        must(!f.count || memcmp(f.items, a.items + a.count - f.count, f.count * sizeof *f.items) == 0);
     }
 }
 
 static void check_histories(const struct fuzz_input *part, const struct news *news, size_t max_bad)
 {
-    struct histories histories;
+    const struct tsv_options options = {.max_bad.rows = max_bad};
+    struct histories histories, few;
     struct err err = ERR_INIT;
-    const int code = histories_load(&histories, part_file(part), news, max_bad, false, &err);
+    const int code = histories_load(&histories, part_file(part), news, SIZE_MAX, &options, &err);
     if (code < 0) {
         fuzz_must_tell(code, &err);
         must(code == -ERR_INVALID);
@@ -74,13 +178,16 @@ static void check_histories(const struct fuzz_input *part, const struct news *ne
     size_t dropped = 0;
     check_ids(&histories.users);
     for (size_t i = 0; i < histories.users.count; i++) {
-        const struct history *const history = &histories.history[i];
-        must(history->count <= history->asked);
-        for (size_t k = 0; k < history->count; k++)
-            must(history->items[k] < news->ids.count);
-        dropped += history->asked - history->count;
+        const struct history history = histories_get(&histories, i);
+        must(history.count == history.total && history.total <= histories.rows[i].asked);
+        for (size_t k = 0; k < history.count; k++)
+            must(history.items[k] < news->ids.count);
+        dropped += histories.rows[i].asked - history.total;
     }
-    must(histories.dropped == dropped);
+    must(histories_ids(&histories).missing == dropped);
+    must(histories_load(&few, part_file(part), news, 3, &options, &err) == 0);
+    check_kept(&histories, &few);
+    histories_done(&few);
     histories_done(&histories);
 }
 
@@ -110,7 +217,7 @@ static void check_impressions(const struct fuzz_input *part, const struct news *
 {
     for (int round = 0; round < 2; round++) {
         const struct impressions_options options = {
-            .path = part_file(part), .max_bad = max_bad, .label_needed = round == 1};
+            .path = part_file(part), .max_bad.rows = max_bad, .label_needed = round == 1};
         struct impressions in;
         struct err err = ERR_INIT;
         int first, second;
@@ -196,7 +303,8 @@ static void check_all(struct fuzz_input input)
                             categories = next_part(&input);
     struct news news;
     struct err err = ERR_INIT;
-    const int code = news_load(&news, part_file(&news_part), max_bad, false, &err);
+    const int code =
+        news_load(&news, news_file(&news_part), &(struct tsv_options){.max_bad.rows = max_bad}, &err);
     check_summaries(&input);
     if (code < 0) {
         fuzz_must_tell(code, &err);
@@ -204,6 +312,8 @@ static void check_all(struct fuzz_input input)
         return;
     }
     check_news(&news);
+    check_changed(&news_part, &news);
+    check_quarantine(&news_part, &news, max_bad);
     check_histories(&behaviors, &news, max_bad);
     check_impressions(&behaviors, &news, max_bad);
     check_categories(&categories, &news);

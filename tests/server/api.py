@@ -1122,6 +1122,32 @@ class Redis(Case):
         self.wait_until(lambda: len(ranked()["ranking"]) == len(contents))
         self.check_ranking(ranked()["ranking"], 1, "U3", contents)
 
+    def test_missed_changes(self):
+        def loads():
+            return self.daemon.metric("embsum_generation_loads_total")
+
+        def count():
+            return len(self.daemon.rank({"user": "U3", "top_k": 300})[1]["ranking"])
+
+        stream = f"{{embsum}}:{self.generation}:changes"
+        key = f"embsum:{self.generation}:c:N30"
+        followed = self.daemon.metric("embsum_generation_changes_total")
+        self.run_redis(f"XADD {stream} * c N31")
+        self.wait_until(lambda: self.daemon.metric("embsum_generation_changes_total") > followed)
+        before = loads()
+        # One step: the change is trimmed before the daemon can read it. The manifest says that one may be missing.
+        self.run_redis(f'''EVAL "local m = string.gsub(redis.call('GET', KEYS[4]), '}}$', ', \\"contents_least\\": 299}}') '''
+                       f'''redis.call('SET', KEYS[4], m) '''
+                       f'''redis.call('RENAME', KEYS[2], KEYS[3]) redis.call('XADD', KEYS[1], '*', 'c', 'N30') '''
+                       f'''redis.call('XADD', KEYS[1], '*', 'c', 'N31') return redis.call('XTRIM', KEYS[1], 'MAXLEN', 1)" '''
+                       f'''4 {stream} {key} aside embsum:{self.generation}:manifest''')
+        self.wait_until(lambda: loads() == before + 1)
+        self.assertEqual(count(), 299)
+        self.run_redis(f"RENAME aside {key}")
+        self.run_redis(f"XADD {stream} * c N30")
+        self.wait_until(lambda: count() == 300)
+        self.assertEqual(loads(), before + 1)
+
     def test_contents_unavailable(self):
         self.assertEqual(self.daemon.rank({"user": "U1", "candidates": ["N1", "N2"]})[0], 200)
         self.proxy.swallow = b":c:"

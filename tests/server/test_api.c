@@ -84,7 +84,7 @@ static int expire(struct store_link *link, char *const *args, struct err *err)
     for (size_t i = 0; i < count; i++)
         token = rows[i].token > token ? rows[i].token : token;
     free(rows);
-    for (int past = 0; code == 0 && past < 16; past++) /* tokens that left no row */
+    for (int past = 0; code == 0 && past < 4096; past++) /* tokens that left no row */
         if (store_unlock(link, token + (uint64_t)past, err) == 0)
             return 0;
     return code < 0 ? code : err_set(err, ERR_NOT_FOUND, "the newest token is not to be guessed");

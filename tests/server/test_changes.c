@@ -1,5 +1,5 @@
 /* Changes inside a live generation: a matrix that was written anew, came, or went is served as it is now, and the rest of
- * the memory stays. Misses: an id is read once for all who wait, an absent one is not asked for again for a moment. */
+ * the memory stays, unless the changes have been trimmed before they were read. Misses: an id is read once for all who wait, an absent one is not asked for again for a moment. */
 #include "tests/server/bench.h"
 
 #include <pthread.h>
@@ -125,6 +125,92 @@ static void test_came_and_went(void **state)
     assert_true(isnan(score_of(bench, "U1", "new")));
 }
 
+/* ---- changes that nobody can tell any more ---- */
+
+static void trim_changes(struct bench *bench)
+{
+    struct err err = ERR_INIT;
+    struct store_link *link;
+    require(store_connect(&link, bench->store, &err), &err);
+    require(store_changes_trim(link, bench->generation, 1, &err), &err);
+    store_disconnect(link);
+}
+
+static struct live_stats stats_of(struct bench *bench)
+{
+    struct live_stats stats;
+    live_stats(bench->service.live, &stats);
+    return stats;
+}
+
+/* N1 and a new content change, and then so much that both are trimmed from the stream before the daemon looks again. */
+static void miss_changes(struct bench *bench)
+{
+    struct err err = ERR_INIT;
+    note_change(bench, STORE_CONTENT, "N3");
+    require(live_poll(bench->service.live, &err), &err);
+    rewrite(bench, BLOB_CONTENT, "N1", 9);
+    rewrite(bench, BLOB_CONTENT, "new", 1);
+    note_change(bench, STORE_CONTENT, "N1");
+    note_change(bench, STORE_CONTENT, "new");
+    note_change(bench, STORE_CONTENT, "N2");
+    trim_changes(bench);
+}
+
+static void test_missed(void **state)
+{
+    struct bench *bench = *state;
+    struct err err = ERR_INIT;
+    const double before = score_of(bench, "U1", "N1"), same = score_of(bench, "U1", "N2");
+    miss_changes(bench);
+    const struct live_stats then = stats_of(bench);
+    assert_int_equal(then.changes, 1);
+    require(live_poll(bench->service.live, &err), &err);
+    assert_int_equal(stats_of(bench).loads, then.loads + 1);
+    assert_true(score_of(bench, "U1", "N1") != before);
+    assert_true(score_of(bench, "U1", "N2") == same);
+    assert_true(fabs(score_of(bench, "U1", "new") - world_score(&one, "U1", "new")) < 1e-5);
+    assert_int_equal(catalogue_count(bench, ""), 41);
+    require(live_poll(bench->service.live, &err), &err);
+    assert_int_equal(stats_of(bench).changes, 1); /* what has been loaded is not followed once more */
+    /* What comes now is followed as before. */
+    rewrite(bench, BLOB_CONTENT, "N1", 1);
+    note_change(bench, STORE_CONTENT, "N1");
+    trim_changes(bench);
+    require(live_poll(bench->service.live, &err), &err);
+    assert_true(score_of(bench, "U1", "N1") == before);
+    require(live_poll(bench->service.live, &err), &err);
+    assert_int_equal(stats_of(bench).loads, then.loads + 1);
+}
+
+/* What is loaded anew may have become worse: what is in memory goes on, and is not loaded with each look. */
+static void test_missed_and_refused(void **state)
+{
+    struct bench *bench = *state;
+    struct err err = ERR_INIT;
+    const double before = score_of(bench, "U1", "N1");
+    struct manifest manifest = {
+        .m = one.m, .n = one.n, .d = one.d, .users = one.users + 1, .contents = one.contents};
+    miss_changes(bench);
+    put(bench, STORE_MANIFEST, "", "{", 1);
+    const struct live_stats then = stats_of(bench);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(live_poll(bench->service.live, &err), -ERR_CORRUPT);
+    assert_string_equal(stats_of(bench).refused, bench->generation);
+    assert_int_equal(stats_of(bench).refusals, then.refusals + 1);
+    assert_int_equal(stats_of(bench).loads, then.loads);
+    assert_true(score_of(bench, "U1", "N1") == before);
+    char *text = manifest_dump(&manifest);
+    assert_non_null(text);
+    put(bench, STORE_MANIFEST, "", text, strlen(text));
+    free(text);
+    live_hurry(bench->service.live);
+    require(live_poll(bench->service.live, &err), &err);
+    assert_string_equal(stats_of(bench).refused, "");
+    assert_int_equal(stats_of(bench).loads, then.loads + 1);
+    assert_true(score_of(bench, "U1", "N1") != before);
+}
+
 /* ---- misses ---- */
 
 struct asker {
@@ -226,6 +312,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_preload, setup_preloaded, teardown),
         cmocka_unit_test_setup_teardown(test_changed, setup_preloaded, teardown),
         cmocka_unit_test_setup_teardown(test_came_and_went, setup_preloaded, teardown),
+        cmocka_unit_test_setup_teardown(test_missed, setup_preloaded, teardown),
+        cmocka_unit_test_setup_teardown(test_missed_and_refused, setup_preloaded, teardown),
         cmocka_unit_test_setup_teardown(test_shared_fetch, setup, teardown),
         cmocka_unit_test_setup_teardown(test_few_among_many, setup, teardown),
         cmocka_unit_test_setup_teardown(test_absent, setup, teardown),

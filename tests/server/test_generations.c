@@ -23,17 +23,26 @@ static void damage(struct bench *bench, enum store_kind kind, int count)
     }
 }
 
-static void put_manifest(struct bench *bench, const struct world *world, int users, int contents)
+/* So many more than there are, of which `inside` may be missing because a refresh is at work. */
+static void put_manifest_inside(
+    struct bench *bench, const struct world *world, int users, int contents, size_t inside)
 {
     struct manifest manifest = {.m = world->m,
         .n = world->n,
         .d = world->d,
         .users = world->users + 1 + (size_t)users,
         .contents = world->contents + (size_t)contents};
+    manifest.users_least = manifest.users - inside;
+    manifest.contents_least = manifest.contents - inside;
     char *text = manifest_dump(&manifest);
     assert_non_null(text);
     put(bench, STORE_MANIFEST, "", text, strlen(text));
     free(text);
+}
+
+static void put_manifest(struct bench *bench, const struct world *world, int users, int contents)
+{
+    put_manifest_inside(bench, world, users, contents, 0);
 }
 
 static void check_page(struct bench *bench, const char *text, bool there)
@@ -88,8 +97,15 @@ static void test_incomplete(void **state)
     put_manifest(bench, &many, 1, 0);
     check_refused(bench, before, "it is incomplete: 201 of 202 users are there");
     publish(bench, &many);
-    put_manifest(bench, &many, 0, 1);
-    note_change(bench, STORE_CONTENT, "gone"); /* as if it had been there and gone */
+    put_manifest_inside(bench, &many, 1, 1, 1);
+    check_live(bench);
+    memcpy(before, bench->generation, sizeof before);
+    publish(bench, &many);
+    put_manifest_inside(bench, &many, 1, 2, 1);
+    check_refused(bench, before, "it is incomplete: 500 of 501 contents are there");
+    put_manifest_inside(bench, &many, 1, 2, 2);
+    note_change(bench, STORE_CONTENT, "N1");
+    live_hurry(bench->service.live);
     check_live(bench);
 }
 

@@ -56,7 +56,8 @@ static void test_golden(void **state)
     assert_memory_equal(blob, golden, sizeof golden);
     assert_int_equal(blob_decode(matrix, &spec, golden, sizeof golden), BLOB_OK);
     assert_memory_equal(matrix, golden_matrix, sizeof matrix);
-    assert_true(blob_inputs(golden, sizeof golden) == 0x0102030405060708);
+    assert_true(blob_inputs(&spec, golden, sizeof golden) == 0x0102030405060708);
+    assert_true(blob_inputs(&spec, golden, BLOB_HEADER) == 0x0102030405060708);
 }
 
 /* The hashes of the golden blob from their definition, on one buffer. */
@@ -180,7 +181,7 @@ static void round_trip(enum blob_dtype dtype, size_t rows, size_t cols, double t
         matrix[i] = random_float();
     assert_int_equal(blob_encode(blob, &spec, 42, matrix, NULL), 0);
     assert_int_equal(blob_decode(back, &spec, blob, size), BLOB_OK);
-    assert_true(blob_inputs(blob, size) == 42);
+    assert_true(blob_inputs(&spec, blob, size) == 42);
     for (size_t i = 0; i < count; i++)
         assert_true(fabs((double)matrix[i] - (double)back[i]) <= tolerance * fabs((double)matrix[i]));
 
@@ -280,19 +281,26 @@ static void test_sizes(void **state)
         -ERR_INVALID);
 }
 
+/* A header that is not all of what was asked for says nothing. */
 static void test_inputs(void **state)
 {
     (void)state;
     unsigned char blob[sizeof golden];
-    assert_true(blob_inputs(NULL, 0) == 0);
-    assert_true(blob_inputs(golden, 63) == 0);
-    assert_true(blob_inputs(golden, sizeof golden - 1) == 0);
-    memcpy(blob, golden, sizeof blob);
-    blob[0] = 'x';
-    assert_true(blob_inputs(blob, sizeof blob) == 0);
-    memcpy(blob, golden, sizeof blob);
-    blob[6] = 77;
-    assert_true(blob_inputs(blob, sizeof blob) == 0);
+    const struct blob_spec spec = golden_spec();
+    assert_true(blob_inputs(&spec, NULL, 0) == 0);
+    assert_true(blob_inputs(&spec, golden, BLOB_HEADER - 1) == 0);
+    for (size_t i = 0; i < BLOB_HEADER; i++) {
+        memcpy(blob, golden, sizeof blob);
+        blob[i] ^= 0x55;
+        if (i >= 24 && i < 40) /* the field itself, and the checksum, which is of the whole blob */
+            assert_true(blob_inputs(&spec, blob, sizeof blob) ==
+                        (i < 32 ? 0x0102030405060708 ^ UINT64_C(0x55) << 8 * (i - 24) : 0x0102030405060708));
+        else
+            assert_true(blob_inputs(&spec, blob, sizeof blob) == 0);
+    }
+    struct blob_spec other = spec;
+    other.dtype = BLOB_BF16; /* it would have to be written again in another form */
+    assert_true(blob_inputs(&other, golden, sizeof golden) == 0);
 }
 
 static void test_dtype_names(void **state)

@@ -13,7 +13,28 @@
 
 static struct manifest sample(void)
 {
-    return (struct manifest){32, 4, 512, BLOB_BF16, 61, 240, SHA, 1795489200, "20261123T030000Z-1b2c3d4e"};
+    return (struct manifest){.m = 32,
+        .n = 4,
+        .d = 512,
+        .dtype = BLOB_BF16,
+        .users = 61,
+        .contents = 240,
+        .users_least = 61,
+        .contents_least = 240,
+        .model_sha256 = SHA,
+        .created = 1795489200,
+        .previous = "20261123T030000Z-1b2c3d4e"};
+}
+
+/* One that a refresh is inside of. */
+static struct manifest changing(void)
+{
+    struct manifest manifest = sample();
+    manifest.users_least = 60;
+    manifest.contents_least = 0;
+    manifest.settings = 0x5d41402abc4b2a76;
+    manifest.refreshed = 1795489500;
+    return manifest;
 }
 
 static void assert_same(const struct manifest *a, const struct manifest *b)
@@ -24,6 +45,10 @@ static void assert_same(const struct manifest *a, const struct manifest *b)
     assert_int_equal(a->dtype, b->dtype);
     assert_int_equal(a->users, b->users);
     assert_int_equal(a->contents, b->contents);
+    assert_int_equal(a->users_least, b->users_least);
+    assert_int_equal(a->contents_least, b->contents_least);
+    assert_true(a->settings == b->settings);
+    assert_true(a->refreshed == b->refreshed);
     assert_string_equal(a->model_sha256, b->model_sha256);
     assert_true(a->created == b->created);
     assert_string_equal(a->previous, b->previous);
@@ -39,26 +64,35 @@ static void test_text(void **state)
         "\"model_sha256\": \"" SHA "\", \"created\": \"2026-11-24T03:00:00Z\", "
         "\"previous\": \"20261123T030000Z-1b2c3d4e\"}");
     free(json);
+    const struct manifest other = changing();
+    char *const more = manifest_dump(&other);
+    assert_string_equal(more,
+        "{\"m\": 32, \"n\": 4, \"d\": 512, \"users\": 61, \"contents\": 240, \"users_least\": 60, "
+        "\"contents_least\": 0, \"dtype\": \"bfloat16\", \"model_sha256\": \"" SHA
+        "\", \"created\": \"2026-11-24T03:00:00Z\", \"previous\": \"20261123T030000Z-1b2c3d4e\", "
+        "\"settings\": \"5d41402abc4b2a76\", \"refreshed\": \"2026-11-24T03:05:00Z\"}");
+    free(more);
 }
 
 static void test_round_trip(void **state)
 {
     (void)state;
     struct manifest in = sample(), out = {0};
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         char *const json = manifest_dump(&in);
         assert_non_null(json);
         assert_int_equal(manifest_parse(&out, json, strlen(json), NULL), 0);
         assert_same(&in, &out);
         free(json);
-        in = (struct manifest){1, 1, 1, BLOB_F16, 0, 0, "", 0, ""}; /* all that may be empty */
+        in = i ? (struct manifest){.m = 1, .n = 1, .d = 1, .dtype = BLOB_F16}
+               : changing(); /* all that may be empty */
     }
 }
 
-/* The sample with one piece of its text replaced is refused, and the message names what is wrong. */
+/* A text with one piece replaced is refused, and the message names what is wrong. */
 static void refuse(const char *piece, const char *by, const char *named)
 {
-    const struct manifest manifest = sample();
+    const struct manifest manifest = changing();
     char *const json = manifest_dump(&manifest), text[1024];
     char *const at = strstr(json, piece);
     struct manifest out = {.m = 99};
@@ -85,7 +119,7 @@ static void test_refusals(void **state)
     refuse("\"dtype\": \"bfloat16\", ", "", "\"dtype\" is missing");
     refuse("\"model_sha256\": \"" SHA "\", ", "", "\"model_sha256\" is missing");
     refuse("\"created\": \"2026-11-24T03:00:00Z\", ", "", "\"created\" is missing");
-    refuse(", \"previous\": \"20261123T030000Z-1b2c3d4e\"", "", "\"previous\" is missing");
+    refuse("\"previous\": \"20261123T030000Z-1b2c3d4e\", ", "", "\"previous\" is missing");
     refuse("\"m\": 32", "\"m\": 32, \"k\": 1", "unknown key \"k\"");
     refuse("\"m\": 32", "\"m\": 32, \"m\": 32", "duplicate");
     refuse("\"m\": 32", "\"m\": 32.0", "\"m\" is not an integer");
@@ -107,6 +141,13 @@ static void test_refusals(void **state)
     refuse("2026-11-24T03:00:00Z", "2026-11-24T24:00:00Z", "\"created\"");
     refuse("20261123T030000Z-1b2c3d4e", "a b", "\"previous\"");
     refuse("20261123T030000Z-1b2c3d4e", "a\\u0000b", "manifest");
+    refuse("\"users_least\": 60", "\"users_least\": 62", "least");
+    refuse("\"contents_least\": 0", "\"contents_least\": 241", "least");
+    refuse("\"contents_least\": 0", "\"contents_least\": \"0\"", "\"contents_least\" is not an integer");
+    refuse("5d41402abc4b2a76", "5d41402abc4b2a7", "\"settings\"");
+    refuse("5d41402abc4b2a76", "5D41402ABC4B2A76", "\"settings\"");
+    refuse("\"5d41402abc4b2a76\"", "1", "\"settings\" is not a string");
+    refuse("2026-11-24T03:05:00Z", "yesterday", "\"refreshed\"");
     refuse("}", "", "not JSON");
     refuse("}", "} x", "not JSON");
 }

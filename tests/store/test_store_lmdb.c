@@ -138,6 +138,9 @@ static void test_key_names(void **state)
     ok(store_put(link, "g", STORE_SCORE_PROJ, &none, 1, &err));
     ok(store_put(link, "g", STORE_MANIFEST, &none, 1, &err));
     ok(store_changes_append(link, "g", &change, 1, &err));
+    const struct store_click click = {{"X", 1}, {"N", 1}};
+    ok(store_clicks_append(link, &click, 1, &err));
+    ok(store_put(link, STORE_SHARED, STORE_HISTORY, &one, 1, &err));
     snprintf(path, sizeof path, "%s/data.mdb", url + 5);
     static char bytes[1 << 20];
     FILE *const file = fopen(path, "rb");
@@ -146,7 +149,8 @@ static void test_key_names(void **state)
     fclose(file);
     static const char *const keys[] = {"{embsum}:liveg", "{embsum}:generations:glive 1", "{embsum}:lock1 ",
         "{embsum}:token1", "{embsum}:g:changes:00000000000000000001uX", "embsum:g:u:Xv", "embsum:g:c:Xv",
-        "embsum:g:s:Xv", "embsum:g:wv", "embsum:g:manifestv"};
+        "embsum:g:s:Xv", "embsum:g:wv", "embsum:g:manifestv", "{embsum}:clicks1",
+        "{embsum}:clicks:00000000000000000001X N", "embsum:shared:h:Xv"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!memmem(bytes, len, keys[i], strlen(keys[i])))
             fail_msg("%s is not in the file", keys[i]);

@@ -70,6 +70,26 @@ static void *move_slots(void *arg)
     return NULL;
 }
 
+/* Heads of ids N<number>, of which those below CONTENTS are there. */
+struct heads {
+    const struct store_id *ids;
+    size_t next;
+};
+
+static int check_head(void *ctx, size_t index, const void *data, size_t len)
+{
+    struct heads *const heads = ctx;
+    const struct store_id *const id = &heads->ids[index];
+    assert_int_equal(index, heads->next++);
+    if (atol(id->id + 1) < CONTENTS) {
+        assert_int_equal(len, id->len < 3 ? id->len : 3);
+        assert_memory_equal(data, id->id, len);
+    } else {
+        assert_null(data);
+    }
+    return 0;
+}
+
 /* Slots go from one master to another, key by key, while everything is read, listed, written and dropped. */
 static void test_resharding(void **state)
 {
@@ -104,11 +124,17 @@ static void test_resharding(void **state)
                 assert_null(copies.data[i]);
         }
         free_copies(&copies);
+        struct heads heads = {ids, 0};
+        ok(store_get_head(user.link, "g", STORE_CONTENT, ids, 100, 3, check_head, &heads, &err));
+        assert_int_equal(heads.next, 100);
         if (rounds % 5 == 0)
             assert_int_equal(scan_count(user.link, "g", STORE_CONTENT), CONTENTS);
         put_many(user.link, "h", 200);
         snprintf(name, sizeof name, "N%d", rounds % 200);
         assert_value(user.link, "h", STORE_CONTENT, name, name);
+        ok(store_delete(user.link, "h", STORE_CONTENT, ids, 100, &err));
+        for (size_t i = 0; i < 100; i++)
+            assert_value(user.link, "h", STORE_CONTENT, names[i], NULL);
         if (rounds % 5 == 4) {
             const struct store_generation row = {"h", STORE_READY, token};
             ok(store_commit(user.link, token, &row, 1, NULL, &err));
@@ -125,14 +151,52 @@ static void test_resharding(void **state)
     close_user(&user);
 }
 
-/* Changes keep their order through the move of their slot, and are not told twice. */
+static int take_click(void *ctx, const struct store_click *click, const char *cursor)
+{
+    (void)cursor;
+    const size_t used = strlen(ctx);
+    snprintf((char *)ctx + used, 32 - used, "%.*s ", (int)click->item.len, click->item.id);
+    return 0;
+}
+
+/* A key of another type has no head, as it has no value, wherever it is. */
+static int count_heads(void *ctx, size_t index, const void *data, size_t len)
+{
+    (void)len;
+    *(size_t *)ctx += data ? (size_t)1 << index : 0;
+    return 0;
+}
+
+static void test_wrong_type(void **state)
+{
+    (void)state;
+    struct user user = open_user();
+    struct err err = ERR_INIT;
+    char command[128];
+    size_t there = 0;
+    const struct store_id ids[] = {id_of("N0"), id_of("list"), id_of("N1"), id_of("none")};
+    put_many(user.link, "t", 2);
+    setenv("REDISCLI_AUTH", PASSWORD, 1);
+    snprintf(command, sizeof command, "redis-cli -c -p %d lpush embsum:t:c:list x >/dev/null",
+        cluster.nodes[0].port);
+    assert_int_equal(system(command), 0);
+    ok(store_get_head(user.link, "t", STORE_CONTENT, ids, 4, 8, count_heads, &there, &err));
+    assert_int_equal(there, 1 + 4);
+    assert_value(user.link, "t", STORE_CONTENT, "list", NULL);
+    ok(store_delete(user.link, "t", STORE_CONTENT, ids, 2, &err));
+    assert_int_equal(scan_count(user.link, "t", STORE_CONTENT), 1);
+    close_user(&user);
+}
+
+/* Changes and clicks keep their order through the move of their slot, and are not told twice. */
 static void test_moved_changes(void **state)
 {
     (void)state;
     struct user user = open_user(), other = open_user();
     struct mover mover = {.rc = -1};
     struct err err = ERR_INIT;
-    char cursor[STORE_CURSOR_MAX] = "", text[32], id[16];
+    char cursor[STORE_CURSOR_MAX] = "", clicks[STORE_CURSOR_MAX] = "", end[STORE_CURSOR_MAX], text[32],
+         id[16];
     const struct store_change first = {STORE_CONTENT, {"N0", 2}};
     ok(store_changes_append(user.link, "g", &first, 1, &err));
     assert_changes(other.link, "g", cursor, 10, "cN0 ");
@@ -159,6 +223,15 @@ static void test_moved_changes(void **state)
         ok(store_changes_append(user.link, "g", &change, 1, &err));
         snprintf(text, sizeof text, "c%s ", id);
         assert_changes(other.link, "g", cursor, 10, text);
+        ok(store_changes_end(user.link, "g", end, &err));
+        assert_string_equal(end, cursor);
+        ok(store_changes_trim(user.link, "g", 1, &err));
+        const struct store_click click = {id_of("U"), id_of(id)};
+        char items[32] = "";
+        ok(store_clicks_append(user.link, &click, 1, &err));
+        ok(store_clicks_read(other.link, clicks, 10, take_click, items, &err));
+        assert_string_equal(items, text + 1);
+        ok(store_clicks_trim(other.link, clicks, &err));
     } while (!atomic_load(&mover.done));
     pthread_join(mover.thread, NULL);
     assert_int_equal(mover.rc, 0);
@@ -212,6 +285,7 @@ int main(void)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resharding),
+        cmocka_unit_test(test_wrong_type),
         cmocka_unit_test(test_moved_changes),
         cmocka_unit_test(test_killed_master),
     };

@@ -24,6 +24,14 @@ static int no_change(void *ctx, const struct store_change *change)
     return 0;
 }
 
+static int no_click(void *ctx, const struct store_click *click, const char *cursor)
+{
+    (void)ctx;
+    (void)click;
+    (void)cursor;
+    return 0;
+}
+
 static void test_wrong_types(void **state)
 {
     (void)state;
@@ -60,12 +68,99 @@ static void test_wrong_types(void **state)
     assert_null(rows);
     test_redis_cli(&server, "set {fault}:g:changes x");
     assert_int_equal(store_changes_read(client.link, "g", cursor, 10, no_change, NULL, &err), -ERR_CORRUPT);
+    assert_int_equal(store_changes_end(client.link, "g", cursor, &err), -ERR_CORRUPT);
+    assert_int_equal(store_changes_trim(client.link, "g", 1, &err), -ERR_CORRUPT);
+    client_recover(&client, "U1", 1);
+    const struct store_click click = {{"U", 1}, {"N", 1}};
+    test_redis_cli(&server, "set {fault}:clicks x");
+    assert_int_equal(store_clicks_append(client.link, &click, 1, &err), -ERR_CORRUPT);
+    assert_int_equal(store_clicks_read(client.link, cursor, 10, no_click, NULL, &err), -ERR_CORRUPT);
+    assert_int_equal(store_clicks_trim(client.link, "1-1", &err), -ERR_CORRUPT);
+    assert_non_null(strstr(err.message, "WRONGTYPE"));
+    assert_string_equal(cursor, "");
     test_redis_cli(&server, "xadd {fault}:g2:changes '*' u U1 c N1");
     assert_int_equal(store_changes_read(client.link, "g2", cursor, 10, no_change, NULL, &err), -ERR_CORRUPT);
     test_redis_cli(&server, "xadd {fault}:g3:changes '*' x N1");
     assert_int_equal(store_changes_read(client.link, "g3", cursor, 10, no_change, NULL, &err), -ERR_CORRUPT);
     test_redis_cli(&server, "set {fault}:token x");
     assert_true(store_lock(client.link, 1000, &token, &err) < 0);
+    test_redis_cli(&server, "flushall");
+    client_close(&client);
+}
+
+static int take_heads(void *ctx, size_t index, const void *data, size_t len)
+{
+    char *const text = ctx;
+    const size_t used = strlen(text);
+    snprintf(
+        text + used, 64 - used, "%zu:%.*s ", index, data ? (int)len : 1, data ? (const char *)data : "-");
+    return 0;
+}
+
+/* A key of another type has no head, as it has no value, and does not keep others from having theirs; it can be deleted. */
+static void test_wrong_heads(void **state)
+{
+    (void)state;
+    struct client client = client_open_port(server.port, RETRY_MS);
+    const struct store_id ids[] = {{"U0", 2}, {"list", 4}, {"U1", 2}, {"none", 4}};
+    char text[64] = "";
+    struct err err = ERR_INIT;
+    int left = 0;
+    client_fill(&client, 2);
+    test_redis_cli(&server, "lpush fault:g:u:list x");
+    ok(store_get_head(client.link, "g", STORE_USER, ids, 4, 2, take_heads, text, &err));
+    assert_string_equal(text, "0:U0 1:- 2:U1 3:- ");
+    ok(store_delete(client.link, "g", STORE_USER, ids, 2, &err));
+    ok(store_scan(client.link, "g", STORE_USER, no_id, &left, &err));
+    assert_int_equal(left, 1);
+    test_redis_cli(&server, "flushall");
+    client_close(&client);
+}
+
+/* ---- clicks of those who append by themselves ---- */
+
+static int take_click(void *ctx, const struct store_click *click, const char *cursor)
+{
+    char *const text = ctx;
+    const size_t used = strlen(text);
+    assert_true(*cursor && (click->user.len == 0) == (click->item.len == 0));
+    snprintf(text + used, 128 - used, "%.*s>%.*s ", (int)click->user.len, click->user.id,
+        (int)click->item.len, click->item.id);
+    return 0;
+}
+
+static void test_alien_clicks(void **state)
+{
+    (void)state;
+    struct client client = client_open_port(server.port, RETRY_MS);
+    char text[128] = "", cursor[STORE_CURSOR_MAX] = "", start[STORE_CURSOR_MAX] = "";
+    struct err err = ERR_INIT;
+    static const char *const entries[] = {"user U1 item N5", "item N5 user U1", "user U1",
+        "user 'a b' item N1", "user U1 item ''", "user U1 item N5 at 17", "User U1 item N5",
+        "user U2 item N6"};
+    for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
+        char command[128];
+        snprintf(command, sizeof command, "xadd {fault}:clicks '*' %s", entries[i]);
+        test_redis_cli(&server, command);
+    }
+    ok(store_clicks_read(client.link, cursor, 3, take_click, text, &err));
+    assert_string_equal(text, "U1>N5 > > ");
+    ok(store_clicks_trim(client.link, cursor, &err));
+    ok(store_clicks_read(client.link, cursor, 100, take_click, text, &err));
+    assert_string_equal(text, "U1>N5 > > > > > > U2>N6 ");
+    ok(store_clicks_trim(client.link, cursor, &err));
+    ok(store_clicks_read(client.link, start, 100, take_click, text, &err));
+    assert_string_equal(text, "U1>N5 > > > > > > U2>N6 ");
+    assert_string_equal(start, "");
+    /* The last place of a millisecond: the next one is in the next. Somebody has set the clock forward, too. */
+    *text = '\0';
+    test_redis_cli(&server, "xadd {fault}:clicks 99999999999999-18446744073709551615 user U3 item N7");
+    test_redis_cli(&server, "xadd {fault}:clicks '*' user U4 item N8");
+    ok(store_clicks_read(client.link, cursor, 1, take_click, text, &err));
+    ok(store_clicks_trim(client.link, cursor, &err));
+    ok(store_clicks_read(client.link, start, 100, take_click, text, &err));
+    assert_string_equal(text, "U3>N7 U4>N8 ");
+    assert_string_equal(start, "100000000000000-0");
     test_redis_cli(&server, "flushall");
     client_close(&client);
 }
@@ -88,9 +183,13 @@ static void test_key_names(void **state)
     assert_int_equal(store_put(client.link, "g", STORE_SCORE_PROJ, &none, 1, &err), 0);
     assert_int_equal(store_put(client.link, "g", STORE_MANIFEST, &none, 1, &err), 0);
     assert_int_equal(store_changes_append(client.link, "g", &change, 1, &err), 0);
+    const struct store_click click = {{"X", 1}, {"N", 1}};
+    assert_int_equal(store_clicks_append(client.link, &click, 1, &err), 0);
+    assert_int_equal(store_put(client.link, STORE_SHARED, STORE_HISTORY, &one, 1, &err), 0);
     /* Each renaming fails unless the key is there. */
     static const char *const keys[] = {"{fault}:live", "{fault}:generations", "{fault}:lock", "{fault}:token",
-        "{fault}:g:changes", "fault:g:u:X", "fault:g:c:X", "fault:g:s:X", "fault:g:w", "fault:g:manifest"};
+        "{fault}:g:changes", "{fault}:clicks", "fault:shared:h:X", "fault:g:u:X", "fault:g:c:X",
+        "fault:g:s:X", "fault:g:w", "fault:g:manifest"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         char command[128];
         snprintf(command, sizeof command, "rename %s found%zu", keys[i], i);
@@ -188,6 +287,99 @@ static void test_nonsense(void **state)
         ask_nonsense(&cases[i]);
 }
 
+/* Each call has answers of its own type alone. */
+
+enum call { HEADS, DELETE, END, TRIM, CHANGES, CLICKS, APPEND, TRIM_CLICKS };
+
+static int make_call(struct store_link *link, enum call call, struct err *err)
+{
+    static const struct store_id id = {"U0", 2};
+    static const struct store_click click = {{"U", 1}, {"N", 1}};
+    char text[128] = "", cursor[STORE_CURSOR_MAX] = "1-1";
+    int rc = -1;
+    switch (call) {
+    case HEADS:
+        rc = store_get_head(link, "g", STORE_USER, &id, 1, 4, take_heads, text, err);
+        break;
+    case DELETE:
+        rc = store_delete(link, "g", STORE_USER, &id, 1, err);
+        break;
+    case END:
+        rc = store_changes_end(link, "g", cursor, err);
+        break;
+    case TRIM:
+        rc = store_changes_trim(link, "g", 5, err);
+        break;
+    case CHANGES:
+        rc = store_changes_read(link, "g", cursor, 1, no_change, NULL, err);
+        break;
+    case CLICKS:
+        rc = store_clicks_read(link, cursor, 1, take_click, text, err);
+        break;
+    case APPEND:
+        rc = store_clicks_append(link, &click, 1, err);
+        break;
+    case TRIM_CLICKS:
+        rc = store_clicks_trim(link, cursor, err);
+        break;
+    }
+    assert_string_equal(text, "");
+    assert_string_equal(cursor, "1-1");
+    return rc;
+}
+
+static void test_wrong_answers(void **state)
+{
+    (void)state;
+    static const struct {
+        enum call call;
+        const char *command, *reply;
+    } cases[] = {
+        {HEADS, "GETRANGE", "$-1\r\n"},
+        {HEADS, "GETRANGE", ":1\r\n"},
+        {HEADS, "GETRANGE", "+OK\r\n"},
+        {HEADS, "GETRANGE", "*1\r\n$1\r\na\r\n"},
+        {HEADS, "GETRANGE", "$5\r\nabcde\r\n"}, /* more than was asked for */
+        {HEADS, "ERR inside", "-ERR inside\r\n"},
+        {DELETE, "UNLINK", "+OK\r\n"},
+        {DELETE, "UNLINK", "*0\r\n"},
+        {DELETE, "OOM", "-OOM command not allowed\r\n"},
+        {END, "XREVRANGE", "$-1\r\n"},
+        {END, "XREVRANGE", "*-1\r\n"},
+        {END, "XREVRANGE", "*1\r\n$3\r\n1-2\r\n"},
+        {END, "XREVRANGE", "*1\r\n*2\r\n$1\r\n1\r\n*0\r\n"},
+        {END, "XREVRANGE", "*1\r\n*2\r\n$3\r\n1-2\r\n$-1\r\n"},
+        {END, "XREVRANGE", "*1\r\n*2\r\n$3\r\n1-2\r\n*1\r\n:1\r\n"},
+        {END, "XREVRANGE",
+            "*2\r\n*2\r\n$3\r\n1-2\r\n*2\r\n$1\r\nu\r\n$1\r\nU\r\n*2\r\n$3\r\n1-3\r\n*2\r\n$1\r\nu\r\n$"
+            "1\r\nU\r\n"},
+        {TRIM, "XTRIM", "+OK\r\n"},
+        {TRIM, "XTRIM", "$1\r\n1\r\n"},
+        {CHANGES, "XRANGE", "$-1\r\n"},
+        {CHANGES, "XRANGE", "*1\r\n:1\r\n"},
+        {CHANGES, "XRANGE", "*3\r\n:1\r\n:1\r\n:1\r\n"},
+        {CLICKS, "XRANGE", ":1\r\n"},
+        {CLICKS, "XRANGE", "*1\r\n*2\r\n$2\r\n-1\r\n*0\r\n"},
+        {CLICKS, "XRANGE", "*1\r\n*3\r\n$3\r\n1-2\r\n*0\r\n:1\r\n"},
+        {APPEND, "XADD", "+OK\r\n"},
+        {APPEND, "XADD", ":1\r\n"},
+        {TRIM_CLICKS, "XTRIM", "*0\r\n"},
+        {TRIM_CLICKS, "syntax", "-ERR syntax error\r\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fake_redis fake = {.reply = cases[i].reply};
+        struct err err = ERR_INIT;
+        fake_redis_start(&fake);
+        struct client client = client_open_port(fake.port, 1);
+        if (make_call(client.link, cases[i].call, &err) != -ERR_UNAVAILABLE)
+            fail_msg("case %zu, \"%s\", was taken", i, cases[i].reply);
+        if (!strstr(err.message, cases[i].command))
+            fail_msg("\"%s\" is not in \"%s\"", cases[i].command, err.message);
+        client_close(&client);
+        fake_redis_stop(&fake);
+    }
+}
+
 /* A second answer to one question is not taken for the answer to the next. */
 static void test_answer_too_many(void **state)
 {
@@ -235,9 +427,12 @@ int main(void)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_types),
+        cmocka_unit_test(test_wrong_heads),
+        cmocka_unit_test(test_alien_clicks),
         cmocka_unit_test(test_key_names),
         cmocka_unit_test(test_lost_token),
         cmocka_unit_test(test_nonsense),
+        cmocka_unit_test(test_wrong_answers),
         cmocka_unit_test(test_answer_too_many),
         cmocka_unit_test(test_back_off),
     };

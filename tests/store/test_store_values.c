@@ -128,6 +128,135 @@ static void test_get_stopped(void **state)
     assert_value(f->link, "many", STORE_CONTENT, "N2", "N2");
 }
 
+/* ---- heads ---- */
+
+/* What came for each index: its first bytes, NULL, or nothing yet. */
+struct heads {
+    char text[1200][16];
+    size_t len[1200], calls;
+    int stop_at;
+};
+
+static int take_head(void *ctx, size_t index, const void *data, size_t len)
+{
+    struct heads *const heads = ctx;
+    assert_true(index < 1200 && len < sizeof *heads->text);
+    assert_string_equal(heads->text[index], "not yet");
+    snprintf(heads->text[index], sizeof *heads->text, "%.*s", data ? (int)len : 9,
+        data ? (const char *)data : "(nothing)");
+    heads->len[index] = data ? len : 0;
+    return (int)++heads->calls == heads->stop_at ? 55 : 0;
+}
+
+static int get_heads(struct heads *heads, struct test_store *f, const struct store_id *ids, size_t count,
+    size_t bytes, struct err *err)
+{
+    for (size_t i = 0; i < 1200; i++)
+        strcpy(heads->text[i], "not yet");
+    heads->calls = 0;
+    return store_get_head(f->link, "many", STORE_CONTENT, ids, count, bytes, take_head, heads, err);
+}
+
+static void test_heads(void **state)
+{
+    struct test_store *const f = *state;
+    static struct heads heads;
+    static char names[1200][8];
+    struct store_id ids[1200];
+    struct err err = ERR_INIT;
+    put_many(f->link, "many", 1000);
+    for (size_t i = 0; i < 1200; i++) {
+        snprintf(names[i], sizeof names[i], "N%zu", i);
+        ids[i] = id_of(names[i]);
+    }
+    static const size_t counts[] = {1, 2, 1200}, bytes[] = {1, 3, 4, 15, SIZE_MAX};
+    for (size_t k = 0; k < 3; k++)
+        for (size_t b = 0; b < 5; b++) {
+            ok(get_heads(&heads, f, ids, counts[k], bytes[b], &err));
+            assert_int_equal(heads.calls, counts[k]);
+            for (size_t i = 0; i < counts[k]; i++) {
+                char expected[16];
+                snprintf(expected, sizeof expected, "%.*s", bytes[b] < 15 ? (int)bytes[b] : 15, names[i]);
+                assert_string_equal(heads.text[i], i < 1000 ? expected : "(nothing)");
+                assert_int_equal(heads.len[i], i < 1000 ? strlen(expected) : 0);
+            }
+        }
+    assert_int_equal(get_heads(&heads, f, ids, 0, 3, &err), 0);
+    assert_int_equal(get_heads(&heads, f, ids, 1, 0, &err), -ERR_INVALID);
+    assert_int_equal(heads.calls, 0);
+    ids[1199] = id_of("a b");
+    assert_int_equal(get_heads(&heads, f, ids, 1200, 3, &err), -ERR_INVALID);
+    assert_int_equal(heads.calls, 0);
+    heads.stop_at = 300;
+    assert_int_equal(get_heads(&heads, f, ids, 1100, 3, &err), 55);
+    assert_int_equal(heads.calls, 300);
+    heads.stop_at = 0;
+    assert_value(f->link, "many", STORE_CONTENT, "N2", "N2");
+}
+
+/* An empty value has no head; a long one, of a long id, has as any other. */
+static void test_odd_heads(void **state)
+{
+    struct test_store *const f = *state;
+    static struct heads heads;
+    static char longest[ID_MAX + 1];
+    struct err err = ERR_INIT;
+    char *const big = calloc(1, 3000001);
+    assert_non_null(big);
+    memset(big, 'b', 3000000);
+    memset(longest, 'a', ID_MAX);
+    put_text(f->link, "many", STORE_CONTENT, "empty", "");
+    put_text(f->link, "many", STORE_CONTENT, "big", big);
+    put_text(f->link, "many", STORE_CONTENT, longest, big);
+    free(big);
+    const struct store_id ids[] = {id_of("big"), id_of("empty"), id_of(longest), id_of("big")};
+    ok(get_heads(&heads, f, ids, 4, 5, &err));
+    assert_string_equal(heads.text[0], "bbbbb");
+    assert_string_equal(heads.text[1], "(nothing)");
+    assert_string_equal(heads.text[2], "bbbbb");
+    assert_string_equal(heads.text[3], "bbbbb");
+}
+
+/* ---- deleting ---- */
+
+static void test_delete(void **state)
+{
+    struct test_store *const f = *state;
+    enum { COUNT = 25000 }; /* more than an embedded store deletes in one transaction */
+    static char names[COUNT][8], longest[ID_MAX + 1], other[ID_MAX + 1];
+    static struct store_id ids[COUNT];
+    struct err err = ERR_INIT;
+    memset(longest, 'a', ID_MAX);
+    memset(other, 'b', ID_MAX);
+    put_many(f->link, "many", COUNT + 10);
+    put_text(f->link, "many", STORE_USER, "N1", "a user");
+    put_text(f->link, "many", STORE_USER, "", "the default user");
+    put_text(f->link, "many", STORE_USER, longest, "long");
+    put_text(f->link, "more", STORE_CONTENT, "N1", "of another generation");
+    for (size_t i = 0; i < COUNT; i++) {
+        snprintf(names[i], sizeof names[i], "N%zu", i);
+        ids[i] = id_of(names[i]);
+    }
+    ok(store_delete(f->link, "many", STORE_CONTENT, ids, 0, &err));
+    assert_int_equal(scan_count(f->link, "many", STORE_CONTENT), COUNT + 10);
+    ok(store_delete(f->link, "many", STORE_CONTENT, ids, COUNT, &err));
+    assert_int_equal(scan_count(f->link, "many", STORE_CONTENT), 10);
+    assert_value(f->link, "many", STORE_CONTENT, "N24999", NULL);
+    assert_value(f->link, "many", STORE_CONTENT, "N25000", "N25000");
+    ok(store_delete(f->link, "many", STORE_CONTENT, ids, 2, &err)); /* not there any more */
+    assert_value(f->link, "more", STORE_CONTENT, "N1", "of another generation");
+    assert_value(f->link, "many", STORE_USER, "N1", "a user");
+    const struct store_id users[] = {id_of("N1"), id_of(""), id_of(longest), id_of("N1"), id_of(other)};
+    ok(store_delete(f->link, "many", STORE_USER, users, 5, &err)); /* one of them twice, one never there */
+    assert_int_equal(scan_count(f->link, "many", STORE_USER), 0);
+    put_text(f->link, "many", STORE_USER, "N1", "again");
+    assert_value(f->link, "many", STORE_USER, "N1", "again");
+    ids[1] = id_of("a b");
+    put_text(f->link, "many", STORE_CONTENT, "N0", "N0");
+    assert_int_equal(store_delete(f->link, "many", STORE_CONTENT, ids, 2, &err), -ERR_INVALID);
+    assert_value(f->link, "many", STORE_CONTENT, "N0", "N0");
+}
+
 /* ---- streams ---- */
 
 /* Who asks: shares of 1, 2, ... 9 ids; now and then none, as long as something is under way. */
@@ -319,6 +448,9 @@ static int run(const char *world_name)
         store_test(test_overwrite),
         store_test(test_big_values),
         store_test(test_get_stopped),
+        store_test(test_heads),
+        store_test(test_odd_heads),
+        store_test(test_delete),
         store_test(test_stream),
         store_test(test_odd_ids),
         store_test(test_long_ids),

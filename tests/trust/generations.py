@@ -2,7 +2,9 @@
 import concurrent.futures
 import json
 import os
+import pathlib
 import re
+import shutil
 import signal
 import statistics
 import struct
@@ -260,19 +262,52 @@ class Readers(threading.Thread):
         self.join()
 
 
+def other_inputs(folder):
+    """News and behaviours that differ from the tiny ones in every way: contents new, gone and changed, users new, gone and
+    with another history; what the readers ask for stays."""
+    news = (TINY / "news.tsv").read_text("utf-8").splitlines()
+    rows = [row for row in news if row.split("\t")[0] not in ("N1203", "N1126")]
+    rows = [row.replace("Rain", "Sunshine, then rain") if row.startswith("N1084\t") else row for row in rows]
+    rows.append("N2000\tsports\tnew\tA new item about a small trial\tand what came of it\t\t\t")
+    users = (TINY / "behaviors.tsv").read_text("utf-8").splitlines()
+    users = [row for row in users if "\tUequal\t" not in row]
+    users = [row.replace("N1119 N1000 N1168", "N1119 N1000 N1168 N2000") for row in users]
+    users.append("99\tUnew\t11/24/2026 3:00:00 AM\tN2000 N1014\t")
+    for name, lines in (("news.tsv", rows), ("behaviors.tsv", users)):
+        pathlib.Path(f"{folder}/{name}").write_text("".join(line + "\n" for line in lines), "utf-8")
+    return folder
+
+
 class Refreshes:
-    """Refreshes of one model and its texts into a store: each gives the same matrices."""
+    """Refreshes of one model and two sets of texts, in turn, into a store: each set gives the same matrices, inside a generation
+    or in a new one, after whatever was killed before."""
 
     def __init__(self, folder, url):
-        self.url, self.names, self.broken = url, [], []
-        self.command = [EMBSUM, "refresh", "--model", f"{folder}/model", "--news", f"{TINY}/news.tsv", "--behaviors",
-                        f"{TINY}/behaviors.tsv", "--store", url, "--keep", "1"]
-        self.seconds = min(self.whole() for _ in range(4))
+        self.url, self.names, self.broken, self.turns = url, [], [], 0
+        self.inputs = [TINY, other_inputs(folder)]
+        self.command = [EMBSUM, "refresh", "--model", f"{folder}/model", "--keep", "1", "--max-shrink", "100"]
+        self.right = [self.undisturbed(f"lmdb:{folder}/right{i}", i) for i in range(2)]
+        self.seconds = {full: min(self.whole(full) for _ in range(4)) for full in (False, True)}
 
-    def whole(self):
-        """One that is left alone: its seconds. What have the killed ones before left behind?"""
+    def arguments(self, url, turn, full):
+        inputs = self.inputs[turn]
+        return [*self.command, "--news", f"{inputs}/news.tsv", "--behaviors", f"{inputs}/behaviors.tsv", "--store", url,
+                *(["--full"] if full else [])]
+
+    def undisturbed(self, url, turn):
+        subprocess.run(self.arguments(url, turn, False), check=True, capture_output=True)
+        out = self.dump(url)
+        shutil.rmtree(url.removeprefix("lmdb:"))
+        return out
+
+    @staticmethod
+    def dump(url):
+        return subprocess.run([BUILD / "tests/trust/dump", url], check=True, capture_output=True, text=True).stdout
+
+    def whole(self, full):
+        """One that is left alone: its seconds. What have the killed ones before left behind, and is the end right?"""
         start = time.monotonic()
-        out = subprocess.run(self.command, capture_output=True, text=True, check=False)
+        out = subprocess.run(self.arguments(self.url, self.turns % 2, full), capture_output=True, text=True, check=False)
         seconds = time.monotonic() - start
         if out.returncode:
             self.broken.append(f"exit code {out.returncode}: {out.stderr.splitlines()[-1]}")
@@ -286,24 +321,28 @@ class Refreshes:
                 self.broken.append(f"{name} is gone and has {keys} keys")
         if any(row["state"] not in ("live", "retired") for row in rows):
             self.broken.append(f"left behind: {rows}")
+        if self.dump(self.url) != self.right[self.turns % 2]:
+            self.broken.append(f"the end of turn {self.turns} is not that of an undisturbed run")
         self.names.clear()
+        self.turns += 1
         return seconds
 
-    def killed(self, after=None, at_write=None):
+    def killed(self, full, after=None, at_write=None):
         """True if it was killed, after so many seconds or at a write."""
         more = {"LD_PRELOAD": str(BUILD / "tests/trust/kill_at.so"), "KILL_AT": str(at_write)} if at_write else {}
-        process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                                   env={**os.environ, **more})
+        process = subprocess.Popen(self.arguments(self.url, self.turns % 2, full), stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True, env={**os.environ, **more})
         if after is not None:
             time.sleep(after)
             process.kill()
         said = process.communicate(timeout=60)[1]
-        self.names += re.findall("^generation (.*)$", said, re.M)
+        self.names += re.findall("^generation (.*) is new$", said, re.M)
         if process.returncode == -signal.SIGKILL:
             subprocess.run([api.TEST_API, "expire", self.url], check=True)
             return True
         if process.returncode:
             self.broken.append(f"exit code {process.returncode}: {said.splitlines()[-1]}")
+        self.turns += 1  # it is done, and the store is as its inputs say
         return False
 
 
@@ -313,22 +352,28 @@ def kill_refreshes(name, folder, url, rng, short):
     while daemon.ask("GET", "/readyz")[0] != 200:
         time.sleep(0.05)
     readers = Readers(daemon, folder)
-    step, wanted = (8, 5) if short else (1, 200)
-    writes, at = 0, rng.randint(1, step)
-    while refreshes.killed(at_write=at):
-        writes, at = writes + 1, at + step
-        refreshes.whole()
-    moments = 0
-    for _ in range(5 * wanted):
-        if moments < wanted and refreshes.killed(after=refreshes.seconds * rng.random()):
-            moments += 1
-            refreshes.whole()
+    step, wanted = (8, 4) if short else (1, 100)
+    writes, moments = 0, 0
+    for full in (False, True):
+        at = rng.randint(1, step)
+        while refreshes.killed(full, at_write=at):
+            writes, at = writes + 1, at + step
+            refreshes.whole(full)
+        killed = 0
+        for _ in range(5 * wanted):
+            if killed < wanted and refreshes.killed(full, after=refreshes.seconds[full] * rng.random()):
+                killed += 1
+                if rng.random() < 0.7:  # else another one is killed on top
+                    refreshes.whole(full)
+        moments += killed
+        refreshes.whole(full)
     readers.end()
     for text in refreshes.broken[:5]:
         print(f"  {text}")
-    check(not refreshes.broken and writes >= 10 // step and moments == wanted,
-          f"{name}: killed at {writes} writes, {'each' if step == 1 else 'one in 8'}, and at {moments} random moments; {len(refreshes.broken)} "
-          f"refreshes afterwards failed or left keys or generations behind")
+    check(not refreshes.broken and writes >= 15 // step and moments == 2 * wanted,
+          f"{name}: killed at {writes} writes, {'each' if step == 1 else 'one in 8'}, and at {moments} random moments, inside a generation and "
+          f"in new ones; {len(refreshes.broken)} refreshes afterwards failed, left something behind or ended otherwise than an "
+          "undisturbed one")
     check(readers.failed == 0 and len(readers.bodies) == len(QUESTIONS),
           f"{name}: {readers.failed} of {readers.answered} answers failed, {len(readers.bodies)} different ones to "
           f"{len(QUESTIONS)} questions, from {len(readers.names)} generations")

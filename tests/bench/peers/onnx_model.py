@@ -3,6 +3,7 @@
 Inputs: index (int64, c), user (float32, m x d). Output: score (float32, c). The blocks (N x 2n x d) are an initializer
 in a file of their own beside the model, which onnxruntime maps.
 """
+import struct
 
 
 def varint(value):
@@ -27,12 +28,14 @@ INT64, FLOAT = 7, 1
 
 
 def attribute(name, value):
+    if isinstance(value, float):
+        return piece(5, piece(1, name) + varint(2 << 3 | 5) + struct.pack("<f", value) + number(20, 1))  # of type FLOAT
     return piece(5, piece(1, name) + number(3, value & (1 << 64) - 1) + number(20, 2))  # of type INT
 
 
-def node(op, inputs, outputs, **attributes):
+def node(op, inputs, outputs, domain="", **attributes):
     return piece(1, b"".join(piece(1, i) for i in inputs) + b"".join(piece(2, o) for o in outputs) +
-                 piece(4, op) + b"".join(attribute(k, v) for k, v in attributes.items()))
+                 piece(4, op) + b"".join(attribute(k, v) for k, v in attributes.items()) + piece(7, domain))
 
 
 def constant(name, values):

@@ -1,9 +1,10 @@
 /* Vectors of TILE_BYTES (16, 32 or 64) for one kernel: GCC's vector types, and by name the few operations for which
- * they have no operator. Included once by a core/scorer_<kernel>.c, behind its target pragma. */
-#ifndef EMBSUM_CORE_SCORER_VEC_H
-#define EMBSUM_CORE_SCORER_VEC_H
+ * they have no operator. Included once by a core/scorer_<kernel>.c or core/linear_<kernel>.c, behind its target pragma and
+ * its instruction set's header. */
+#ifndef EMBSUM_CORE_SIMD_VEC_H
+#define EMBSUM_CORE_SIMD_VEC_H
 
-#include "core/scorer_int.h"
+#include <stdint.h>
 
 #ifndef TILE_BYTES
 #error "TILE_BYTES is the kernel's to say"
