@@ -41,6 +41,25 @@ void metrics_order(uint32_t *order, const float *scores, size_t count)
     }
 }
 
+/* Ranks of the first order, taken as the second has them: each is inverted with the greater ones before it. How many
+ * there were up to a rank is a Fenwick tree's business: seen[i] is the number of those in (i - (i & -i), i]. */
+double metrics_tau(const uint32_t *order, const uint32_t *other, size_t count, uint32_t *scratch)
+{
+    uint32_t *rank = scratch, *seen = scratch + count;
+    uint64_t inverted = 0;
+    for (size_t k = 0; k < count; k++)
+        rank[order[k]] = (uint32_t)k + 1;
+    memset(seen, 0, (count + 1) * sizeof *seen);
+    for (size_t k = 0; k < count; k++) {
+        inverted += k;
+        for (size_t i = rank[other[k]]; i > 0; i &= i - 1)
+            inverted -= seen[i];
+        for (size_t i = rank[other[k]]; i <= count; i += i & -i)
+            seen[i]++;
+    }
+    return 1 - 4 * (double)inverted / ((double)count * (double)(count - 1));
+}
+
 static double discount(size_t rank)
 {
     return 1 / log2((double)rank + 1);

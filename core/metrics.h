@@ -28,6 +28,11 @@ struct metrics {
  * place, O(count log count), without allocation. */
 void metrics_order(uint32_t *order, const float *scores, size_t count);
 
+/* Kendall's tau of two orders of the same `count` candidates, at least two: 1 for the same order, -1 for the reverse,
+ * 1 - 4 I / (count (count - 1)) with I the pairs that stand the other way round. Orders of metrics_order() have no ties,
+ * so that tau-a and tau-b are the same. scratch: 2 count + 1. O(count log count). */
+double metrics_tau(const uint32_t *order, const uint32_t *other, size_t count, uint32_t *scratch);
+
 /* The metrics of one impression, with its order. False, and nothing written, when it has no positive or no
  * negative: none of them means anything then. */
 bool metrics_impression(

@@ -154,6 +154,46 @@ static void test_order(void **state)
     }
 }
 
+/* Pairs, one by one: the definition. */
+static double tau_plain(const uint32_t *order, const uint32_t *other, size_t count)
+{
+    size_t place[2][300];
+    double agreed = 0;
+    for (size_t k = 0; k < count; k++) {
+        place[0][order[k]] = k;
+        place[1][other[k]] = k;
+    }
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < i; j++)
+            agreed += (place[0][i] < place[0][j]) == (place[1][i] < place[1][j]) ? 1 : -1;
+    return agreed / ((double)count * (double)(count - 1) / 2);
+}
+
+static void test_tau(void **state)
+{
+    (void)state;
+    struct rng rng = rng_seed(4, 0);
+    uint32_t order[300], other[300], scratch[601];
+    float scores[300];
+    for (size_t count = 2; count < 300; count++) {
+        for (size_t i = 0; i < count; i++)
+            scores[i] = (float)(rng_next(&rng) % (count / 3 + 1));
+        metrics_order(order, scores, count);
+        assert_true(metrics_tau(order, order, count, scratch) == 1);
+        for (size_t k = 0; k < count; k++)
+            other[k] = order[count - 1 - k];
+        assert_true(metrics_tau(order, other, count, scratch) == -1);
+        for (size_t i = 0; i < count; i++) /* near the first at times, far from it at others */
+            scores[i] += (float)(rng_next(&rng) % (count % 7 * count / 7 + 1));
+        metrics_order(other, scores, count);
+        assert_near(metrics_tau(order, other, count, scratch), tau_plain(order, other, count));
+        assert_near(metrics_tau(other, order, count, scratch), tau_plain(order, other, count));
+    }
+    /* By hand: a b c d e as b a c e d turns two of ten pairs round. */
+    const uint32_t abcde[] = {0, 1, 2, 3, 4}, baced[] = {1, 0, 2, 4, 3};
+    assert_near(metrics_tau(abcde, baced, 5, scratch), 0.6);
+}
+
 static void test_edges(void **state)
 {
     (void)state;
@@ -221,6 +261,7 @@ static void test_set(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden), cmocka_unit_test(test_order),
-        cmocka_unit_test(test_edges), cmocka_unit_test(test_by_hand), cmocka_unit_test(test_set)};
+        cmocka_unit_test(test_tau), cmocka_unit_test(test_edges), cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_set)};
     return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);
 }
