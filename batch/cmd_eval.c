@@ -48,11 +48,41 @@ static json_t *describe(
     return NULL;
 }
 
+/* By how much each figure of the dtype is above the reference's; NULL when memory is short. */
+static json_t *differences(const struct eval_comparison *comparison)
+{
+    json_t *object = json_object();
+    int failed = 0;
+    for (size_t k = 0; k < EVAL_FIGURES; k++) {
+        const double by = eval_figure(&comparison->found, k) - eval_figure(&comparison->reference, k);
+        failed |= json_object_set_new(object, eval_figure_name(k), isnan(by) ? json_null() : json_real(by));
+    }
+    if (!failed)
+        return object;
+    json_decref(object);
+    return NULL;
+}
+
+/* Add to the object of the dtype that was asked for what it is worth against the reference. */
+static int describe_against(
+    json_t *object, const struct eval_comparison *comparison, enum linear_dtype reference, struct err *err)
+{
+    json_t *figures = eval_figures_json(&comparison->reference, err),
+           *agreement = eval_agreement_json(&comparison->agreement, err);
+    int failed = json_object_set_new(object, "against", json_string(linear_dtype_name(reference)));
+    failed |= json_object_set_new(object, "reference", figures);
+    failed |= json_object_set_new(object, "difference", differences(comparison));
+    failed |= json_object_set_new(object, "agreement", agreement);
+    return failed ? err_set(err, ERR_NOMEM, "out of memory") : 0;
+}
+
 /* What was asked: the same data and options for every model. */
 struct request {
     struct workspace_options inputs; /* .model is set for each in turn */
     struct eval_options options;
     const char *ablation; /* NULL: as each model's config has it */
+    bool two_dtypes;
+    enum linear_dtype reference; /* that inputs.dtype is compared with */
 };
 
 /* One model: its results, and the JSON object about them (the caller's to decref). */
@@ -72,12 +102,19 @@ static int eval(struct eval_result *out, json_t **object, const struct request *
     result = workspace_tokenise_all(&workspace, inputs.rows.quiet, err);
     if (result == 0 && request->ablation)
         result = ablate(workspace.model, wanted, err);
-    if (result == 0)
+    struct eval_comparison comparison = {0};
+    if (result == 0 && request->two_dtypes) {
+        result = eval_job_against(&comparison, &workspace, request->reference, &request->options, err);
+        *out = comparison.found;
+    } else if (result == 0)
         result = eval_job(out, &workspace, &request->options, err);
     if (result == 0) {
         *object = describe(out, &workspace, progress_now() - started, err);
         result = *object ? 0 : -ERR_NOMEM;
     }
+    if (result == 0 && request->two_dtypes)
+        result = describe_against(*object, &comparison, request->reference, err);
+    eval_agreement_done(&comparison.agreement);
     workspace_close(&workspace);
     return result;
 }
@@ -153,7 +190,11 @@ static const char *contradiction(const struct request *request, bool comparing, 
     if (!comparing && others)
         return "more than one model needs --compare";
     if (comparing && !others)
-        return "--compare needs the folders of the other models behind it";
+        return "--compare needs the folders of the other models behind it; --against compares dtypes";
+    if (comparing && request->two_dtypes)
+        return "--against is for one model";
+    if (request->two_dtypes && request->inputs.dtype == request->reference)
+        return "--against must be another dtype than --dtype, which is float32 unless given";
     if (comparing && request->options.predictions)
         return "--predictions is for one model";
     if (request->ablation && ablation_parse(&ignored, request->ablation, NULL) < 0)
@@ -161,9 +202,20 @@ static const char *contradiction(const struct request *request, bool comparing, 
     return NULL;
 }
 
+static const char about[] =
+    "Rank the candidates of every impression and print MIND's metrics as one JSON object. An impression\n"
+    "without a positive or without a negative is counted as skipped and is in no mean. Memory grows with\n"
+    "the contents that occur (8 n d bytes each), not with the impressions, but for 4 bytes a candidate\n"
+    "for auc_pooled.\n"
+    "--dtype int8 --against float32 evaluates in both, in one pass and twice the memory, and adds\n"
+    "`reference` (float32's metrics), `difference` and `agreement`: Kendall's tau of the two rankings of\n"
+    "an impression with two candidates or more (mean, least), the share of these with the same candidate\n"
+    "on top, and the relative errors (Frobenius; count, mean, largest) of B of all contents, of A of all\n"
+    "histories, and of each impression's scores.";
+
 int command_eval(int argc, char **argv)
 {
-    const char *models[1 + MODELS_MAX] = {NULL}, *behaviors = NULL, *dtype = NULL;
+    const char *models[1 + MODELS_MAX] = {NULL}, *behaviors = NULL, *dtype = NULL, *against = NULL;
     struct request request = {0};
     bool comparing = false, quiet = false;
     struct tsv_limit max_bad = {0};
@@ -182,6 +234,8 @@ int command_eval(int argc, char **argv)
         {"limit", "N", "the first N impressions; 0, all of them, unless given", false, OPTION_NUMBER, &limit,
             0, 1000000000},
         WORKSPACE_DTYPE_OPTION(dtype),
+        {"against", "NAME", "evaluate in this dtype, too, and tell what --dtype loses by it", false,
+            OPTION_TEXT, &against, 0, 0},
         {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &request.options.threads, 0,
             1024},
         {"max-bad", "N|X%", "bad rows allowed in a file, 12 or 0.5% of its rows; 0 unless given", false,
@@ -189,23 +243,24 @@ int command_eval(int argc, char **argv)
         {"quiet", NULL, "nothing on stderr but errors", false, OPTION_FLAG, &quiet, 0, 0},
     };
     const struct command command = {"eval --model DIR --news FILE --behaviors FILE [--ablate NAME] "
-                                    "[--predictions FILE] [--compare DIR...]",
-        "Rank the candidates of every impression and print MIND's metrics as one JSON object. An impression\n"
-        "without a positive or without a negative is counted as skipped and is in no mean. Memory grows "
-        "with\n"
-        "the contents that occur (8 n d bytes each), not with the impressions, but for 4 bytes a candidate\n"
-        "for auc_pooled.",
-        options, sizeof options / sizeof *options, models + 1, MODELS_MAX};
+                                    "[--predictions FILE] [--against NAME] [--compare DIR...]",
+        about, options, sizeof options / sizeof *options, models + 1, MODELS_MAX};
     const int parsed = options_parse(&command, argc, argv);
     if (parsed < 0)
         return -1 - parsed;
+    if (workspace_dtype(&request.inputs, dtype) != EXIT_DONE)
+        return EXIT_USAGE;
+    struct err unknown = ERR_INIT;
+    if (against && linear_dtype_parse(&request.reference, against, &unknown) < 0) {
+        fprintf(stderr, "embsum eval: --against: %s\n", unknown.message);
+        return EXIT_USAGE;
+    }
+    request.two_dtypes = against != NULL;
     const char *wrong = contradiction(&request, comparing, parsed);
     if (wrong) {
         fprintf(stderr, "embsum eval: %s\n", wrong);
         return EXIT_USAGE;
     }
-    if (workspace_dtype(&request.inputs, dtype) != EXIT_DONE)
-        return EXIT_USAGE;
     request.inputs.rows = (struct tsv_options){.max_bad = max_bad, .quiet = quiet};
     request.options.quiet = quiet;
     request.options.impressions = (struct impressions_options){.path = behaviors,

@@ -12,15 +12,20 @@ enum {
     CANDIDATES_MAX = 1 << 20 /* read no further row when there are as many */
 };
 
-int eval_chunk_init(struct eval_chunk *chunk, const struct model_config *config, struct err *err)
+int eval_chunk_init(
+    struct eval_chunk *chunk, const struct model_config *config, size_t side_count, struct err *err)
 {
     const size_t size = model_m(config) * config->d_model * sizeof(float);
     const size_t fit = USER_BYTES / size;
-    *chunk = (struct eval_chunk){0};
+    bool good = true;
+    *chunk = (struct eval_chunk){.side_count = side_count};
     chunk->history_max = fit < 1 ? 1 : fit > HISTORIES_MAX ? HISTORIES_MAX : fit;
-    chunk->users = calloc(chunk->history_max, size);
     chunk->rows_of = calloc(chunk->history_max, sizeof *chunk->rows_of);
-    if (chunk->users && chunk->rows_of)
+    for (size_t s = 0; s < side_count; s++) {
+        chunk->sides[s].users = calloc(chunk->history_max, size);
+        good &= chunk->sides[s].users != NULL;
+    }
+    if (good && chunk->rows_of)
         return 0;
     eval_chunk_done(chunk);
     return err_set(err, ERR_NOMEM, "out of memory");
@@ -33,10 +38,12 @@ void eval_chunk_done(struct eval_chunk *chunk)
     free(chunk->rows_of);
     free(chunk->candidates);
     free(chunk->labels);
-    free(chunk->scores);
-    free(chunk->order);
     free(chunk->text);
-    free(chunk->users);
+    for (size_t s = 0; s < chunk->side_count; s++) {
+        free(chunk->sides[s].users);
+        free(chunk->sides[s].scores);
+        free(chunk->sides[s].order);
+    }
     *chunk = (struct eval_chunk){0};
 }
 
@@ -68,10 +75,14 @@ static int reserve(struct eval_chunk *chunk, size_t candidates, size_t text)
     if (chunk->candidate_size - chunk->candidate_count < candidates) {
         const size_t size = 2 * chunk->candidate_size + candidates + 4096;
         if (grow(&chunk->candidates, size, sizeof *chunk->candidates) < 0 ||
-            grow(&chunk->labels, size, sizeof *chunk->labels) < 0 ||
-            grow(&chunk->scores, size, sizeof *chunk->scores) < 0 ||
-            grow(&chunk->order, size, sizeof *chunk->order) < 0)
+            grow(&chunk->labels, size, sizeof *chunk->labels) < 0)
             return -ERR_NOMEM;
+        for (size_t s = 0; s < chunk->side_count; s++) {
+            struct eval_side *side = &chunk->sides[s];
+            if (grow(&side->scores, size, sizeof *side->scores) < 0 ||
+                grow(&side->order, size, sizeof *side->order) < 0)
+                return -ERR_NOMEM;
+        }
         chunk->candidate_size = size;
     }
     return 0;

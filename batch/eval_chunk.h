@@ -16,6 +16,14 @@ struct eval_row {
     bool labelled;
 };
 
+/* What comes out in one dtype. An evaluation has one of them, a comparison two. */
+struct eval_side {
+    float *users;    /* history_max x m x d */
+    float *scores;   /* of the candidates */
+    uint32_t *order; /* each row's metrics_order() */
+};
+enum { EVAL_SIDES = 2 };
+
 struct eval_chunk {
     struct eval_row *rows;
     size_t row_count, row_size;
@@ -24,15 +32,15 @@ struct eval_chunk {
     size_t *rows_of; /* each history's number of rows */
     uint32_t *candidates;
     uint8_t *labels;
-    float *scores;   /* of the candidates */
-    uint32_t *order; /* each row's metrics_order() */
+    struct eval_side sides[EVAL_SIDES];
+    size_t side_count;
     size_t candidate_count, candidate_size;
     char *text; /* the rows' ids, a NUL behind each */
     size_t text_used, text_size;
-    float *users; /* history_max x m x d */
 };
 
-int eval_chunk_init(struct eval_chunk *chunk, const struct model_config *config, struct err *err);
+int eval_chunk_init(
+    struct eval_chunk *chunk, const struct model_config *config, size_t side_count, struct err *err);
 void eval_chunk_done(struct eval_chunk *chunk);
 
 /* Replace what is in hand by the next impressions; returns their number, 0 at the end. */

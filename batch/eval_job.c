@@ -33,7 +33,7 @@ struct phase {
 
 struct worker {
     struct job *job;
-    struct encoder *encoder;
+    struct encoder *encoders[EVAL_SIDES];
     struct encode_user users[BATCH_MOST];
     struct encode_item *items;
     int32_t *summaries;
@@ -44,15 +44,18 @@ struct worker {
 
 struct job {
     const struct workspace *workspace;
-    struct engine *engine;
+    size_t side_count; /* the workspace's dtype, and the reference where two are compared */
+    enum linear_dtype dtypes[EVAL_SIDES];
+    struct engine *engines[EVAL_SIDES];
+    float *blocks[EVAL_SIDES]; /* content_count x 2n x d: B over G, as score_candidates() wants them */
+    struct metrics_set metrics[EVAL_SIDES];
+    struct eval_agreement agreement;
     size_t m, n, d;
     uint32_t *contents; /* indices into the news of those that occur as candidates */
     size_t content_count;
     uint32_t *slot; /* of each news item: its place in contents */
-    float *blocks;  /* content_count x 2n x d: B over G, as score_candidates() wants them */
     struct eval_chunk chunk;
     size_t impressions; /* in the file */
-    struct metrics_set metrics;
 
     struct worker *workers;
     size_t worker_count;
@@ -71,22 +74,31 @@ static size_t content_cost(const struct job *job, size_t index)
     return workspace_item(job->workspace, job->contents[index]).count;
 }
 
-static ptrdiff_t content_work(struct worker *w, size_t first, size_t count, struct err *err)
+static int encode_blocks(struct worker *w, size_t side, size_t first, size_t count, struct err *err)
 {
     const struct job *job = w->job;
     const size_t half = job->n * job->d;
-    for (size_t i = 0; i < count; i++)
-        w->items[i] = workspace_item(job->workspace, job->contents[first + i]);
-    const int result = encode_contents(w->b, w->encoder, w->items, count, err);
+    const int result = encode_contents(w->b, w->encoders[side], w->items, count, err);
     if (result < 0)
         return result;
     score_gate(w->gate, w->b, job->workspace->model->score_proj, count * job->n, job->d, w->scratch);
     for (size_t i = 0; i < count; i++) {
-        float *block = job->blocks + (first + i) * 2 * half;
+        float *block = job->blocks[side] + (first + i) * 2 * half;
         memcpy(block, w->b + i * half, half * sizeof *block);
         memcpy(block + half, w->gate + i * half, half * sizeof *block);
     }
-    return (ptrdiff_t)count;
+    return 0;
+}
+
+static ptrdiff_t content_work(struct worker *w, size_t first, size_t count, struct err *err)
+{
+    const struct job *job = w->job;
+    int result = 0;
+    for (size_t i = 0; i < count; i++)
+        w->items[i] = workspace_item(job->workspace, job->contents[first + i]);
+    for (size_t side = 0; result == 0 && side < job->side_count; side++)
+        result = encode_blocks(w, side, first, count, err);
+    return result < 0 ? result : (ptrdiff_t)count;
 }
 
 static size_t user_cost(const struct job *job, size_t index)
@@ -112,8 +124,10 @@ static ptrdiff_t user_work(struct worker *w, size_t first, size_t count, struct 
             *at++ = workspace_item(job->workspace, eval_chunk_item(&job->chunk, first + i, k));
         rows += job->chunk.rows_of[first + i];
     }
-    const int result =
-        encode_users(job->chunk.users + first * job->m * job->d, w->encoder, w->users, count, err);
+    int result = 0;
+    for (size_t side = 0; result == 0 && side < job->side_count; side++)
+        result = encode_users(
+            job->chunk.sides[side].users + first * job->m * job->d, w->encoders[side], w->users, count, err);
     return result < 0 ? result : (ptrdiff_t)rows;
 }
 
@@ -122,27 +136,27 @@ static size_t score_cost(const struct job *job, size_t index)
     return job->chunk.rows[index].count;
 }
 
-static int score_row(struct worker *w, const struct eval_row *row, struct err *err)
+static int score_row(struct worker *w, size_t side, const struct eval_row *row, struct err *err)
 {
     const struct job *job = w->job;
     const struct eval_chunk *chunk = &job->chunk;
     const size_t block = 2 * job->n * job->d;
     const uint32_t *candidates = chunk->candidates + row->first;
-    float *scores = chunk->scores + row->first;
+    float *scores = chunk->sides[side].scores + row->first;
     for (size_t done = 0; done < row->count; done += GATHER) {
         const size_t count = row->count - done < GATHER ? row->count - done : GATHER;
         for (size_t i = 0; i < count; i++)
-            memcpy(w->gathered + i * block, job->blocks + job->slot[candidates[done + i]] * block,
+            memcpy(w->gathered + i * block, job->blocks[side] + job->slot[candidates[done + i]] * block,
                 block * sizeof *w->gathered);
-        score_candidates(scores + done, chunk->users + row->history * job->m * job->d, w->gathered, job->m,
-            job->n, job->d, count, w->scratch);
+        score_candidates(scores + done, chunk->sides[side].users + row->history * job->m * job->d,
+            w->gathered, job->m, job->n, job->d, count, w->scratch);
     }
     for (size_t i = 0; i < row->count; i++)
         if (!isfinite(scores[i]))
             return err_set(err, ERR_INVALID, "impression %s: the model gives %s the score %g",
                 chunk->text + row->id, id_map_get(&job->workspace->news.ids, candidates[i]),
                 (double)scores[i]);
-    metrics_order(chunk->order + row->first, scores, row->count);
+    metrics_order(chunk->sides[side].order + row->first, scores, row->count);
     return 0;
 }
 
@@ -150,7 +164,8 @@ static ptrdiff_t score_work(struct worker *w, size_t first, size_t count, struct
 {
     int result = 0;
     for (size_t i = first; result == 0 && i < first + count; i++)
-        result = score_row(w, &w->job->chunk.rows[i], err);
+        for (size_t side = 0; result == 0 && side < w->job->side_count; side++)
+            result = score_row(w, side, &w->job->chunk.rows[i], err);
     return result;
 }
 
@@ -231,12 +246,16 @@ static int worker_init(struct worker *w, struct job *job, struct err *err)
     w->scratch = calloc(gate > score ? gate : score, sizeof *w->scratch);
     if (!w->items || !w->summaries || !w->b || !w->gate || !w->gathered || !w->scratch)
         return err_set(err, ERR_NOMEM, "out of memory");
-    return encoder_new(&w->encoder, job->engine, err);
+    int result = 0;
+    for (size_t side = 0; result == 0 && side < job->side_count; side++)
+        result = encoder_new(&w->encoders[side], job->engines[side], err);
+    return result;
 }
 
 static void worker_done(struct worker *w)
 {
-    encoder_free(w->encoder);
+    for (size_t side = 0; side < EVAL_SIDES; side++)
+        encoder_free(w->encoders[side]);
     free(w->items);
     free(w->summaries);
     free(w->b);
@@ -284,13 +303,17 @@ static int prepare(struct job *job, long threads, struct err *err)
     const struct model_config *config = &job->workspace->model->config;
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     const size_t count = (size_t)(threads > 0 ? threads : cores > 0 ? cores : 1);
-    job->blocks = calloc(job->content_count, 2 * job->n * job->d * sizeof *job->blocks);
-    job->workers = calloc(count, sizeof *job->workers);
-    if (!job->blocks || !job->workers)
-        return err_set(err, ERR_NOMEM, "out of memory for the matrices of %zu contents", job->content_count);
-    int result = engine_new(&job->engine, job->workspace->model, job->workspace->dtype, NULL, err);
-    if (result == 0)
-        result = eval_chunk_init(&job->chunk, config, err);
+    int result = eval_chunk_init(&job->chunk, config, job->side_count, err);
+    for (size_t side = 0; result == 0 && side < job->side_count; side++) {
+        job->blocks[side] = calloc(job->content_count, 2 * job->n * job->d * sizeof *job->blocks[side]);
+        if (!job->blocks[side])
+            return err_set(
+                err, ERR_NOMEM, "out of memory for the matrices of %zu contents", job->content_count);
+        result = engine_new(&job->engines[side], job->workspace->model, job->dtypes[side], NULL, err);
+    }
+    job->workers = result == 0 ? calloc(count, sizeof *job->workers) : NULL;
+    if (result == 0 && !job->workers)
+        return err_set(err, ERR_NOMEM, "out of memory");
     while (result == 0 && job->worker_count < count)
         result = worker_init(&job->workers[job->worker_count++], job, err);
     return result;
@@ -301,11 +324,38 @@ static void write_prediction(
     FILE *stream, const struct eval_chunk *chunk, const struct eval_row *row, uint32_t *ranks)
 {
     for (size_t k = 0; k < row->count; k++)
-        ranks[chunk->order[row->first + k]] = (uint32_t)k + 1;
+        ranks[chunk->sides[0].order[row->first + k]] = (uint32_t)k + 1;
     fprintf(stream, "%s [", chunk->text + row->id);
     for (size_t i = 0; i < row->count; i++)
         fprintf(stream, "%s%" PRIu32, i ? "," : "", ranks[i]);
     fputs("]\n", stream);
+}
+
+/* How far the two sides' contents agree, in their order, for the same reason as account(). */
+static void account_contents(struct job *job)
+{
+    const size_t half = job->n * job->d;
+    for (size_t i = 0; job->side_count == 2 && i < job->content_count; i++)
+        eval_errors_add(
+            &job->agreement.contents, job->blocks[0] + 2 * i * half, job->blocks[1] + 2 * i * half, half);
+}
+
+/* The same of a chunk's users and rankings. A history that occurs in several chunks counts in each. */
+static int account_agreement(struct job *job, struct err *err)
+{
+    const struct eval_chunk *chunk = &job->chunk;
+    const struct eval_side *found = &chunk->sides[0], *reference = &chunk->sides[1];
+    const size_t size = job->m * job->d;
+    int result = 0;
+    for (size_t i = 0; i < chunk->histories.count; i++)
+        eval_errors_add(&job->agreement.users, found->users + i * size, reference->users + i * size, size);
+    for (size_t i = 0; result == 0 && i < chunk->row_count; i++) {
+        const size_t first = chunk->rows[i].first, count = chunk->rows[i].count;
+        eval_errors_add(&job->agreement.scores, found->scores + first, reference->scores + first, count);
+        result =
+            eval_agreement_rank(&job->agreement, found->order + first, reference->order + first, count, err);
+    }
+    return result;
 }
 
 /* The chunk's rankings, in the order of the file, so that sums do not depend on the threads. */
@@ -317,13 +367,14 @@ static int account(struct job *job, FILE *predictions, struct err *err)
     for (size_t i = 0; result == 0 && i < chunk->row_count; i++) {
         const struct eval_row *row = &chunk->rows[i];
         const uint8_t *labels = row->labelled ? chunk->labels + row->first : NULL;
-        result = metrics_set_add(
-            &job->metrics, chunk->scores + row->first, labels, chunk->order + row->first, row->count, err);
+        for (size_t s = 0; result == 0 && s < job->side_count; s++)
+            result = metrics_set_add(&job->metrics[s], chunk->sides[s].scores + row->first, labels,
+                chunk->sides[s].order + row->first, row->count, err);
         if (predictions)
             write_prediction(predictions, chunk, row, ranks);
     }
     free(ranks);
-    return result;
+    return result == 0 && job->side_count == 2 ? account_agreement(job, err) : result;
 }
 
 static int rank_all(
@@ -335,6 +386,7 @@ static int rank_all(
     if (result < 0)
         return result;
     progress_end(&job->progress);
+    account_contents(job);
     progress_begin(&job->progress, "impressions", job->impressions, quiet);
     while ((rows = eval_chunk_read(&job->chunk, &job->workspace->model->config, impressions, err)) > 0) {
         result = run(job, &user_phase, job->chunk.histories.count);
@@ -358,44 +410,79 @@ static void job_done(struct job *job)
     for (size_t i = 0; i < job->worker_count; i++)
         worker_done(&job->workers[i]);
     free(job->workers);
-    engine_free(job->engine);
+    for (size_t side = 0; side < EVAL_SIDES; side++) {
+        engine_free(job->engines[side]);
+        free(job->blocks[side]);
+        metrics_set_done(&job->metrics[side]);
+    }
     free(job->contents);
     free(job->slot);
-    free(job->blocks);
     eval_chunk_done(&job->chunk);
-    metrics_set_done(&job->metrics);
+    eval_agreement_done(&job->agreement);
     pthread_mutex_destroy(&job->lock);
 }
 
-int eval_job(struct eval_result *out, const struct workspace *workspace, const struct eval_options *options,
-    struct err *err)
+static struct eval_result result_of(struct job *job, size_t side)
 {
+    struct metrics_set *set = &job->metrics[side];
+    return (struct eval_result){.impressions = job->impressions,
+        .skipped = set->skipped,
+        .mean = metrics_set_mean(set),
+        .auc_pooled = metrics_set_auc_pooled(set)};
+}
+
+static int job_run(struct job *job, const struct eval_options *options, struct err *err)
+{
+    const struct workspace *workspace = job->workspace;
     const struct model_config *config = &workspace->model->config;
-    struct job job = {
-        .workspace = workspace, .m = model_m(config), .n = model_n(config), .d = config->d_model, .err = err};
     struct impressions impressions;
     struct file_replacement file = {0};
     int result = impressions_open(&impressions, &options->impressions, &workspace->news, err);
     if (result < 0)
         return result;
-    pthread_mutex_init(&job.lock, NULL);
-    result = survey(&job, &impressions, options->quiet, err);
+    job->m = model_m(config);
+    job->n = model_n(config);
+    job->d = config->d_model;
+    job->err = err;
+    result = survey(job, &impressions, options->quiet, err);
     if (result == 0)
-        result = prepare(&job, options->threads, err);
+        result = prepare(job, options->threads, err);
     if (result == 0 && options->predictions)
         result = file_replace_begin(&file, options->predictions, err);
     if (result == 0)
-        result = rank_all(&job, &impressions, file.stream, options->quiet, err);
+        result = rank_all(job, &impressions, file.stream, options->quiet, err);
     if (file.stream && result < 0)
         file_replace_abort(&file);
     else if (file.stream)
         result = file_replace_commit(&file, err);
-    if (result == 0)
-        *out = (struct eval_result){.impressions = job.impressions,
-            .skipped = job.metrics.skipped,
-            .mean = metrics_set_mean(&job.metrics),
-            .auc_pooled = metrics_set_auc_pooled(&job.metrics)};
     impressions_close(&impressions);
+    return result;
+}
+
+int eval_job(struct eval_result *out, const struct workspace *workspace, const struct eval_options *options,
+    struct err *err)
+{
+    struct job job = {.workspace = workspace, .side_count = 1, .dtypes = {workspace->dtype}};
+    pthread_mutex_init(&job.lock, NULL);
+    const int result = job_run(&job, options, err);
+    if (result == 0)
+        *out = result_of(&job, 0);
+    job_done(&job);
+    return result;
+}
+
+int eval_job_against(struct eval_comparison *out, const struct workspace *workspace,
+    enum linear_dtype reference, const struct eval_options *options, struct err *err)
+{
+    struct job job = {.workspace = workspace, .side_count = 2, .dtypes = {workspace->dtype, reference}};
+    pthread_mutex_init(&job.lock, NULL);
+    const int result = job_run(&job, options, err);
+    if (result == 0) {
+        out->found = result_of(&job, 0);
+        out->reference = result_of(&job, 1);
+        out->agreement = job.agreement;
+        job.agreement = (struct eval_agreement){0};
+    }
     job_done(&job);
     return result;
 }

@@ -73,6 +73,37 @@ check "side by side" 0 '"model": "tests/golden/tiny"}, {.*"model": "tests/golden
 [ "$(grep -c '^tests/golden/tiny  *0\.' "$dir/log")" = 2 ] || fail "the table: $(cat "$dir/log")"
 check "side by side with nothing" 1 "nowhere: open nowhere/" eval_tiny $tiny/behaviors.tsv --compare nowhere
 [ -s "$dir/out" ] && fail "a comparison that failed printed something"
+
+# ---- what a rounder dtype loses against float32 ----
+check "--against nothing new" 2 "another dtype than --dtype" eval_tiny $tiny/behaviors.tsv --against float32
+check "--against no dtype" 2 "--against: .*is not float32" eval_tiny $tiny/behaviors.tsv --dtype int8 --against float16
+check "--against several models" 2 "is for one model" eval_tiny $tiny/behaviors.tsv --dtype int8 --against float32 --compare $tiny
+eval_demo() {
+    "$embsum" eval --model deploy/demo/model --news deploy/demo/news.tsv --behaviors deploy/demo/behaviors_valid.tsv --quiet "$@"
+}
+figures() { grep -o '"impressions": [^{}]*"mrr_first": [0-9.]*' | head -n "$1" | tail -n 1; }
+check "demo, float32" 0 "" eval_demo
+figures 1 <"$dir/out" >"$dir/float32"
+# against DTYPE TAU AUC: the least tau and the largest difference of AUC that the project allows
+against() {
+    check "demo, $1" 0 "" eval_demo --dtype "$1" --predictions "$dir/alone.txt"
+    figures 1 <"$dir/out" >"$dir/alone"
+    check "demo, $1 against float32" 0 "\"dtype\": \"$1\".*\"against\": \"float32\"" \
+        eval_demo --dtype "$1" --against float32 --threads 1 --predictions "$dir/against.txt"
+    timeless <"$dir/out" >"$dir/against"
+    sed 's/.*"difference": /'"$1"': /' "$dir/against"
+    figures 1 <"$dir/against" | cmp - "$dir/alone" || fail "$1: not the figures of $1 alone"
+    figures 2 <"$dir/against" | cmp - "$dir/float32" || fail "$1: not the figures of float32 alone"
+    cmp "$dir/against.txt" "$dir/alone.txt" || fail "$1: not the predictions of $1 alone"
+    sed 's/.*"difference": {"auc": \([^,]*\),.*"tau": \([^,]*\),.*/\1 \2/' "$dir/against" |
+        awk -v tau="$2" -v auc="$3" '{ exit !(NF == 2 && $2 >= tau && $2 < 1 && $1 <= auc && -$1 <= auc) }' ||
+        fail "$1: tau below $2 or AUC off by more than $3"
+    check "demo, $1, three threads" 0 "" eval_demo --dtype "$1" --against float32 --threads 3
+    timeless <"$dir/out" | cmp - "$dir/against" || fail "$1: three threads gave other figures"
+}
+against bfloat16 0.99 0.002
+against int8 0.97 0.005
+
 # A pipe cannot be read twice, and that is said.
 mkfifo "$dir/pipe"
 cat $tiny/behaviors.tsv >"$dir/pipe" &
