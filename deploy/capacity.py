@@ -101,14 +101,29 @@ def users_within(p, clicks, window):
     return min(clicks, visits * (1 + p.session_seconds / window))
 
 
+def matrix_bytes(p, rows):
+    return rows * p.d * p.dtype_bytes + 64
+
+
+def key_bytes(p, value):
+    """jemalloc has four sizes between powers of two; a string has some 10 bytes of its own."""
+    step = 2 ** (math.ceil(math.log2(value + 10)) - 3)
+    return math.ceil((value + 10) / step) * step + p.key_overhead_b
+
+
+def hot_bytes(p, size):
+    """The daemon's memory for a content and its gates, in values of `size` bytes."""
+    return 2 * p.n * p.d * size * (p.hot_bf16 if size == 2 else p.hot_int8)
+
+
 def store_bytes(p, generations):
     """Redis's memory for one copy; histories are outside of generations."""
-    users = p.users * (generations * (p.key_user_b + p.key_summary_b) + p.key_history_b)
-    return users + p.contents * generations * p.key_content_b
+    users = p.users * (generations * (key_bytes(p, matrix_bytes(p, p.m)) + p.key_summary_b) + p.key_history_b)
+    return users + p.contents * generations * key_bytes(p, matrix_bytes(p, p.n))
 
 
 def redis_machines(p, generations):
-    return math.ceil(store_bytes(p, generations) / (p.redis_gib * GIB * p.redis_fill)) * (1 + p.replicas)
+    return math.ceil(store_bytes(p, generations) / (p.redis_gib * GIB * p.redis_fill)) * int(1 + p.replicas)
 
 
 # ---- the simulation ----
@@ -291,7 +306,7 @@ def planned_units(p, count, measured, tokenized, seed=1):
     draw = random.Random(seed)
     spread, _ = ratios(p, measured)
     users = unit_users(p)
-    made = users * (p.m * p.d * 2 + 64 + 200)
+    made = users * (matrix_bytes(p, p.m) + 200)
     return [(users * user_seconds(p) * draw.choice(spread), p.put_unit_s + users * cut_user_seconds(p, tokenized), unit_bytes(p),
              made, users * (p.redis_set_user_s + p.redis_set_small_s)) for _ in range(count)]
 
@@ -307,9 +322,10 @@ def farm(p, threads, *, units=None, tokenized=False, lifted=False, seldom=False,
     length = count * unit_users(p) * user_seconds(p) / mine
     workers = [(ends.random() * 2 * p.worker_start_s, i // int(p.machine_cores), ends.random() * length if ends.random() < deaths
                 else None) for i in range(mine)]
+    masters = redis_machines(p, 2) // (1 + int(p.replicas))
     done = Farm(work, workers, outstanding=most, coordinator_poll=p.coordinator_poll_s, worker_poll=p.worker_poll_s,
-                silent=p.silent_s, queue_s=p.take_unit_s, empty_s=p.take_empty_s, pending_s=0.0 if seldom else p.take_pending_s, nodes=max(1, redis_machines(p, 2) // (1 + int(p.replicas)) // refreshes),
-                network=p.machine_gbit * 1e9 / 8).run().figures()
+                silent=p.silent_s, queue_s=p.take_unit_s, empty_s=p.take_empty_s,
+                pending_s=0.0 if seldom else p.take_pending_s, nodes=max(1, masters // refreshes), network=p.machine_gbit * 1e9 / 8).run().figures()
     done["users_s"] = refreshes * unit_users(p) * done["pace"]
     return done
 
@@ -430,7 +446,7 @@ def say_work(p, _):
         ("a user", f"{short(user_tokens(p))} tokens, {short(user_seconds(p))} s of a core: encoder "
          f"{short(user_tokens(p) / p.encoder_tokens_s)}, decoder {short(decoder_seconds(p, user_tokens(p)))}"),
         ("a unit", f"{unit_users(p)} users, {short(unit_users(p) * user_seconds(p))} s, {short(unit_bytes(p) / 1024)} KiB in, "
-         f"{short(unit_users(p) * (p.m * p.d * 2 + 264) / 1024)} KiB out"),
+         f"{short(unit_users(p) * (matrix_bytes(p, p.m) + 200) / 1024)} KiB out"),
         ("all users; all contents", f"{short(p.users * user_seconds(p) / 3600)} core-hours; {short(contents / 3600)}"),
         ("cores busy for all of it in 24 h", f"{cores:,}"),
         (f"bought, {p.headroom:g} of them", f"{bought:,}: {math.ceil(bought / p.machine_cores)} machines of {p.machine_cores:g}"),
@@ -529,7 +545,7 @@ def say_redis(p, _):
     fresh, ranks = users_within(p, peak, 300), peak * p.ranks_click
     full = p.users / DAY
     masters = redis_machines(p, 2) // (1 + int(p.replicas))
-    value = p.m * p.d * 2 + 64
+    value = matrix_bytes(p, p.m)
     lines += [""] + table(("at the peak", "a second", "Redis, of one core", "network"), [
         ("users' matrices and summaries written, freshness", short(fresh), f"{fresh * (p.redis_set_user_s + p.redis_set_small_s):.0%}",
          f"{short(fresh * value * 8 / 1e9)} Gbit/s, and once more to each replica"),
@@ -566,7 +582,7 @@ def daemon_machines(p, cpu):
 
 def say_daemon(p, _):
     rows = []
-    for name, size, cpu in (("bfloat16", p.hot_content_bf16_b, p.rank_cpu_bf16_s), ("int8", p.hot_content_int8_b, p.rank_cpu_int8_s)):
+    for name, size, cpu in (("bfloat16", hot_bytes(p, 2), p.rank_cpu_bf16_s), ("int8", hot_bytes(p, 1), p.rank_cpu_int8_s)):
         machines, cores = daemon_machines(p, cpu)
         rows.append((name, f"{short(p.contents * size / GIB)} GiB", f"{short(2 * p.contents * size / GIB)} GiB",
                      f"{short(cores)}", machines))
@@ -581,7 +597,7 @@ def say_cost(p, _):
     disk = p.users * p.active_share * cache_bytes(p) / 1e12
     redis = redis_machines(p, 2) * p.redis_gib
     daemons, cores = daemon_machines(p, p.rank_cpu_bf16_s)
-    memory = daemons * 2 * p.contents * p.hot_content_bf16_b / GIB
+    memory = daemons * 2 * p.contents * hot_bytes(p, 2) / GIB
     rows = [("workers for freshness of 5 min, all day", f"{plain:,} cores", plain * 24 * p.core_hour),
             ("or with cached sessions and bound users", f"{near:,} cores, {short(disk)} TB of disk",
              24 * (near * p.core_hour + disk * p.nvme_tb_hour)),
@@ -598,17 +614,18 @@ def say_short(p, measured):
     now = farm(p, 64, measured=measured)["users_s"]
     untold = 1 / (p.put_unit_s / unit_users(p) + cut_user_seconds(p, False))
     daemons = daemon_machines(p, p.rank_cpu_bf16_s)[0]
-    size, small = p.contents * p.hot_content_bf16_b / GIB, p.contents * p.hot_content_int8_b / GIB
+    size, small = p.contents * hot_bytes(p, 2) / GIB, p.contents * hot_bytes(p, 1) / GIB
     return table(("question", "answer"), [
-        ("all users anew in 24 h", f"{cores:,} busy cores, {math.ceil(cores * p.headroom):,} bought. **Not with the program as it is: "
-         f"{p.outstanding} units in the queue feed {p.outstanding} threads**, which take {about(p.users / now)}"),
+        ("all users anew in 24 h", f"{cores:,} busy cores, {math.ceil(cores * p.headroom):,} bought. "
+         + ("" if cores <= p.outstanding else "**Not with the program as it is.** ")
+         + f"{p.outstanding:g} units in the queue feed {p.outstanding:g} threads, which take {about(p.users / now)}"),
         ("99 of 100 clicks in the user's matrix within 5 minutes, over a day with its peak",
          f"{fresh_threads(p, user_seconds(p)):,} threads, with that limit and three others lifted; "
          f"{fresh_threads(p, one_session_seconds(p, p.affinity_hit)):,} if users were bound to machines that cache their sessions, which they are not"),
         ("Redis", f"{redis_machines(p, 2)} machines of {p.redis_gib:g} GiB while two generations are stored, replicas included; memory decides, "
          "not commands"),
         ("daemons", f"{daemons} machines: each holds the catalogue, {short(size)} GiB in bfloat16, {short(small)} in int8, twice that during a switch"),
-        ("what stops first", f"the queue's {p.outstanding} units; then the queue's Redis, whose takes look at all that is in hand; then the one refresh, "
+        ("what stops first", f"the queue's {p.outstanding:g} units; then the queue's Redis, whose takes look at all that is in hand; then the one refresh, "
          f"which tokenises and cuts {short(untold)} users/s; then its planning"),
     ])
 
