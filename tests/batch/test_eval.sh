@@ -84,7 +84,7 @@ eval_demo() {
 figures() { grep -o '"impressions": [^{}]*"mrr_first": [0-9.]*' | head -n "$1" | tail -n 1; }
 check "demo, float32" 0 "" eval_demo
 figures 1 <"$dir/out" >"$dir/float32"
-# against DTYPE TAU AUC: the least tau and the largest difference of AUC that the project allows
+# against DTYPE TAU AUC: the mean tau and the largest difference of AUC that the project allows
 against() {
     check "demo, $1" 0 "" eval_demo --dtype "$1" --predictions "$dir/alone.txt"
     figures 1 <"$dir/out" >"$dir/alone"
