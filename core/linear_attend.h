@@ -207,4 +207,17 @@ TILE_INLINE void attend(const struct attention *a, void *scratch, bool bf16, til
         attend(attention, scratch, bf16, product##_tile);                                                    \
     }
 
+/* All of a kernel that widens bfloat16 and int8, and its row of the table. */
+#define LINEAR_WIDENING(variable, name, runs)                                                                \
+    TILE_APPLY(apply_f32, false, vec_mac_f32)                                                                \
+    TILE_APPLY(apply_bf16, false, vec_mac_bf16)                                                              \
+    TILE_APPLY(apply_int8, true, vec_mac_int8)                                                               \
+    ROWS(f32, LINEAR_F32)                                                                                    \
+    ROWS(bf16, LINEAR_BF16)                                                                                  \
+    ROWS(int8, LINEAR_INT8)                                                                                  \
+    ATTEND(attend_f32, false, apply_f32)                                                                     \
+    const struct linear_kernel variable = {name, runs, {apply_f32, apply_bf16, apply_int8},                  \
+        {f32_convert, bf16_convert, int8_convert}, {f32_norm, bf16_norm, int8_norm},                         \
+        {f32_activate, bf16_activate, int8_activate}, {attend_f32, NULL}};
+
 #endif

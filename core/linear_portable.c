@@ -19,14 +19,4 @@ static bool always(void)
     return true;
 }
 
-TILE_APPLY(apply_f32, false, vec_mac_f32)
-TILE_APPLY(apply_bf16, false, vec_mac_bf16)
-TILE_APPLY(apply_int8, true, vec_mac_int8)
-ROWS(f32, LINEAR_F32)
-ROWS(bf16, LINEAR_BF16)
-ROWS(int8, LINEAR_INT8)
-ATTEND(attend_f32, false, apply_f32)
-
-const struct linear_kernel linear_portable = {"portable", always, {apply_f32, apply_bf16, apply_int8},
-    {f32_convert, bf16_convert, int8_convert}, {f32_norm, bf16_norm, int8_norm},
-    {f32_activate, bf16_activate, int8_activate}, {attend_f32, NULL}};
+LINEAR_WIDENING(linear_portable, "portable", always)
