@@ -1,5 +1,6 @@
 #include "batch/encode_farm.h"
 
+#include "batch/entry_id.h"
 #include "batch/farm_job.h"
 #include "batch/progress.h"
 #include "batch/stop.h"
@@ -78,12 +79,10 @@ static int gather(struct run *run, struct unit_entity *entity, bool users, uint3
     size_t count = 1;
     const uint32_t *items = users ? workspace_window(w, index, &count) : &index;
     const int result = gather_items(run, items, count, err);
-    *entity = (struct unit_entity){.id = {"", 0},
+    *entity = (struct unit_entity){.id = entry_id(ids, index),
         .inputs = users ? workspace_user_inputs(w, index) : workspace_content_inputs(w, index),
         .items = run->items,
         .item_count = count};
-    if (index < ids->count)
-        entity->id = (struct store_id){id_map_get(ids, index), ids->length[index]};
     return result;
 }
 
@@ -290,9 +289,7 @@ static int entrust(struct run *run, struct err *err)
         const uint32_t index =
             user ? index_at(request->users, i - request->content_count) : index_at(request->contents, i);
         const struct id_map *ids = user ? &w->histories.users : &w->news.ids;
-        changes[i] = (struct store_change){user ? STORE_USER : STORE_CONTENT, {"", 0}};
-        if (index < ids->count)
-            changes[i].id = (struct store_id){id_map_get(ids, index), ids->length[index]};
+        changes[i] = (struct store_change){user ? STORE_USER : STORE_CONTENT, entry_id(ids, index)};
     }
     const int result = generation_entrust(run->farm->writer, changes, count, err);
     free(changes);

@@ -1,5 +1,6 @@
 #include "batch/histories_fold.h"
 
+#include "batch/entry_id.h"
 #include "batch/history_record.h"
 #include "batch/progress.h"
 #include "core/array.h"
@@ -292,7 +293,7 @@ static int fold_users(struct fold *fold, const struct id_map *map, struct id_map
     for (size_t at = 0; result == 0 && at < map->count;) {
         size_t some = 0;
         for (; some < USERS_AT_ONCE && at < map->count; at++)
-            ids[some++] = (struct store_id){id_map_get(map, at), map->length[at]};
+            ids[some++] = entry_id(map, at);
         result = store_get(fold->link, STORE_SHARED, STORE_HISTORY, ids, some, fold_one, &chunk, fold->err);
         if (result == 0)
             result = write_pending(fold);
@@ -402,7 +403,7 @@ int histories_delete(const struct id_map *users, struct store_link *link, struct
     if (!ids)
         return err_set(err, ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < users->count; i++)
-        ids[i] = (struct store_id){id_map_get(users, i), users->length[i]};
+        ids[i] = entry_id(users, i);
     const int result =
         users->count ? store_delete(link, STORE_SHARED, STORE_HISTORY, ids, users->count, err) : 0;
     free(ids);

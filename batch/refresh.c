@@ -1,6 +1,7 @@
 #include "batch/refresh.h"
 
 #include "batch/encode_farm.h"
+#include "batch/entry_id.h"
 #include "batch/progress.h"
 #include "batch/refresh_plan.h"
 #include "batch/session_cache.h"
@@ -92,19 +93,17 @@ static int put_user(
     struct run *run = ctx;
     const struct workspace *w = run->workspace;
     const struct model_config *c = &w->model->config;
-    const struct id_map *ids = &w->histories.users;
-    const bool known = index < ids->count; /* the default user is stored under the empty id */
-    const char *id = known ? id_map_get(ids, index) : "";
-    const size_t len = known ? ids->length[index] : 0;
+    const struct store_id id = entry_id(&w->histories.users, index);
     char *text;
     int result = tokenizer_decode(w->tokenizer, user->summary, user->summary_count, &text, err);
     if (result < 0)
         return result;
-    result = generation_put_matrix(run->writer, BLOB_USER, id, len, inputs, a, model_m(c), c->d_model, err);
+    result =
+        generation_put_matrix(run->writer, BLOB_USER, id.id, id.len, inputs, a, model_m(c), c->d_model, err);
     if (result < 0)
-        result = refused(run, BLOB_USER, id, len, result, err);
+        result = refused(run, BLOB_USER, id.id, id.len, result, err);
     else
-        result = generation_put_summary(run->writer, id, len, text, strlen(text), err);
+        result = generation_put_summary(run->writer, id.id, id.len, text, strlen(text), err);
     free(text);
     return result < 0 ? result : flush_in_time(run, err);
 }

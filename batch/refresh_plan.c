@@ -1,5 +1,6 @@
 #include "batch/refresh_plan.h"
 
+#include "batch/entry_id.h"
 #include "store/category.h"
 
 #include <stdlib.h>
@@ -15,12 +16,6 @@ struct side {
     const struct id_map *ids;
     size_t count, rows; /* users: the default user is the last */
 };
-
-static struct store_id id_at(const struct id_map *ids, size_t index)
-{
-    return index < ids->count ? (struct store_id){id_map_get(ids, index), ids->length[index]}
-                              : (struct store_id){"", 0};
-}
 
 static uint64_t inputs_of(const struct side *side, size_t index)
 {
@@ -40,7 +35,7 @@ static int find_changed(
     for (size_t at = 0; result == 0 && at < side->count; at += ASKED_AT_ONCE) {
         const size_t some = side->count - at < ASKED_AT_ONCE ? side->count - at : ASKED_AT_ONCE;
         for (size_t i = 0; i < some; i++)
-            ids[i] = id_at(side->ids, at + i);
+            ids[i] = entry_id(side->ids, at + i);
         result = generation_inputs(writer, side->kind, ids, some, side->rows, d, stored, err);
         for (size_t i = 0; result == 0 && i < some; i++)
             if (stored[i] != inputs_of(side, at + i))
@@ -152,7 +147,7 @@ static int plan_categories(struct refresh_plan *plan, const struct id_map *conte
     plan->category_changed = calloc(names->count + 1, sizeof *plan->category_changed);
     if (ids && comparing.ids && plan->category_changed) {
         for (size_t i = 0; i < names->count; i++)
-            ids[i] = id_at(names, i);
+            ids[i] = entry_id(names, i);
         result =
             store_get(link, generation, STORE_CATEGORY, ids, names->count, compare_category, &comparing, err);
     } else {
@@ -198,7 +193,7 @@ int refresh_plan_users(struct refresh_plan *plan, const struct workspace *w, con
         const ptrdiff_t user = id_map_find(&w->histories.users, id_map_get(users, i), users->length[i]);
         if (user < 0)
             continue;
-        ids[count] = id_at(&w->histories.users, (size_t)user);
+        ids[count] = entry_id(&w->histories.users, (size_t)user);
         plan->users[count++] = (uint32_t)user;
     }
     if (result == 0)
