@@ -34,6 +34,16 @@ static void write_config(const struct test_sentinels *set, size_t which)
     fclose(file);
 }
 
+/* Both of them say so. A master takes a replica for one when it has heard from it, up to a second after the replica takes
+ * itself for one; until then it confirms writes that nobody else has. */
+static void await_replica(const struct test_redis *master, const struct test_redis *replica)
+{
+    char port[16];
+    snprintf(port, sizeof port, "%d", replica->port);
+    test_redis_await(replica, "role", "connected");
+    test_redis_await(master, "role", port);
+}
+
 void test_sentinels_start(struct test_sentinels *set, const char *password, size_t count, bool guarded)
 {
     char known[64];
@@ -43,7 +53,7 @@ void test_sentinels_start(struct test_sentinels *set, const char *password, size
     snprintf(set->nodes[1].more[0], sizeof *set->nodes[1].more, "--replicaof");
     snprintf(set->nodes[1].more[1], sizeof *set->nodes[1].more, "127.0.0.1 %d", set->nodes[0].port);
     test_redis_restart(&set->nodes[1]);
-    test_redis_await(&set->nodes[1], "role", "connected");
+    await_replica(&set->nodes[0], &set->nodes[1]);
     for (size_t i = 0; i < count; i++)
         test_redis_prepare(&set->sentinels[i], guarded ? password : NULL);
     size_t len = (size_t)snprintf(set->url, sizeof set->url, "redis+sentinel://");
@@ -144,7 +154,7 @@ void test_cluster_start(struct test_cluster *cluster, const char *password, size
         tell(&cluster->nodes[i], "cluster replicate %s", id);
     }
     for (size_t i = masters; i < cluster->count; i++)
-        test_redis_await(&cluster->nodes[i], "role", "connected");
+        await_replica(&cluster->nodes[i - masters], &cluster->nodes[i]);
     for (size_t i = 0; i < cluster->count; i++)
         test_redis_await(&cluster->nodes[i], "cluster info", "cluster_state:ok");
 }
