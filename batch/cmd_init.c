@@ -4,24 +4,13 @@
 #include "core/file.h"
 
 #include <stdio.h>
-#include <unistd.h>
-
-static int copy_vocab(const char *from, const char *dir, struct err *err)
-{
-    char path[4096];
-    const int result = file_path(path, dir, "spiece.model", err);
-    return result < 0 ? result : file_copy(from, path, err);
-}
 
 static int make(const char *config, const char *t5, const char *vocab, const char *out, long seed, bool quiet,
     struct err *err)
 {
-    char path[4096];
     struct model *model = NULL;
     struct tokenizer *tokenizer = NULL;
-    int result = file_path(path, out, "model.safetensors", err);
-    if (result == 0 && access(path, F_OK) == 0)
-        result = err_set(err, ERR_INVALID, "%s is there already; a model is never overwritten", path);
+    int result = workspace_no_model(out, err);
     if (result == 0 && t5) {
         const struct model_load_options options = {true, (unsigned long)seed, config};
         result = model_load(&model, t5, &options, err);
@@ -31,9 +20,7 @@ static int make(const char *config, const char *t5, const char *vocab, const cha
     if (result == 0)
         result = workspace_tokenizer(&tokenizer, model, vocab, err);
     if (result == 0)
-        result = file_make_dir(out, err);
-    if (result == 0)
-        result = copy_vocab(vocab, out, err);
+        result = workspace_make_dir(out, vocab, err);
     if (result == 0)
         result = model_save(model, out, err);
     if (result == 0)

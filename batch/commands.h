@@ -11,6 +11,7 @@ int command_study(int argc, char **argv);
 int command_tokenize(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_summarize(int argc, char **argv);
+int command_calibrate(int argc, char **argv);
 int command_encode(int argc, char **argv);
 int command_refresh(int argc, char **argv);
 int command_worker(int argc, char **argv);

@@ -17,6 +17,7 @@ static const struct {
     {"study", "train and evaluate a grid: ablations and sizes", command_study},
     {"eval", "rank impressions and print MIND's metrics", command_eval},
     {"summarize", "ask an LLM for users' interest summaries", command_summarize},
+    {"calibrate", "prepare a model for int8 on given texts", command_calibrate},
     {"encode", "texts to .npy matrices", command_encode},
     {"refresh", "texts to the store, and live: the cron job", command_refresh},
     {"worker", "encode for a refresh on another machine", command_worker},

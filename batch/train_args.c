@@ -97,16 +97,6 @@ bool train_args_check(struct train_options *o, const struct train_args *a, const
            (!a->dropout || number("dropout", a->dropout, 0, 0.9, &o->step.dropout));
 }
 
-/* The vocabulary travels with the model. */
-static int make_folder(const char *out, const char *vocab, struct err *err)
-{
-    char path[4096];
-    int result = file_make_dir(out, err);
-    if (result == 0)
-        result = file_path(path, out, "spiece.model", err);
-    return result < 0 ? result : file_copy(vocab, path, err);
-}
-
 int train_args_run(const struct train_args *a, const struct train_options *options, const char *vocab,
     struct workspace *workspace, struct ranks *ranks, size_t *steps, struct err *err)
 {
@@ -118,7 +108,7 @@ int train_args_run(const struct train_args *a, const struct train_options *optio
         train_set_open(&set, workspace, a->behaviors, a->summaries, a->max_bad, own.quiet, err);
     int result = ranks_agree(ranks, opened, err);
     if (result == 0)
-        result = ranks_agree(ranks, ranks->rank == 0 ? make_folder(own.out, vocab, err) : 0, err);
+        result = ranks_agree(ranks, ranks->rank == 0 ? workspace_make_dir(own.out, vocab, err) : 0, err);
     if (result == 0)
         result = train_job(workspace, &set, &own, ranks, err);
     if (result == 0 && steps)

@@ -103,20 +103,16 @@ static int sync_folder(const char *path, struct err *err)
  * they are, and the weights are replaced in one step. */
 static int keep(const struct workspace *workspace, const char *out_dir, struct err *err)
 {
-    char best[4096], aside[4096], vocab[4096], copy[4096];
+    char best[4096], aside[4096], vocab[4096];
     struct stat status;
     int result = paths(best, aside, out_dir, err);
     if (result < 0)
         return result;
     if (stat(best, &status) == 0)
         return model_save(workspace->model, best, err);
-    result = file_make_dir(aside, err);
+    result = file_path(vocab, out_dir, "spiece.model", err);
     if (result == 0)
-        result = file_path(vocab, out_dir, "spiece.model", err);
-    if (result == 0)
-        result = file_path(copy, aside, "spiece.model", err);
-    if (result == 0)
-        result = file_copy(vocab, copy, err);
+        result = workspace_make_dir(aside, vocab, err);
     if (result == 0)
         result = model_save(workspace->model, aside, err);
     if (result == 0 && rename(aside, best) != 0)

@@ -10,9 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
-enum { CACHE_BYTES = 64 << 20 };
+enum { TOKEN_MB = 64 };
 
 int workspace_dtype(struct workspace_options *options, const char *name)
 {
@@ -55,6 +56,24 @@ int workspace_tokenizer(struct tokenizer **out, const struct model *model, const
     }
     *out = tokenizer;
     return 0;
+}
+
+int workspace_no_model(const char *dir, struct err *err)
+{
+    char path[4096];
+    const int result = file_path(path, dir, "model.safetensors", err);
+    if (result < 0 || access(path, F_OK) != 0)
+        return result;
+    return err_set(err, ERR_INVALID, "%s is there already; a model is never overwritten", path);
+}
+
+int workspace_make_dir(const char *dir, const char *vocab, struct err *err)
+{
+    char path[4096];
+    int result = file_make_dir(dir, err);
+    if (result == 0)
+        result = file_path(path, dir, "spiece.model", err);
+    return result < 0 ? result : file_copy(vocab, path, err);
 }
 
 static void tell(const struct workspace *w, const struct workspace_options *options)
@@ -106,13 +125,14 @@ static int read_with_quarantine(struct workspace *w, const struct workspace_opti
 static int open_rest(
     struct workspace *w, const char *vocab, const struct workspace_options *options, struct err *err)
 {
+    const size_t token_mb = options->token_mb ? (size_t)options->token_mb : TOKEN_MB;
     int result = workspace_tokenizer(&w->tokenizer, w->model, vocab, err);
     if (result == 0)
         result = options->quarantine ? read_with_quarantine(w, options, err)
                                      : read_files(w, options, &options->rows, err);
     if (result == 0)
-        result =
-            token_cache_new(&w->cache, w->news.ids.count, text_item_max(&w->model->config), CACHE_BYTES, err);
+        result = token_cache_new(
+            &w->cache, w->news.ids.count, text_item_max(&w->model->config), token_mb << 20, err);
     if (result == 0)
         tell(w, options);
     return result;

@@ -31,6 +31,7 @@ struct workspace_options {
     const char *
         quarantine; /* a file for the bad rows (batch/quarantine.h), in place of rows.quarantine; NULL: none */
     enum linear_dtype dtype; /* float32 unless set */
+    long token_mb;           /* MiB for tokens that were made lately; 0: 64 */
 };
 
 /* The row of a command's table for the dtype of workspace_options, by name. */
@@ -44,6 +45,12 @@ int workspace_dtype(struct workspace_options *options, const char *name);
 
 /* Load a model's vocabulary and check that it fits the model. */
 int workspace_tokenizer(struct tokenizer **out, const struct model *model, const char *path, struct err *err);
+
+/* A model is never overwritten: ERR_INVALID where the folder has one. */
+int workspace_no_model(const char *dir, struct err *err);
+/* The folder of a model to be, made if it is missing, with a copy of the vocabulary at `vocab`, which travels with the
+ * model; model_save() does the rest. */
+int workspace_make_dir(const char *dir, const char *vocab, struct err *err);
 
 /* A model and its vocabulary alone, for who gets tokens from elsewhere. */
 int workspace_open_model(
