@@ -159,6 +159,8 @@ int command_refresh(int argc, char **argv)
             &args.run.cache, 0, 0},
         {"cache-mb", "N", "the most that it takes; 4096 unless given", false, OPTION_NUMBER, &args.cache_mb,
             1, 1000000000},
+        {"token-mb", "N", "memory for texts' tokens: 4 bytes each, for the longest text; 64 unless given",
+            false, OPTION_NUMBER, &args.inputs.token_mb, 1, 1000000},
         {"workers", NULL, "encode in other processes, `embsum worker`, which this store's Redis leads to",
             false, OPTION_FLAG, &args.run.workers, 0, 0},
         {"silent", "SECONDS", "after which the work of a silent worker goes to another; 30 unless given",

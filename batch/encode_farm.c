@@ -19,7 +19,7 @@ enum {
     USER_MOST = 64,
     USER_LEAST = 8,    /* where fewer are left: the last units are small, so that workers end together */
     SHARES = 8,        /* of what is left that a unit is */
-    WAITING_MOST = 64, /* units in the queue */
+    UNTAKEN_MOST = 64, /* units in the queue that nobody has taken: what all workers begin in one POLL_MS */
     POLL_MS = 50,
     PATIENCE_S = 60, /* with a store that does not answer */
     TELL_S = 10,
@@ -39,7 +39,7 @@ struct run {
     uint64_t job;
     char *text;            /* of the job */
     struct waiting *units; /* by their numbers */
-    size_t unit_count, unit_size, waiting;
+    size_t unit_count, unit_size, waiting, untaken;
     size_t contents, users; /* that are in units: places in the request's lists */
     struct unit_bytes bytes;
     struct encode_item *items; /* of the entity that is being put */
@@ -150,6 +150,7 @@ static int add_unit(struct run *run, struct err *err)
         return result;
     run->units[run->unit_count++] = (struct waiting){next - *place, users};
     run->waiting++;
+    run->untaken++;
     *place = next;
     return 0;
 }
@@ -203,7 +204,7 @@ static int look(struct run *run, struct err *err)
     int result = store_work_look(run->link, run->text, &state, err);
     const size_t before = run->waiting;
     if (result == 0)
-        result = store_work_results(run->link, run->text, take_result, run, err);
+        result = store_work_results(run->link, run->text, &run->untaken, take_result, run, err);
     if (result < 0 || run->waiting < before)
         return result;
     if (state.units < run->waiting)
@@ -220,11 +221,11 @@ static int look(struct run *run, struct err *err)
 static int step(struct run *run, struct err *err)
 {
     int result = generation_flush(run->farm->writer, err); /* another writer may have taken over */
-    while (result == 0 && !all_added(run) && run->waiting < WAITING_MOST)
+    while (result == 0 && !all_added(run) && run->untaken < UNTAKEN_MOST)
         result = add_unit(run, err);
     const size_t before = run->waiting;
     if (result == 0)
-        result = store_work_results(run->link, run->text, take_result, run, err);
+        result = store_work_results(run->link, run->text, &run->untaken, take_result, run, err);
     if (result == 0)
         result = look(run, err);
     if (result == 0 && run->waiting == before)

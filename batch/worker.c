@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { POLL_MS = 100, DELIVERIES_MOST = 5 };
+enum { POLL_MS = 100, POLL_MOST_MS = 800, DELIVERIES_MOST = 5 };
 
 struct worker {
     const struct worker_options *options;
@@ -37,6 +37,7 @@ struct worker {
 struct thread {
     struct worker *worker;
     char name[112];                     /* by which it takes units */
+    int pause_ms;                       /* before it asks again; longer each time that there was none */
     char place[STORE_CURSOR_MAX];       /* of the unit in hand; "": none; guarded by the worker's lock */
     char written[STORE_GENERATION_MAX]; /* at its end: where it has written last */
     pthread_t thread;
@@ -156,10 +157,12 @@ static int take_one(struct thread *thread, struct worker_hands *hands, struct er
     if (result < 0)
         return result;
     if (!taken.any) {
-        poll(NULL, 0, POLL_MS);
+        poll(NULL, 0, thread->pause_ms);
+        thread->pause_ms = 2 * thread->pause_ms < POLL_MOST_MS ? 2 * thread->pause_ms : POLL_MOST_MS;
         result = worker_tidy(hands, err);
         return worker_again(hands, result, err) ? 0 : result;
     }
+    thread->pause_ms = POLL_MS;
     if (taken.read < 0)
         return give_up(hands, &taken, err);
     const bool ours = taken.unit.head.settings == w->workspace.model_hash;
@@ -248,6 +251,7 @@ static int run_threads(struct worker *w)
     for (; started < count; started++) {
         struct thread *thread = &threads[started];
         thread->worker = w;
+        thread->pause_ms = POLL_MS;
         snprintf(thread->name, sizeof thread->name, "%s-%ld-%zu", host, (long)getpid(), started);
         if (pthread_create(&thread->thread, NULL, work, thread) != 0)
             break; /* fewer than wanted is slower, not wrong */

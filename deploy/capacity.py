@@ -143,22 +143,23 @@ class Server:
 class Farm:
     """A refresh that cuts units and workers that take them, event by event (batch/encode_farm.h, batch/worker.h).
 
+    untaken: the most units that wait for a taker.
     units: (seconds of work, seconds to cut, bytes, bytes of what it makes, seconds of Redis for that). workers: (from when
     on, its machine, when it dies or None); a worker is one thread. The queue is on one Redis, the matrices are spread over
     `nodes`. Networks: one of each machine, one of the queue's Redis and the refresh's; bytes a second.
     """
 
-    def __init__(self, units, workers, *, outstanding=64, coordinator_poll=0.05, worker_poll=0.1, silent=30.0, queue_s=190e-6,
+    def __init__(self, units, workers, *, untaken=64, coordinator_poll=0.05, worker_rest=0.8, silent=30.0, queue_s=190e-6,
                  empty_s=5.5e-6, pending_s=0.5e-6, nodes=1, network=math.inf, seed=1):
-        self.units, self.workers, self.most = units, workers, outstanding
-        self.coordinator_poll, self.worker_poll, self.silent = coordinator_poll, worker_poll, silent
+        self.units, self.workers, self.most = units, workers, untaken
+        self.coordinator_poll, self.worker_rest, self.silent = coordinator_poll, worker_rest, silent
         self.queue_s, self.empty_s, self.pending_s, self.asked = queue_s, empty_s, pending_s, 0.0
         self.nodes, self.network, self.random = nodes, network, random.Random(seed)
         self.queue, self.data, self.link = Server(), Server(), Server()
         self.machines = {machine: Server() for _, machine, _ in workers}
         self.events, self.count = [], 0
-        self.idle, self.ready = deque(), deque()
-        self.next = self.waiting = self.done = self.lost = self.twice = 0
+        self.idle, self.ready, self.silenced = deque(), deque(), deque()
+        self.next = self.untaken = self.done = self.lost = self.twice = 0
         self.results = 0  # that the refresh has not seen
         self.cutting = self.working = self.starved = self.end = 0.0
         self.finished, self.times = [False] * len(units), []
@@ -172,15 +173,16 @@ class Farm:
         """When `size` bytes between a machine and a Redis have passed the machine's network."""
         return self.machines[machine].ask(now, size / self.network)
 
-    # A take looks at all that is pending for what may be claimed, and who is idle takes in vain, rests for
-    # worker_poll and asks again. Where that is more than the queue's Redis can do, each answer takes what the rest is short of.
-    def ask_queue(self, now, seconds, take=False):
-        look = self.pending_s * len(self.in_hand)
-        load = len(self.idle) * (self.empty_s + look) / self.worker_poll
+    # Who is idle takes in vain, rests and asks again; eight times in the time of silence one of them looks at all that is in
+    # hand. Where that is more than the queue's Redis can do, each answer takes what the rest is short of.
+    def ask_queue(self, now, seconds):
+        load = len(self.idle) * self.empty_s / self.worker_rest
+        if self.idle:
+            load += self.pending_s * len(self.in_hand) * 8 / self.silent
         self.queue.busy += min(load, 1.0) * max(0.0, now - self.asked)
         self.asked = max(self.asked, now)
-        wait = max(0.0, len(self.idle) * (self.empty_s + look) - self.worker_poll)
-        return self.queue.ask(now + wait, seconds + (look if take else 0.0))
+        wait = max(0.0, len(self.idle) * self.empty_s - self.worker_rest)
+        return self.queue.ask(now + wait, seconds)
 
     def run(self):
         self.at(0.0, self.cut)
@@ -197,40 +199,43 @@ class Farm:
         dies = self.workers[worker][2]
         return dies is not None and now >= dies
 
-    # The refresh: units until enough are in the queue, then results, then a rest where there were none.
+    # The refresh: units until enough of them wait for a taker, then results, then a rest where there were none.
     def cut(self, now):
-        if self.next < len(self.units) and self.waiting < self.most:
-            unit, self.next, self.waiting = self.next, self.next + 1, self.waiting + 1
+        if self.next < len(self.units) and self.untaken < self.most:
+            unit, self.next, self.untaken = self.next, self.next + 1, self.untaken + 1
             _, seconds, size, _, _ = self.units[unit]
             self.cutting += seconds
             self.at(now + seconds, self.put, unit, size)
             return
-        seen, self.results = self.results, 0
-        self.waiting -= seen
+        seen, self.results, self.untaken = self.results, 0, len(self.ready)
         self.at(now + (0.0 if seen else self.coordinator_poll), self.cut)
 
     def put(self, now, unit, size):
         added = self.link.ask(self.ask_queue(now, self.queue_s), size / self.network)
-        self.at(added, self.add, unit)
+        self.at(added, self.add, self.ready, unit)
         self.at(added, self.cut)
 
-    def add(self, now, unit, first=False):
-        (self.ready.appendleft if first else self.ready.append)(unit)
+    def add(self, now, where, unit):
+        where.append(unit)
         self.give(now)
 
-    # Who is idle asks every worker_poll; of several the first that asks has it.
+    # What nobody has taken comes before what silent workers had.
+    def next_unit(self):
+        return (self.ready or self.silenced).popleft()
+
+    # Who is idle asks every worker_rest; of several the first that asks has it.
     def give(self, now):
-        while self.ready and self.idle:
+        while (self.ready or self.silenced) and self.idle:
             worker = self.idle.popleft()
             if self.dead(worker, now):
                 continue
-            wait = self.random.random() * self.worker_poll / (len(self.idle) + 1)
-            self.take(now + wait, worker, self.ready.popleft())
+            wait = self.random.random() * self.worker_rest / (len(self.idle) + 1)
+            self.take(now + wait, worker, self.next_unit())
 
     def take(self, now, worker, unit):
         seconds, _, size, made, store = self.units[unit]
         machine = self.workers[worker][1]
-        begin = self.send(self.link.ask(self.ask_queue(now, self.queue_s, take=True), size / self.network), machine, size)
+        begin = self.send(self.link.ask(self.ask_queue(now, self.queue_s), size / self.network), machine, size)
         self.in_hand[worker] = (unit, begin)
         self.at(begin + seconds, self.store, worker, unit, begin, made, store)
 
@@ -262,8 +267,8 @@ class Farm:
     def free(self, now, worker):
         if self.dead(worker, now):
             return
-        if self.ready:
-            self.take(now, worker, self.ready.popleft())
+        if self.ready or self.silenced:
+            self.take(now, worker, self.next_unit())
         else:
             self.idle.append(worker)
 
@@ -274,7 +279,7 @@ class Farm:
             self.lost += 1
             self.working += max(0.0, now - begin)
             kept = max(now - self.random.random() * self.silent / 4, min(begin, now))
-            self.at(kept + self.silent, self.add, unit, True)
+            self.at(kept + self.silent * (1 + self.random.random() / 8), self.add, self.silenced, unit)
 
     def figures(self):
         work = sum(unit[0] for unit in self.units)
@@ -285,7 +290,7 @@ class Farm:
                 "network": max([self.link.busy] + [m.busy for m in self.machines.values()]) / span}
         name, most = max(used.items(), key=lambda row: row[1])
         if most < 0.85:
-            name = "units in the queue" if self.most < len(self.workers) else "the workers' deaths and the last units"
+            name = "the workers' deaths and the last units"
         # Without the begin and the end, which a long refresh has once.
         early, late = len(self.times) // 10, len(self.times) * 9 // 10
         pace = (late - early) / (self.times[late] - self.times[early]) if late > early else 0.0
@@ -311,21 +316,18 @@ def planned_units(p, count, measured, tokenized, seed=1):
              made, users * (p.redis_set_user_s + p.redis_set_small_s)) for _ in range(count)]
 
 
-def farm(p, threads, *, units=None, tokenized=False, lifted=False, seldom=False, refreshes=1, measured, deaths=0.0, rounds=12):
-    """A stretch of a full refresh: of `refreshes` that share the users, one is simulated. Users a second of all. lifted: more units
-    in the queue; seldom: a take does not look at all that is in hand."""
+def farm(p, threads, *, units=None, tokenized=False, refreshes=1, measured, deaths=0.0, rounds=12):
+    """A stretch of a full refresh: of `refreshes` that share the users, one is simulated. Users a second of all."""
     mine = max(1, threads // refreshes)
     count = units or min(20000, max(600, mine * rounds))
-    most = int(4 * mine if lifted else p.outstanding)
     work = planned_units(p, count, measured, tokenized)
     ends = random.Random(2)
     length = count * unit_users(p) * user_seconds(p) / mine
     workers = [(ends.random() * 2 * p.worker_start_s, i // int(p.machine_cores), ends.random() * length if ends.random() < deaths
                 else None) for i in range(mine)]
     masters = redis_machines(p, 2) // (1 + int(p.replicas))
-    done = Farm(work, workers, outstanding=most, coordinator_poll=p.coordinator_poll_s, worker_poll=p.worker_poll_s,
-                silent=p.silent_s, queue_s=p.take_unit_s, empty_s=p.take_empty_s,
-                pending_s=0.0 if seldom else p.take_pending_s, nodes=max(1, masters // refreshes), network=p.machine_gbit * 1e9 / 8).run().figures()
+    done = Farm(work, workers, untaken=int(p.untaken), coordinator_poll=p.coordinator_poll_s, worker_rest=p.worker_rest_s,
+                silent=p.silent_s, queue_s=p.take_unit_s, empty_s=p.take_empty_s, pending_s=p.take_pending_s, nodes=max(1, masters // refreshes), network=p.machine_gbit * 1e9 / 8).run().figures()
     done["users_s"] = refreshes * unit_users(p) * done["pace"]
     return done
 
@@ -377,7 +379,7 @@ def freshness(p, threads, *, cut_s, seconds, period=1.0, days=1.25, refreshes=1,
         busy = min(threads, wanted)
         work = max(fresh * seconds / busy, fresh * cut_s / refreshes)
         last = min(users, fresh) * seconds / 2 if wanted >= threads else 0.0  # some threads end half a unit earlier
-        length = work + last + p.coordinator_poll_s + p.worker_poll_s / 2
+        length = work + last + p.coordinator_poll_s + p.worker_rest_s / 2
         if now > (days - 1) * DAY:
             longest = max(longest, length)
             least = min(length, min(users, fresh) * seconds)  # no unit is done sooner
@@ -457,13 +459,11 @@ def say_work(p, _):
 
 def say_full(p, measured):
     cores = threads_for(p, DAY)
-    best = {"lifted": True, "seldom": True, "tokenized": True, "refreshes": 2}
     shapes = [("as it is", 64, {}), ("as it is", cores, {}),
-              ("more units in the queue (4 a thread)", cores, {"lifted": True}),
-              ("and takes that seldom look for silent workers", cores, {"lifted": True, "seldom": True}),
-              ("and the tokens of all texts at hand", cores, {**best, "refreshes": 1}),
-              ("and two refreshes, half of the users each", math.ceil(cores * p.headroom), best),
-              ("the same, a tenth of the threads die in the stretch", math.ceil(cores * p.headroom), {**best, "deaths": 0.1})]
+              ("the tokens of all texts at hand (`--token-mb`)", cores, {"tokenized": True}),
+              ("and two refreshes, half of the users each", math.ceil(cores * p.headroom), {"tokenized": True, "refreshes": 2}),
+              ("the same, a tenth of the threads die in the stretch", math.ceil(cores * p.headroom),
+               {"tokenized": True, "refreshes": 2, "deaths": 0.1})]
     rows = []
     for what, threads, options in shapes:
         done = farm(p, threads, measured=measured, **options)
@@ -478,14 +478,13 @@ def say_full(p, measured):
 def say_fresh(p, _):
     peak = clicks_second(p) * p.peak_factor
     rows = []
-    for what, seconds, tokenized, refreshes, most in (
-            ("as it is: 64 units in the queue", user_seconds(p), False, 1, p.outstanding),
-            ("limits lifted, tokens at hand, four refreshes", user_seconds(p), True, 4, math.inf),
-            ("the same, sessions cached and users bound to machines", one_session_seconds(p, p.affinity_hit), True, 4, math.inf)):
+    for what, seconds, tokenized, refreshes in (
+            ("one refresh, texts tokenised as they come", user_seconds(p), False, 1),
+            ("the same, all tokens at hand", user_seconds(p), True, 1),
+            ("four refreshes, all tokens at hand", user_seconds(p), True, 4),
+            ("the same, sessions cached and users bound to machines", one_session_seconds(p, p.affinity_hit), True, 4)):
         cut = p.put_unit_s / unit_users(p) + cut_user_seconds(p, tokenized)
-        for threads in (64, 500, 1000, 1500, 2000, 3000):
-            if min(threads, most) < threads:
-                continue
+        for threads in (500, 1000, 1500, 2000, 3000):
             middle, late, longest = freshness(p, threads, cut_s=cut, seconds=seconds, refreshes=refreshes)
             rows.append((what, f"{threads:,}", about(middle), about(late), about(longest)))
     head = [f"{short(clicks_second(p))} clicks/s on a day's mean, {short(peak)} at its peak; of these, users a second to be encoded where all "
@@ -530,8 +529,13 @@ def say_cache(p, _):
 
 
 def queue_share(p, users):
-    """Of a core of the queue's Redis: each unit is put, taken and done, and a take looks at all that is in hand."""
-    return users / unit_users(p) * (2.5 * p.take_unit_s + p.take_pending_s * users * user_seconds(p))
+    """Of a core of the queue's Redis: each unit is put, taken and done."""
+    return users / unit_users(p) * 2.5 * p.take_unit_s
+
+
+def vain_share(p, idle, in_hand):
+    """The same of threads that have nothing to do; in_hand: units that others have."""
+    return idle * p.take_empty_s / p.worker_rest_s + in_hand * p.take_pending_s * 8 / p.silent_s
 
 
 def say_redis(p, _):
@@ -555,8 +559,8 @@ def say_redis(p, _):
          f"{short(ranks * value * 8 / 1e9)} Gbit/s"),
         ("units through the queue, in and out, freshness", short(fresh / unit_users(p)), f"{queue_share(p, fresh):.0%} with {fresh * user_seconds(p):,.0f} units in hand",
          f"{short(2 * fresh / unit_users(p) * unit_bytes(p) * 8 / 1e9)} Gbit/s, all on one node"),
-        ("takes in vain by 100 idle threads beside these", short(100 / p.worker_poll_s),
-         f"{100 / p.worker_poll_s * (p.take_empty_s + p.take_pending_s * fresh * user_seconds(p)):.0%}", ""),
+        ("takes in vain by 1,000 idle threads beside these", short(1000 / p.worker_rest_s),
+         f"{vain_share(p, 1000, fresh * user_seconds(p)):.1%}", ""),
         ("clicks appended", short(peak), f"{peak * p.redis_set_small_s:.0%}, all on one node", ""),
     ]) + ["", f"The matrices lie on {masters} masters (two generations), so each has a share of 1 in {masters} of the first three rows."]
     return lines
@@ -570,7 +574,7 @@ def say_plan(p, _):
         (f"SCAN, three times over all {short(keys)} keys of two generations", f"{about(3 * keys * p.redis_scan_key_s)} at the measured pace"),
         ("cutting all users, texts tokenised as they come", about(p.users * (cut_user_seconds(p, False) + p.put_unit_s / unit_users(p)))),
         ("cutting all users, tokens at hand", about(p.users * (cut_user_seconds(p, True) + p.put_unit_s / unit_users(p)))),
-        ("the tokens of all texts, 16 bits each", f"{short(p.contents * p.tokens_text * 2 / GIB)} GiB"),
+        ("the tokens of all texts at hand (`--token-mb`), 4 bytes each", f"{short(p.contents * (p.tokens_text + 2) * 4 / GIB)} GiB"),
     ])
 
 
@@ -611,22 +615,20 @@ def say_cost(p, _):
 
 def say_short(p, measured):
     cores = threads_for(p, DAY)
-    now = farm(p, 64, measured=measured)["users_s"]
     untold = 1 / (p.put_unit_s / unit_users(p) + cut_user_seconds(p, False))
+    told = 1 / (p.put_unit_s / unit_users(p) + cut_user_seconds(p, True))
     daemons = daemon_machines(p, p.rank_cpu_bf16_s)[0]
     size, small = p.contents * hot_bytes(p, 2) / GIB, p.contents * hot_bytes(p, 1) / GIB
     return table(("question", "answer"), [
-        ("all users anew in 24 h", f"{cores:,} busy cores, {math.ceil(cores * p.headroom):,} bought. "
-         + ("" if cores <= p.outstanding else "**Not with the program as it is.** ")
-         + f"{p.outstanding:g} units in the queue feed {p.outstanding:g} threads, which take {about(p.users / now)}"),
+        ("all users anew in 24 h", f"{cores:,} busy cores, {math.ceil(cores * p.headroom):,} bought, and two refreshes of half of the users each: "
+         f"one cuts {short(told)} users/s where it holds the tokens of all texts (`--token-mb`), {short(untold)} where it tokenises them as they come"),
         ("99 of 100 clicks in the user's matrix within 5 minutes, over a day with its peak",
-         f"{fresh_threads(p, user_seconds(p)):,} threads, with that limit and three others lifted; "
+         f"{fresh_threads(p, user_seconds(p)):,} threads and four refreshes; "
          f"{fresh_threads(p, one_session_seconds(p, p.affinity_hit)):,} if users were bound to machines that cache their sessions, which they are not"),
         ("Redis", f"{redis_machines(p, 2)} machines of {p.redis_gib:g} GiB while two generations are stored, replicas included; memory decides, "
          "not commands"),
         ("daemons", f"{daemons} machines: each holds the catalogue, {short(size)} GiB in bfloat16, {short(small)} in int8, twice that during a switch"),
-        ("what stops first", f"the queue's {p.outstanding:g} units; then the queue's Redis, whose takes look at all that is in hand; then the one refresh, "
-         f"which tokenises and cuts {short(untold)} users/s; then its planning"),
+        ("what stops first", "the one refresh, which cuts all units; then its planning, which no worker helps with"),
     ])
 
 

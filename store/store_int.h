@@ -80,8 +80,8 @@ struct store_work_backend {
     int (*open)(struct store_link *link, const char *job, struct err *err);
     int (*close)(struct store_link *link, const char *job, struct err *err);
     int (*add)(struct store_link *link, const char *job, const void *unit, size_t len, struct err *err);
-    int (*results)(
-        struct store_link *link, const char *job, store_work_result_fn *fn, void *ctx, struct err *err);
+    int (*results)(struct store_link *link, const char *job, size_t *untaken, store_work_result_fn *fn,
+        void *ctx, struct err *err);
     int (*look)(struct store_link *link, const char *job, struct store_work_state *out, struct err *err);
     int (*job)(struct store_link *link, char **job, struct err *err);
     int (*take)(struct store_link *link, const char *taker, int idle_ms, store_work_unit_fn *fn, void *ctx,

@@ -9,17 +9,19 @@
 
 #define RESULTS_COUNT 1000 /* of one answer */
 
-static const char *const queue_keys[] = {"work", "work:job", "work:done"};
+/* calm: there for a while after nobody who has a unit was silent for longer than it says. */
+static const char *const queue_keys[] = {"work", "work:job", "work:done", "work:calm"};
+enum { QUEUE_KEYS = sizeof queue_keys / sizeof *queue_keys };
 
-/* All have the KEYS work, job, done. ARGV: the job. */
-static const char open_script[] = "redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3])\n"
+/* All have these KEYS. ARGV: the job. */
+static const char open_script[] = "redis.call('UNLINK', unpack(KEYS))\n"
                                   "redis.call('XGROUP', 'CREATE', KEYS[1], 'workers', '0', 'MKSTREAM')\n"
                                   "redis.call('SET', KEYS[2], ARGV[1])\n"
                                   "return 1\n";
 
 /* ARGV: the job or '' for any. */
 static const char close_script[] = "if ARGV[1] == '' or redis.call('GET', KEYS[2]) == ARGV[1] then\n"
-                                   "  redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3])\n"
+                                   "  redis.call('UNLINK', unpack(KEYS))\n"
                                    "end\n"
                                    "return 1\n";
 
@@ -28,15 +30,35 @@ static const char add_script[] = "if redis.call('GET', KEYS[2]) ~= ARGV[1] then 
                                  "redis.call('XADD', KEYS[1], '*', 'unit', ARGV[2])\n"
                                  "return 1\n";
 
-/* ARGV: the job, how many, and the place that begins what has not been handed over yet; what is before it goes. */
-static const char results_script[] =
-    "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end\n"
-    "if ARGV[3] ~= '-' then redis.call('XTRIM', KEYS[3], 'MINID', ARGV[3]) end\n"
-    "return redis.call('XRANGE', KEYS[3], '-', '+', 'COUNT', ARGV[2])\n";
+/* Units that are taken: the one group's, without a walk through them. */
+#define PENDING_FUNCTION                                                                                     \
+    "local function pending()\n"                                                                             \
+    "  local group = redis.call('XINFO', 'GROUPS', KEYS[1])[1]\n"                                            \
+    "  for i = 1, #group, 2 do\n"                                                                            \
+    "    if group[i] == 'pending' then return group[i + 1] end\n"                                            \
+    "  end\n"                                                                                                \
+    "end\n"
 
-/* ARGV: taker, milliseconds. 0: there is no queue; 1: there is no unit; else its place, deliveries and fields. */
+/* ARGV: the job, how many, and the place that begins what has not been handed over yet; what is before it goes. Gives what
+ * nobody has taken, and the entries. */
+static const char results_script[] =
+    PENDING_FUNCTION "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end\n"
+                     "if ARGV[3] ~= '-' then redis.call('XTRIM', KEYS[3], 'MINID', ARGV[3]) end\n"
+                     "return {redis.call('XLEN', KEYS[1]) - pending(),\n"
+                     "  redis.call('XRANGE', KEYS[3], '-', '+', 'COUNT', ARGV[2])}\n";
+
+/* ARGV: taker, milliseconds. 0: there is no queue; 1: there is no unit; else its place, deliveries and fields. XAUTOCLAIM
+ * walks through all that is taken, so it comes last, and where it finds nobody silent it is left alone for an eighth of
+ * the time. */
 static const char take_script[] =
     "if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end\n"
+    "local fresh = redis.call('XREADGROUP', 'GROUP', 'workers', ARGV[1], 'COUNT', 1, 'STREAMS', KEYS[1], "
+    "'>')\n"
+    "if fresh then\n"
+    "  local entry = fresh[1][2][1]\n"
+    "  return {entry[1], 1, entry[2]}\n"
+    "end\n"
+    "if redis.call('GET', KEYS[4]) == ARGV[2] then return 1 end\n"
     "local from = '0-0'\n"
     "repeat\n"
     "  local reply = redis.call('XAUTOCLAIM', KEYS[1], 'workers', ARGV[1], ARGV[2], from, 'COUNT', 1)\n"
@@ -47,11 +69,9 @@ static const char take_script[] =
     "    return {entry[1], row[4], entry[2]}\n"
     "  end\n"
     "until from == '0-0'\n"
-    "local reply = redis.call('XREADGROUP', 'GROUP', 'workers', ARGV[1], 'COUNT', 1, 'STREAMS', KEYS[1], "
-    "'>')\n"
-    "if not reply then return 1 end\n"
-    "local entry = reply[1][2][1]\n"
-    "return {entry[1], 1, entry[2]}\n";
+    "local calm = math.floor(ARGV[2] / 8)\n"
+    "if calm > 0 then redis.call('SET', KEYS[4], ARGV[2], 'PX', calm) end\n"
+    "return 1\n";
 
 /* ARGV: taker, place. To claim what is one's own begins its idle time anew; JUSTID does not count as a delivery. */
 static const char keep_script[] =
@@ -70,12 +90,12 @@ static const char done_script[] =
 
 /* ARGV: the job. Units, those that are taken, the time since the last was. */
 static const char look_script[] =
-    "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end\n"
-    "local rows, idle = redis.call('XPENDING', KEYS[1], 'workers', '-', '+', 1000), -1\n"
-    "for _, row in ipairs(rows) do\n"
-    "  if idle < 0 or row[3] < idle then idle = row[3] end\n"
-    "end\n"
-    "return {redis.call('XLEN', KEYS[1]), #rows, idle}\n";
+    PENDING_FUNCTION "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end\n"
+                     "local rows, idle = redis.call('XPENDING', KEYS[1], 'workers', '-', '+', 1000), -1\n"
+                     "for _, row in ipairs(rows) do\n"
+                     "  if idle < 0 or row[3] < idle then idle = row[3] end\n"
+                     "end\n"
+                     "return {redis.call('XLEN', KEYS[1]), pending(), idle}\n";
 
 /* What a step needs, and gives. */
 struct step {
@@ -86,6 +106,7 @@ struct step {
     int idle_ms;
     void *ctx;
     store_work_result_fn *result_fn;
+    size_t *untaken;
     store_work_unit_fn *unit_fn;
     struct store_work_state *state;
     char **job;
@@ -109,7 +130,7 @@ static int begin_script(
     const int rc = redis_begin(link, err);
     if (rc < 0)
         return rc;
-    redis_eval(link, script, queue_keys, 3, (of_job != NULL) + args);
+    redis_eval(link, script, queue_keys, QUEUE_KEYS, (of_job != NULL) + args);
     if (of_job)
         redis_arg_text(link, of_job);
     return 0;
@@ -167,6 +188,16 @@ static int redis_work_add(
     return run(link, add_step, &(struct step){.of_job = job, .data = unit, .len = len}, err);
 }
 
+/* What nobody has taken, and entries, or 0. */
+static bool is_results(const redisReply *reply)
+{
+    if (reply->type == REDIS_REPLY_INTEGER)
+        return reply->integer == 0;
+    return reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
+           reply->element[0]->type == REDIS_REPLY_INTEGER && reply->element[0]->integer >= 0 &&
+           redis_is_entries(reply->element[1], RESULTS_COUNT);
+}
+
 /* Results from a place on; *from moves behind the last of them. What is before it is forgotten by the same command: the
  * stream stays short. */
 static int some_results(struct redis_link *link, const struct step *step, char from[STORE_CURSOR_MAX],
@@ -181,14 +212,19 @@ static int some_results(struct redis_link *link, const struct step *step, char f
     rc = redis_reply(link, &reply, err);
     if (rc < 0)
         return rc;
-    const bool none = reply->type == REDIS_REPLY_INTEGER;
-    if (!none && !redis_is_entries(reply, RESULTS_COUNT))
+    if (!is_results(reply))
         return redis_unexpected(link, reply, "EVAL", err);
     redis_succeed(link);
-    if (reply->elements)
-        redis_next_place(from, reply->element[reply->elements - 1]->element[0]->str);
+    if (reply->type == REDIS_REPLY_INTEGER) {
+        freeReplyObject(reply);
+        return no_queue(err);
+    }
+    const redisReply *const entries = reply->element[1];
+    *step->untaken = (size_t)reply->element[0]->integer;
+    if (entries->elements)
+        redis_next_place(from, entries->element[entries->elements - 1]->element[0]->str);
     *out = reply;
-    return none ? no_queue(err) : 0;
+    return 0;
 }
 
 static int results_step(struct redis_link *link, void *ctx, struct err *err)
@@ -200,9 +236,9 @@ static int results_step(struct redis_link *link, void *ctx, struct err *err)
     do {
         redisReply *reply = NULL;
         rc = some_results(link, step, from, &reply, err);
-        count = rc == 0 ? reply->elements : 0;
+        count = rc == 0 ? reply->element[1]->elements : 0;
         for (size_t i = 0; rc == 0 && i < count; i++) {
-            const redisReply *const fields = reply->element[i]->element[1];
+            const redisReply *const fields = reply->element[1]->element[i]->element[1];
             if (fields->elements == 2)
                 rc = step->result_fn(step->ctx, fields->element[1]->str, fields->element[1]->len);
         }
@@ -211,10 +247,11 @@ static int results_step(struct redis_link *link, void *ctx, struct err *err)
     return rc;
 }
 
-static int redis_work_results(
-    struct store_link *link, const char *job, store_work_result_fn *fn, void *ctx, struct err *err)
+static int redis_work_results(struct store_link *link, const char *job, size_t *untaken,
+    store_work_result_fn *fn, void *ctx, struct err *err)
 {
-    return run(link, results_step, &(struct step){.of_job = job, .result_fn = fn, .ctx = ctx}, err);
+    struct step step = {.of_job = job, .untaken = untaken, .result_fn = fn, .ctx = ctx};
+    return run(link, results_step, &step, err);
 }
 
 /* A script's answer: a number, or an array of three. */

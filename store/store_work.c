@@ -32,11 +32,11 @@ int store_work_add(struct store_link *link, const char *job, const void *unit, s
     return rc < 0 ? rc : link->store->backend->work->add(link, job, unit, len, err);
 }
 
-int store_work_results(
-    struct store_link *link, const char *job, store_work_result_fn *fn, void *ctx, struct err *err)
+int store_work_results(struct store_link *link, const char *job, size_t *untaken, store_work_result_fn *fn,
+    void *ctx, struct err *err)
 {
     const int rc = check(link, err);
-    return rc < 0 ? rc : link->store->backend->work->results(link, job, fn, ctx, err);
+    return rc < 0 ? rc : link->store->backend->work->results(link, job, untaken, fn, ctx, err);
 }
 
 int store_work_look(struct store_link *link, const char *job, struct store_work_state *out, struct err *err)

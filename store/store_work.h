@@ -2,7 +2,7 @@
  *
  *     store_work_open(link, job, &err);                  who has the work, and holds the writers' lock
  *     store_work_add(link, job, unit, len, &err);        as often as needed
- *     store_work_results(link, job, take_result, &ctx, &err);    now and then, until each unit has its result
+ *     store_work_results(link, job, &untaken, take_result, &ctx, &err);    now and then, until each unit has its result
  *     store_work_close(link, job, &err);
  *
  *     store_work_job(link, &job, &err);                  who helps: is it work that I can do?
@@ -37,16 +37,16 @@ int store_work_close(struct store_link *link, const char *job, struct err *err);
 /* A call that fails with ERR_UNAVAILABLE may have added the unit. */
 int store_work_add(struct store_link *link, const char *job, const void *unit, size_t len, struct err *err);
 
-/* Called with each result that has come, once; twice where a call failed before. A non-zero return ends the call, which
- * returns it. */
+/* *untaken = the units that nobody has taken yet. fn is called with each result that has come, once; twice where a call
+ * failed before. A non-zero return ends the call, which returns it. */
 typedef int store_work_result_fn(void *ctx, const void *result, size_t len);
-int store_work_results(
-    struct store_link *link, const char *job, store_work_result_fn *fn, void *ctx, struct err *err);
+int store_work_results(struct store_link *link, const char *job, size_t *untaken, store_work_result_fn *fn,
+    void *ctx, struct err *err);
 
 struct store_work_state {
     size_t units;    /* that have no result yet */
-    size_t taken;    /* of these; counted up to 1000 */
-    int64_t idle_ms; /* since one of them was taken or kept last; -1: none is taken */
+    size_t taken;    /* of these */
+    int64_t idle_ms; /* since one of them, of the oldest 1000, was taken or kept last; -1: none is taken */
 };
 int store_work_look(struct store_link *link, const char *job, struct store_work_state *out, struct err *err);
 
@@ -62,8 +62,8 @@ struct store_unit {
     size_t len;
 };
 
-/* A unit that was taken or kept last more than idle_ms ago and has no result, else one that nobody has taken; fn is not called if there
- * is neither. It is taken by the name of `taker`. Returns what fn returns. */
+/* A unit that nobody has taken, else one that was taken or kept last more than idle_ms ago and has no result (which may be
+ * noticed an eighth of that time late); fn is not called if there is neither. It is taken by the name of `taker`. Returns what fn returns. */
 typedef int store_work_unit_fn(void *ctx, const struct store_unit *unit);
 int store_work_take(struct store_link *link, const char *taker, int idle_ms, store_work_unit_fn *fn,
     void *ctx, struct err *err);

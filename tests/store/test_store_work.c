@@ -70,9 +70,13 @@ static int take_result(void *ctx, const void *result, size_t len)
 static void assert_results(struct store_link *link, const char *text)
 {
     struct results results = {.left = -1};
+    struct store_work_state state = {0};
+    size_t untaken = SIZE_MAX;
     struct err err = ERR_INIT;
-    ok(store_work_results(link, JOB, take_result, &results, &err));
+    ok(store_work_results(link, JOB, &untaken, take_result, &results, &err));
     assert_string_equal(results.text, text);
+    ok(store_work_look(link, JOB, &state, &err));
+    assert_int_equal(untaken, state.units - state.taken);
 }
 
 static void assert_state(struct store_link *link, size_t units, size_t taken)
@@ -89,6 +93,7 @@ static void assert_no_queue(struct store_link *link)
 {
     struct store_work_state state;
     struct taken taken;
+    size_t untaken;
     char *job = NULL;
     assert_int_equal(store_work_job(link, &job, NULL), -ERR_NOT_FOUND);
     assert_int_equal(store_work_add(link, JOB, "u", 1, NULL), -ERR_NOT_FOUND);
@@ -96,7 +101,7 @@ static void assert_no_queue(struct store_link *link)
     assert_int_equal(store_work_take(link, "a", 0, take_unit, &taken, NULL), -ERR_NOT_FOUND);
     assert_null(job);
     done(link, "1-0", "r", -ERR_NOT_FOUND);
-    assert_int_equal(store_work_results(link, JOB, take_result, NULL, NULL), -ERR_NOT_FOUND);
+    assert_int_equal(store_work_results(link, JOB, &untaken, take_result, NULL, NULL), -ERR_NOT_FOUND);
 }
 
 static void open_queue(struct store_link *link, const char *job)
@@ -179,11 +184,32 @@ static void test_dead_taker(void **state)
     assert_int_equal(again.deliveries, 2);
     for (uint64_t i = 3; i < 10; i++)
         assert_int_equal(take(f->link, i % 2 ? "a" : "d", 0, "one").deliveries, i);
+    add(f->link, "three"); /* what is new comes first */
+    done(f->link, take(f->link, "a", 0, "three").place, "3", 0);
+    assert_results(f->link, "3 ");
     /* One that was slow, and the one who took over: the result is given once. */
     done(f->link, again.place, "late", 0);
     done(f->link, again.place, "too late", -ERR_NOT_FOUND);
     assert_results(f->link, "late ");
     assert_state(f->link, 1, 1);
+}
+
+/* Who finds nobody silent does not look again at once; it is found all the same. */
+static void test_calm(void **state)
+{
+    struct test_store *const f = *state;
+    open_queue(f->link, JOB);
+    add(f->link, "one");
+    take(f->link, "a", 800, "one");
+    const long long begun = test_now_ms();
+    struct taken again = {.calls = 0};
+    while (!again.calls && test_now_ms() - begun < 2000) {
+        assert_int_equal(store_work_take(f->link, "b", 800, take_unit, &again, NULL), 0);
+        test_sleep_ms(5);
+    }
+    const long long took = test_now_ms() - begun;
+    assert_string_equal(again.text, "one");
+    assert_true(took >= 790 && took < 1400);
 }
 
 /* One who is slow, but says that he is there, keeps his unit. */
@@ -236,6 +262,7 @@ static void test_leftovers(void **state)
     struct store_work_state seen;
     struct results results = {.left = -1};
     char *job = NULL, text[16];
+    size_t untaken;
     open_queue(f->link, "old");
     for (int i = 1; i <= 3; i++) {
         snprintf(text, sizeof text, "old %d", i);
@@ -258,7 +285,8 @@ static void test_leftovers(void **state)
     assert_string_equal(job, JOB);
     free(job);
     done(f->link, new.place, "of the new one", 0);
-    assert_int_equal(store_work_results(f->link, "old", take_result, &results, NULL), -ERR_NOT_FOUND);
+    assert_int_equal(
+        store_work_results(f->link, "old", &untaken, take_result, &results, NULL), -ERR_NOT_FOUND);
     assert_int_equal(results.count, 0);
     assert_results(f->link, "of the new one ");
     ok(store_work_close(f->link, NULL, &err));
@@ -298,13 +326,14 @@ static void test_many_results(void **state)
 {
     struct test_store *const f = *state;
     struct results results = {.left = -1};
+    size_t untaken;
     struct err err = ERR_INIT;
     open_queue(f->link, JOB);
     for (int i = 0; i < 1100; i++) {
         add(f->link, "u");
         done(f->link, take(f->link, "a", 60000, "u").place, "", 0);
     }
-    ok(store_work_results(f->link, JOB, take_result, &results, &err));
+    ok(store_work_results(f->link, JOB, &untaken, take_result, &results, &err));
     assert_int_equal(results.count, 1100);
 }
 
@@ -313,12 +342,13 @@ static void test_stop(void **state)
 {
     struct test_store *const f = *state;
     struct results results = {.left = 1};
+    size_t untaken;
     open_queue(f->link, JOB);
     add(f->link, "u");
     add(f->link, "v");
     done(f->link, take(f->link, "a", 60000, "u").place, "1", 0);
     done(f->link, take(f->link, "a", 60000, "v").place, "2", 0);
-    assert_int_equal(store_work_results(f->link, JOB, take_result, &results, NULL), -ERR_NOMEM);
+    assert_int_equal(store_work_results(f->link, JOB, &untaken, take_result, &results, NULL), -ERR_NOMEM);
     assert_results(f->link, "1 2 ");
     assert_results(f->link, "");
 }
@@ -343,6 +373,7 @@ static int run(const char *world_name)
     const struct CMUnitTest tests[] = {
         store_test(test_work),
         store_test(test_dead_taker),
+        store_test(test_calm),
         store_test(test_keep),
         store_test(test_many_pending),
         store_test(test_leftovers),
