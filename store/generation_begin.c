@@ -177,7 +177,9 @@ int generation_resume(struct generation_writer **out, struct store *store, const
         rc = drop_abandoned(
             writer, rows, count, writer->mode == GENERATION_RESUMED ? writer->name : NULL, err);
     if (rc == 0)
-        rc = writer->mode == GENERATION_INSIDE ? generation_journal_recover(writer, err) : claim(writer, err);
+        rc = writer->mode == GENERATION_INSIDE ? 0 : claim(writer, err);
+    if (rc == 0 && writer->mode != GENERATION_NEW)
+        rc = generation_journal_recover(writer, err);
     if (rc == 0 && writer->mode == GENERATION_NEW)
         rc = begin_manifest(writer, plan, err);
     free(rows);

@@ -134,10 +134,12 @@ static int check_counts(struct generation_writer *writer, struct err *err)
 /* All that the stream of changes has to hold is what the slowest daemon has not read yet. */
 static int close_journal(struct generation_writer *writer, struct err *err)
 {
-    if (writer->mode != GENERATION_INSIDE || !writer->touched)
+    if (writer->mode == GENERATION_NEW || !writer->touched)
         return 0;
     const int rc = generation_journal_clear(writer, err);
-    return rc < 0 ? rc : store_changes_trim(writer->link, writer->name, CHANGES_KEPT, err);
+    return rc < 0 || writer->mode != GENERATION_INSIDE
+               ? rc
+               : store_changes_trim(writer->link, writer->name, CHANGES_KEPT, err);
 }
 
 int generation_finish(struct generation_writer *writer, struct manifest *manifest, struct err *err)

@@ -2,11 +2,16 @@
  * two, the values are there and nobody would ever hear of them: the next refresh finds them up to date. So the ids that
  * are about to change are noted first, in one key, and whoever comes next tells what the note still holds.
  *
- * A line each: the kind's letter, the id. Ids have no line ends. */
+ * What belongs to a matrix is deleted after it. If the writer is killed between those two, nobody would ever look for it again: a
+ * user who is gone has no matrix to delete. The note serves there, too, and in a generation that is still being built.
+ *
+ * A line each: "-" before what is deleted, the kind's letter, the id. Ids have no line ends. */
 #include "store/generation_int.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+enum { RECOVER_MOST = 1024 }; /* users asked for at a time */
 
 static bool told(enum store_kind kind)
 {
@@ -19,38 +24,50 @@ static int put(struct generation_writer *writer, const char *text, size_t len, s
     return store_put(writer->link, writer->name, STORE_JOURNAL, &entry, 1, err);
 }
 
-/* The changes among what is buffered, which point into the buffer. */
-static int collect(
-    struct generation_writer *writer, struct store_change **out, size_t *count, struct err *err)
+/* Changes, of which the first `puts` are values that are put, the others such as are deleted. */
+struct changes {
+    struct store_change *all;
+    size_t count, puts;
+};
+
+static void collect_some(struct generation_writer *writer, struct changes *changes, bool gone)
 {
-    struct store_change *const changes = malloc((writer->item_count + 1) * sizeof *changes);
-    if (!changes)
-        return err_set(err, ERR_NOMEM, "out of memory");
-    *out = changes;
-    *count = 0;
     for (size_t i = 0; i < writer->item_count; i++) {
         const struct generation_item *const item = &writer->items[i];
-        if (told(item->kind))
-            changes[(*count)++] =
+        if (told(item->kind) && item->gone == gone)
+            changes->all[changes->count++] =
                 (struct store_change){item->kind, {(const char *)writer->bytes + item->at, item->id_len}};
     }
+}
+
+/* Those among what is buffered, which point into the buffer. */
+static int collect(struct generation_writer *writer, struct changes *out, struct err *err)
+{
+    *out = (struct changes){.all = malloc((writer->item_count + 1) * sizeof *out->all)};
+    if (!out->all)
+        return err_set(err, ERR_NOMEM, "out of memory");
+    collect_some(writer, out, false);
+    out->puts = out->count;
+    collect_some(writer, out, true);
     return 0;
 }
 
-static int note(
-    struct generation_writer *writer, const struct store_change *changes, size_t count, struct err *err)
+static int note(struct generation_writer *writer, const struct changes *changes, struct err *err)
 {
     size_t size = 1, len = 0;
-    for (size_t i = 0; i < count; i++)
-        size += 2 + changes[i].id.len;
+    for (size_t i = 0; i < changes->count; i++)
+        size += 3 + changes->all[i].id.len;
     char *const text = malloc(size);
     if (!text)
         return err_set(err, ERR_NOMEM, "out of memory");
-    for (size_t i = 0; i < count; i++) {
-        text[len++] = (char)changes[i].kind;
-        if (changes[i].id.len)
-            memcpy(text + len, changes[i].id.id, changes[i].id.len);
-        len += changes[i].id.len;
+    for (size_t i = 0; i < changes->count; i++) {
+        const struct store_change *const change = &changes->all[i];
+        if (i >= changes->puts)
+            text[len++] = '-';
+        text[len++] = (char)change->kind;
+        if (change->id.len)
+            memcpy(text + len, change->id.id, change->id.len);
+        len += change->id.len;
         text[len++] = '\n';
     }
     const int rc = put(writer, text, len, err);
@@ -60,25 +77,21 @@ static int note(
 
 int generation_journal_write(struct generation_writer *writer, struct err *err)
 {
-    struct store_change *changes;
-    size_t count;
-    int rc = collect(writer, &changes, &count, err);
-    if (rc < 0)
-        return rc;
-    rc = note(writer, changes, count, err);
-    free(changes);
+    struct changes changes;
+    int rc = collect(writer, &changes, err);
+    if (rc == 0)
+        rc = note(writer, &changes, err);
+    free(changes.all);
     return rc;
 }
 
 int generation_journal_announce(struct generation_writer *writer, struct err *err)
 {
-    struct store_change *changes;
-    size_t count;
-    int rc = collect(writer, &changes, &count, err);
-    if (rc < 0)
-        return rc;
-    rc = store_changes_append(writer->link, writer->name, changes, count, err);
-    free(changes);
+    struct changes changes;
+    int rc = collect(writer, &changes, err);
+    if (rc == 0)
+        rc = store_changes_append(writer->link, writer->name, changes.all, changes.count, err);
+    free(changes.all);
     return rc;
 }
 
@@ -89,41 +102,107 @@ int generation_entrust(
     if (rc < 0 || !count)
         return rc;
     writer->touched = true;
-    return writer->mode == GENERATION_INSIDE ? note(writer, changes, count, err) : 0;
+    if (writer->mode != GENERATION_INSIDE)
+        return 0;
+    return note(writer, &(struct changes){(struct store_change *)(uintptr_t)changes, count, count}, err);
 }
 
+/* ---- what a killed writer has left ---- */
+
 struct recovery {
-    struct store_change *changes;
-    size_t count;
+    struct changes changes;
     char *text; /* which the changes point into */
+    size_t len;
     struct err *err;
 };
+
+/* What is none of ours was written by somebody else, and is nobody's change. */
+static void take_line(struct changes *changes, const char *line, size_t len, bool gone)
+{
+    const bool is_gone = len && *line == '-';
+    line += is_gone;
+    len -= is_gone;
+    if (!len || is_gone != gone)
+        return;
+    const enum store_kind kind = (enum store_kind) * line;
+    const struct store_id id = {line + 1, len - 1};
+    if (told(kind) && store_id_check(kind, id.id, id.len, NULL) == 0)
+        changes->all[changes->count++] = (struct store_change){kind, id};
+}
+
+static void take_lines(struct recovery *recovery, bool gone)
+{
+    const char *const text_end = recovery->text + recovery->len;
+    for (const char *at = recovery->text, *end; (end = memchr(at, '\n', (size_t)(text_end - at)));
+         at = end + 1)
+        take_line(&recovery->changes, at, (size_t)(end - at), gone);
+}
 
 static int take(void *ctx, size_t index, const void *data, size_t len)
 {
     struct recovery *const recovery = ctx;
+    struct changes *const changes = &recovery->changes;
     size_t lines = 0;
     (void)index;
     if (!data || !len)
         return 0;
     recovery->text = malloc(len);
     if (recovery->text) {
-        memcpy(recovery->text, data, len);
+        memcpy(recovery->text, data, recovery->len = len);
         for (size_t i = 0; i < len; i++)
             lines += recovery->text[i] == '\n';
-        recovery->changes = malloc((lines + 1) * sizeof *recovery->changes);
+        changes->all = malloc((lines + 1) * sizeof *changes->all);
     }
-    if (!recovery->changes)
+    if (!changes->all)
         return err_set(recovery->err, ERR_NOMEM, "out of memory");
-    for (const char *at = recovery->text, *end; lines; lines--, at = end + 1) {
-        end = memchr(at, '\n', len - (size_t)(at - recovery->text));
-        const struct store_id id = {at + 1, end > at ? (size_t)(end - at) - 1 : 0};
-        /* What is none of ours was written by somebody else, and is nobody's change. */
-        if (end > at && told((enum store_kind) * at) &&
-            store_id_check((enum store_kind) * at, id.id, id.len, NULL) == 0)
-            recovery->changes[recovery->count++] = (struct store_change){(enum store_kind) * at, id};
-    }
+    take_lines(recovery, false);
+    changes->puts = changes->count;
+    take_lines(recovery, true);
     return 0;
+}
+
+struct absent {
+    const struct store_id *asked;
+    struct store_id ids[RECOVER_MOST];
+    size_t count;
+};
+
+static int take_absent(void *ctx, size_t index, const void *data, size_t len)
+{
+    struct absent *const absent = ctx;
+    (void)len;
+    if (!data)
+        absent->ids[absent->count++] = absent->asked[index];
+    return 0;
+}
+
+/* Of users without a matrix delete what else there is. One who has it was not deleted, or is back. */
+static int finish_deletes(
+    struct generation_writer *writer, const struct store_id *users, size_t count, struct err *err)
+{
+    struct absent absent = {.asked = users};
+    const int rc = store_get_head(
+        writer->link, writer->name, STORE_USER, users, count, BLOB_HEADER, take_absent, &absent, err);
+    if (rc < 0 || !absent.count)
+        return rc;
+    return store_delete(writer->link, writer->name, STORE_SUMMARY, absent.ids, absent.count, err);
+}
+
+static int finish_all_deletes(
+    struct generation_writer *writer, const struct changes *changes, struct err *err)
+{
+    struct store_id users[RECOVER_MOST];
+    size_t count = 0;
+    int rc = 0;
+    for (size_t i = changes->puts; rc == 0 && i < changes->count; i++) {
+        if (changes->all[i].kind == STORE_USER)
+            users[count++] = changes->all[i].id;
+        if (count == RECOVER_MOST || i + 1 == changes->count) {
+            rc = finish_deletes(writer, users, count, err);
+            count = 0;
+        }
+    }
+    return rc;
 }
 
 int generation_journal_recover(struct generation_writer *writer, struct err *err)
@@ -131,13 +210,16 @@ int generation_journal_recover(struct generation_writer *writer, struct err *err
     const struct store_id id = {"", 0};
     struct recovery recovery = {.err = err};
     int rc = store_get(writer->link, writer->name, STORE_JOURNAL, &id, 1, take, &recovery, err);
-    if (rc == 0 && recovery.count)
-        rc = store_changes_append(writer->link, writer->name, recovery.changes, recovery.count, err);
+    if (rc == 0 && recovery.changes.count && writer->mode == GENERATION_INSIDE)
+        rc = store_changes_append(
+            writer->link, writer->name, recovery.changes.all, recovery.changes.count, err);
+    if (rc == 0)
+        rc = finish_all_deletes(writer, &recovery.changes, err);
     if (rc == 0 && recovery.text)
         rc = generation_journal_clear(writer, err);
     if (recovery.text)
         writer->touched = true; /* by the one who was killed: the numbers may not be what they were */
-    free(recovery.changes);
+    free(recovery.changes.all);
     free(recovery.text);
     return rc;
 }

@@ -41,14 +41,15 @@ static int delete_kind(struct generation_writer *writer, enum store_kind kind, s
     return rc;
 }
 
-/* A user's matrix goes after the summary and is deleted before it: where the matrix is up to date, so is the summary. */
+/* A user's matrix goes after the summary and is deleted before it: where the matrix is up to date, so is the summary. What
+ * a kill leaves of a deleted one the journal knows. */
 static int flush(struct generation_writer *writer, struct err *err)
 {
     static const enum store_kind puts[] = {
         STORE_SCORE_PROJ, STORE_SUMMARY, STORE_CONTENT, STORE_USER, STORE_CATEGORY};
     static const enum store_kind deletes[] = {STORE_CATEGORY, STORE_CONTENT, STORE_USER, STORE_SUMMARY};
-    const bool inside = writer->mode == GENERATION_INSIDE;
-    int rc = inside && writer->item_count ? generation_journal_write(writer, err) : 0;
+    const bool inside = writer->mode == GENERATION_INSIDE, noted = writer->mode != GENERATION_NEW;
+    int rc = noted && writer->item_count ? generation_journal_write(writer, err) : 0;
     for (size_t i = 0; rc == 0 && i < sizeof puts / sizeof *puts; i++)
         rc = flush_kind(writer, puts[i], err);
     for (size_t i = 0; rc == 0 && i < sizeof deletes / sizeof *deletes; i++)

@@ -239,6 +239,40 @@ static void test_killed_inside(void **state)
     assert_verified(f, name, -ERR_CORRUPT);
 }
 
+/* A writer that dies after a user's matrix is deleted and before the summary is; inside a generation, or in one that is built. Of
+ * users who are there nothing is lost: one who was to be deleted and was not, one who is being written by another. */
+static void test_killed_deleting(void **state)
+{
+    struct test_store *const f = *state;
+    struct err err = ERR_INIT;
+    char name[STORE_GENERATION_MAX];
+    for (int building = 0; building <= 1; building++) {
+        const uint64_t settings = building ? 6 : 5;
+        const enum generation_choice choice = building ? GENERATION_ANEW : GENERATION_ANY;
+        if (building) {
+            struct generation_writer *const first = resume(f, settings, choice);
+            put_generation(first);
+            ok(generation_flush(first, &err));
+            snprintf(name, sizeof name, "%s", generation_name(first));
+            generation_end(first);
+        } else {
+            publish_all(f, settings, name);
+        }
+        const struct store_id gone = id_of("U1");
+        ok(store_delete(f->link, name, STORE_USER, &gone, 1, &err));
+        put_text(f->link, name, STORE_SUMMARY, "U7", "of one whose matrix comes");
+        put_text(f->link, name, STORE_JOURNAL, "", "uU7\n-uU1\n-uU2\n-cN1\n");
+        assert_value(f->link, name, STORE_SUMMARY, "U1", "likes tests");
+        struct generation_writer *const writer = resume(f, settings, choice);
+        assert_string_equal(generation_name(writer), name);
+        assert_value(f->link, name, STORE_SUMMARY, "U1", NULL);
+        assert_value(f->link, name, STORE_SUMMARY, "U2", "likes tests");
+        assert_value(f->link, name, STORE_SUMMARY, "U7", "of one whose matrix comes");
+        assert_value(f->link, name, STORE_JOURNAL, "", "");
+        generation_end(writer);
+    }
+}
+
 /* An operator who promotes by hand: refreshes go on with what is ready, and leave the live one alone. */
 static void test_apart(void **state)
 {
@@ -335,6 +369,7 @@ static int run(const char *world_name)
         store_test(test_expectation),
         store_test(test_inside),
         store_test(test_killed_inside),
+        store_test(test_killed_deleting),
         store_test(test_apart),
         store_test(test_others),
         store_test(test_fenced),
