@@ -1,6 +1,7 @@
 #include "batch/refresh_plan.h"
 
 #include "batch/entry_id.h"
+#include "batch/titles.h"
 #include "store/category.h"
 
 #include <stdlib.h>
@@ -159,6 +160,17 @@ static int plan_categories(struct refresh_plan *plan, const struct id_map *conte
     return result;
 }
 
+/* ---- titles ---- */
+
+/* A title is compared by itself: a generation may have been made before there were any. */
+static int plan_titles(struct refresh_plan *plan, const struct news *news, struct generation_writer *writer,
+    struct store_link *link, struct err *err)
+{
+    plan->title_changed = calloc(news->ids.count + 1, sizeof *plan->title_changed);
+    return plan->title_changed ? titles_compare(plan->title_changed, news, writer, link, err)
+                               : err_set(err, ERR_NOMEM, "out of memory");
+}
+
 /* ---- all of it ---- */
 
 int refresh_plan_make(struct refresh_plan *plan, const struct workspace *workspace,
@@ -173,6 +185,8 @@ int refresh_plan_make(struct refresh_plan *plan, const struct workspace *workspa
         result = plan_gone(plan, workspace, generation, link, err);
     if (result == 0)
         result = plan_categories(plan, &workspace->news.ids, generation, link, err);
+    if (result == 0)
+        result = plan_titles(plan, &workspace->news, writer, link, err);
     if (result < 0)
         refresh_plan_done(plan);
     return result;
@@ -215,6 +229,7 @@ void refresh_plan_done(struct refresh_plan *plan)
     free(plan->contents);
     free(plan->users);
     free(plan->category_changed);
+    free(plan->title_changed);
     id_map_done(&plan->gone_contents);
     id_map_done(&plan->gone_users);
     id_map_done(&plan->gone_categories);

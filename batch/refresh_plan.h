@@ -16,6 +16,7 @@ struct refresh_plan {
     struct id_map gone_contents, gone_users, gone_categories; /* of those: in no input any more */
     struct categories categories;
     bool *category_changed;
+    bool *title_changed; /* one for each of the news: what is stored is another; NULL: nobody asks */
     size_t changed_categories;
 };
 
