@@ -21,6 +21,7 @@ struct details {
     struct arena arena;
     struct details_wanted wanted;
     bool failed;
+    size_t tries;                        /* that have failed */
     struct store_id *titles;             /* of the contents; NULL: not wanted */
     struct store_id *why_ids;            /* of the users, then of the contents */
     struct why *whys;                    /* of the same */
@@ -133,6 +134,7 @@ static int take_title(void *ctx, size_t index, const void *data, size_t len)
 static int take_why(void *ctx, size_t index, const void *data, size_t len)
 {
     struct details *details = ctx;
+    why_done(&details->whys[index]); /* of a reader that has failed */
     const int code = data ? why_read(&details->whys[index], data, len, NULL) : 0;
     return code == -ERR_CORRUPT ? 0 : code; /* as if there were none; generation_verify tells */
 }
@@ -178,7 +180,7 @@ static int read_whys(struct details *details, struct worker *reader, struct err 
     return code;
 }
 
-static void read_all(struct details *details, struct worker *reader)
+static int read_all(struct details *details, struct worker *reader)
 {
     const struct details_wanted *wanted = &details->wanted;
     struct err err = ERR_INIT;
@@ -189,6 +191,7 @@ static void read_all(struct details *details, struct worker *reader)
         code = read_whys(details, reader, &err);
     details->failed = code < 0;
     worker_note_store(reader, code, &err);
+    return code;
 }
 
 static bool decide(struct details *details, int state)
@@ -197,11 +200,16 @@ static bool decide(struct details *details, int state)
     return atomic_compare_exchange_strong(&details->state, &waiting, state);
 }
 
+/* What one reader cannot read is left to another, as many times as there are readers: the link of one may be broken, or wait
+ * for its next attempt. */
 static void run(struct pool_task *task, struct worker *reader)
 {
     struct details *details = POOL_OWNER(task, struct details, task);
-    if (atomic_load(&details->state) == WAITING)
-        read_all(details, reader);
+    if (atomic_load(&details->state) == WAITING && read_all(details, reader) == -ERR_UNAVAILABLE &&
+        ++details->tries < details->service->reader_count) {
+        pool_put(details->service->reader_pool, task);
+        return;
+    }
     if (decide(details, READY)) {
         deadline_clear(details->service->deadlines, &details->deadline);
         details->done(details->owner);
