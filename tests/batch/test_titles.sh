@@ -127,6 +127,18 @@ for how in --quiet --workers; do
 done
 kill $worker
 
+# ---- one that comes, as far as it comes before a kill, and is in no file any more when the next run begins ----
+cp "$dir/news.tsv" "$dir/without.tsv"
+for at in 18 19 20 21 22 23 24 25 26; do
+    edit "{ print } END { print \"Z$at\", \"x\", \"\", \"Of nobody\", \"\", \"\", \"\", \"\" }"
+    LD_PRELOAD=$BUILD/tests/trust/kill_at.so KILL_AT=$at ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0 \
+        $embsum refresh --model $demo/model --news "$dir/news.tsv" --store "$store" --quiet >/dev/null 2>&1
+    cli del '{embsum}:lock' >/dev/null
+    cp "$dir/without.tsv" "$dir/news.tsv"
+    refresh --quiet >/dev/null
+done
+titles "gone again"
+
 # ---- followed ----
 refresh --follow --quiet >"$dir/follow" 2>&1 &
 follower=$!
