@@ -316,6 +316,8 @@ static int delete_gone(struct run *run, struct err *err)
     if (result == 0)
         result = delete_ids(run, STORE_USER, &plan->gone_users, err);
     if (result == 0)
+        result = delete_ids(run, STORE_WHY, &plan->gone_whys, err);
+    if (result == 0)
         result = histories_delete(&run->folded.gone, run->link, err);
     if (result == 0) {
         run->done->deleted_users = plan->gone_users.count;

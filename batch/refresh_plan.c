@@ -88,6 +88,26 @@ static int list_gone(void *ctx, const char *id, size_t len)
                                                         : 0;
 }
 
+struct why_listing {
+    const struct workspace *workspace;
+    struct id_map *gone;
+    struct err *err;
+};
+
+/* An explanation goes to the store before its matrix, and a writer may be killed between the two. */
+static int list_gone_why(void *ctx, const char *id, size_t len)
+{
+    const struct why_listing *listing = ctx;
+    const struct workspace *w = listing->workspace;
+    if (store_id_check(STORE_WHY, id, len, NULL) < 0)
+        return 0;
+    const struct id_map *wanted = *id == 'u' ? &w->histories.users : &w->news.ids;
+    if (len == 2 || id_map_find(wanted, id + 2, len - 2) >= 0)
+        return 0;
+    return id_map_add(listing->gone, id, len, NULL) < 0 ? err_set(listing->err, ERR_NOMEM, "out of memory")
+                                                        : 0;
+}
+
 static int plan_gone(struct refresh_plan *plan, const struct workspace *w, const char *generation,
     struct store_link *link, struct err *err)
 {
@@ -101,6 +121,9 @@ static int plan_gone(struct refresh_plan *plan, const struct workspace *w, const
         struct listing listing = listings[i];
         result = store_scan(link, generation, listing.kind, list_gone, &listing, err);
     }
+    struct why_listing whys = {w, &plan->gone_whys, err};
+    if (result == 0 && w->explain)
+        result = store_scan(link, generation, STORE_WHY, list_gone_why, &whys, err);
     return result;
 }
 
@@ -233,6 +256,7 @@ void refresh_plan_done(struct refresh_plan *plan)
     id_map_done(&plan->gone_contents);
     id_map_done(&plan->gone_users);
     id_map_done(&plan->gone_categories);
+    id_map_done(&plan->gone_whys);
     categories_done(&plan->categories);
     *plan = (struct refresh_plan){0};
 }

@@ -65,7 +65,7 @@ int generation_expect(
     struct generation_writer *writer, const struct generation_turnover *turnover, struct err *err);
 
 /* Buffer the deletion of a user's matrix and summary, of a content and its title, of the explanations of either, of a
- * category, or of a title alone. */
+ * category, or of a title or an explanation (of its id in the store) alone. */
 int generation_delete(
     struct generation_writer *writer, enum store_kind kind, const char *id, size_t id_len, struct err *err);
 

@@ -246,7 +246,7 @@ int generation_delete(
 {
     int rc = generation_check_open(writer, err);
     if (rc == 0 && kind != STORE_USER && kind != STORE_CONTENT && kind != STORE_CATEGORY &&
-        kind != STORE_TITLE)
+        kind != STORE_TITLE && kind != STORE_WHY)
         rc = err_set(err, ERR_INVALID, "kind %c is not deleted by itself", (char)kind);
     if (rc == 0)
         rc = store_id_check(kind, id, id_len, err);

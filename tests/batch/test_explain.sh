@@ -53,6 +53,32 @@ same "little new"
 check "and off again" 0 '"encoded":{"users":15,"contents":29' refresh
 check "has none again" 0 " 0 explanations, .*all good" $embsum generations verify --store "$store"
 
+# ---- a run that is killed between an explanation and its matrix, which nobody wants any more when the next one comes ----
+if [ -x /usr/bin/redis-server ]; then
+    redis-server --port 0 --unixsocket "$dir/redis.sock" --save '' --dir "$dir" >/dev/null &
+    redis=$!
+    trap 'kill -9 $redis; rm -rf "$dir"' EXIT
+    cli() { redis-cli -s "$dir/redis.sock" "$@"; }
+    until cli ping >/dev/null 2>&1; do sleep 0.05; done
+    store=redis+unix:$dir/redis.sock
+    refresh --explain --quiet >/dev/null
+    cp "$dir/behaviors.tsv" "$dir/before.tsv"
+    orphan=embsum:$(cli get '{embsum}:live'):x:u:Ghost
+    for at in $(seq 20 40); do
+        printf '9\tGhost\t\t%s\t\n' "$item" >>"$dir/behaviors.tsv"
+        LD_PRELOAD=$BUILD/tests/trust/kill_at.so KILL_AT=$at ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0 \
+            $embsum refresh --model $tiny --news "$dir/news.tsv" --behaviors "$dir/behaviors.tsv" --store "$store" --min-coverage 0 \
+            --explain --quiet >/dev/null 2>&1
+        cli del '{embsum}:lock' >/dev/null
+        cp "$dir/before.tsv" "$dir/behaviors.tsv"
+        [ "$(cli exists "$orphan")" = 1 ] && [ "$(cli exists "${orphan%:x:u:Ghost}:u:Ghost")" = 0 ] && break
+        refresh --explain --quiet >/dev/null
+    done
+    [ "$at" -lt 40 ] || { echo "FAILED: no kill has left an explanation without its matrix, that is no test"; failed=1; }
+    check "of nobody" 0 '"complete":true' refresh --explain
+    same "of nobody"
+fi
+
 # ---- the judge ----
 if ! command -v spm_encode >/dev/null || ! /usr/bin/python3 -c 'import numpy, torch' 2>/dev/null; then
     echo "SKIPPED: the weights' judge needs sentencepiece and python3-torch"

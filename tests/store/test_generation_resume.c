@@ -177,7 +177,7 @@ static void test_inside(void **state)
     ok(generation_put_title(writer, "N99", 3, title, sizeof title, &err));
     assert_int_equal(generation_put_title(writer, "a b", 3, "x", 1, &err), -ERR_INVALID);
     assert_int_equal(generation_delete(writer, STORE_SUMMARY, "U1", 2, &err), -ERR_INVALID);
-    assert_int_equal(generation_delete(writer, STORE_WHY, "u:U1", 4, &err), -ERR_INVALID);
+    assert_int_equal(generation_delete(writer, STORE_WHY, "U1", 2, &err), -ERR_INVALID);
     assert_int_equal(generation_delete(writer, STORE_CONTENT, "a b", 3, &err), -ERR_INVALID);
     assert_int_equal(generation_delete(writer, STORE_CONTENT, "", 0, &err), -ERR_INVALID);
     ok(generation_flush(writer, &err));
