@@ -70,8 +70,11 @@ int titles_write(const struct news *news, const char *path, struct err *err)
         if (!news->rows[i].title)
             continue;
         result = news_item(&text, news, i, err);
-        if (result == 0)
-            fprintf(file.stream, "%s\t%s\n", id_map_get(&news->ids, i), text.item.column[TEXT_TITLE].bytes);
+        if (result < 0)
+            break;
+        const char *title = text.item.column[TEXT_TITLE].bytes;
+        const size_t len = title_cut(title, text.item.column[TEXT_TITLE].len);
+        fprintf(file.stream, "%s\t%.*s\n", id_map_get(&news->ids, i), (int)len, title);
     }
     news_text_done(&text);
     if (result == 0)
@@ -92,7 +95,7 @@ static int take_line(void *ctx, const char *line, size_t len, struct err *err)
     const char *const tab = memchr(line, '\t', len), *const title = tab ? tab + 1 : line;
     if (!tab)
         return err_set(err, ERR_INVALID, "an id, a tab and a title are expected");
-    const size_t id_len = (size_t)(tab - line), title_len = len - id_len - 1;
+    const size_t id_len = (size_t)(tab - line), title_len = title_cut(title, len - id_len - 1);
     const ptrdiff_t content = id_map_find(lines->contents, line, id_len);
     const int shown = (int)(id_len < 64 ? id_len : 64);
     if (content < 0)

@@ -89,7 +89,7 @@ int generation_put_matrix(struct generation_writer *writer, enum blob_kind kind,
     size_t id_len, uint64_t inputs, const float *matrix, size_t rows, size_t cols, struct err *err);
 int generation_put_summary(struct generation_writer *writer, const char *id, size_t id_len, const char *text,
     size_t len, struct err *err);
-/* A title is cut at STORE_TITLE_MAX bytes, at a character. It goes to the store after its content. */
+/* A title is cut at STORE_TITLE_MAX bytes, at a character; ERR_INVALID if nothing is left, or it is no UTF-8. It goes to the store after its content. */
 int generation_put_title(struct generation_writer *writer, const char *id, size_t id_len, const char *text,
     size_t len, struct err *err);
 /* What a user's or a content's codes look at, a line of JSON (STORE_WHY); before its matrix, which says that both are up to

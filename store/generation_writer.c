@@ -184,7 +184,9 @@ int generation_put_summary(struct generation_writer *writer, const char *id, siz
 int generation_put_title(struct generation_writer *writer, const char *id, size_t id_len, const char *text,
     size_t len, struct err *err)
 {
-    return put_text(writer, STORE_TITLE, id, id_len, text, title_cut(text, len), err);
+    len = title_cut(text, len);
+    return title_valid(text, len) ? put_text(writer, STORE_TITLE, id, id_len, text, len, err)
+                                  : err_set(err, ERR_INVALID, "a title must be UTF-8, and not empty");
 }
 
 /* The id of what belongs to a user's or a content's matrix: "u:" or "c:" before its own. ERR_INVALID if it is too long. */

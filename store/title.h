@@ -7,13 +7,16 @@
 
 #include <xxhash.h>
 
-/* How much of a title is kept: all of it, or as many whole characters as fit. */
+/* How much of a title is kept: all of it, or as many whole characters as fit. A carriage return at its end would be lost in
+ * a file of lines, and is dropped here, so that titles are the same whichever way they come. */
 static inline size_t title_cut(const char *text, size_t len)
 {
-    if (len <= STORE_TITLE_MAX)
-        return len;
-    len = STORE_TITLE_MAX;
-    while (len && ((unsigned char)text[len] & 0xC0) == 0x80)
+    if (len > STORE_TITLE_MAX) {
+        len = STORE_TITLE_MAX;
+        while (len && ((unsigned char)text[len] & 0xC0) == 0x80)
+            len--;
+    }
+    while (len && text[len - 1] == '\r')
         len--;
     return len;
 }

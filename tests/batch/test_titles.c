@@ -77,6 +77,7 @@ static void test_bad_file(void **state)
         CASE("N9\ta\n", "titles.tsv:1: content N9 is not in content.ids"),
         CASE("N1\ta\nN1\tb\n", "titles.tsv:2: content N1 has a title already"),
         CASE("N1\t\n", "titles.tsv:1: a title must not be empty"),
+        CASE("N1\t\r\r\n", "titles.tsv:1: a title must not be empty"),
         CASE("N1\t\xFF\n", "titles.tsv:1: a title must not be empty, and must be UTF-8"),
         CASE("N1\ta\0b\n", "titles.tsv:1: a title must not be empty, and must be UTF-8 without NUL"),
     };

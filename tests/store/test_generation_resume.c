@@ -176,6 +176,8 @@ static void test_inside(void **state)
     memcpy(title + STORE_TITLE_MAX - 1, "\xC3\xA9", 2); /* a character across the limit */
     ok(generation_put_title(writer, "N99", 3, title, sizeof title, &err));
     assert_int_equal(generation_put_title(writer, "a b", 3, "x", 1, &err), -ERR_INVALID);
+    assert_int_equal(generation_put_title(writer, "N99", 3, "", 0, &err), -ERR_INVALID);
+    assert_int_equal(generation_put_title(writer, "N99", 3, "\xC3", 1, &err), -ERR_INVALID);
     assert_int_equal(generation_delete(writer, STORE_SUMMARY, "U1", 2, &err), -ERR_INVALID);
     assert_int_equal(generation_delete(writer, STORE_WHY, "U1", 2, &err), -ERR_INVALID);
     assert_int_equal(generation_delete(writer, STORE_CONTENT, "a b", 3, &err), -ERR_INVALID);

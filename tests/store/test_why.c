@@ -73,6 +73,8 @@ static void test_titles(void **state)
             assert_true(title_valid(text, cut));
         }
     }
+    assert_int_equal(title_cut("a\rb\r\r", 5), 3);
+    assert_int_equal(title_cut("\r", 1), 0);
     assert_false(title_valid("", 0));
     assert_false(title_valid("\xC3", 1));
     assert_false(title_valid(text, STORE_TITLE_MAX + 1));
