@@ -4,6 +4,7 @@
 #include "batch/npy.h"
 #include "batch/progress.h"
 #include "batch/stop.h"
+#include "batch/titles.h"
 #include "core/file.h"
 #include "core/json.h"
 
@@ -19,18 +20,19 @@ struct output {
     size_t *summary_count;
 };
 
-static int put_content(void *ctx, size_t index, uint64_t inputs, const float *b, struct err *err)
+static int put_content(void *ctx, size_t index, uint64_t inputs, const float *b,
+    const struct encode_weights *weights, struct err *err)
 {
     struct output *out = ctx;
-    (void)inputs;
+    (void)inputs, (void)weights;
     return npy_write(&out->content, b, index, 1, err);
 }
 
-static int put_user(
-    void *ctx, size_t index, uint64_t inputs, const float *a, const struct encode_user *user, struct err *err)
+static int put_user(void *ctx, size_t index, uint64_t inputs, const float *a, const struct encode_user *user,
+    const struct encode_weights *weights, struct err *err)
 {
     struct output *out = ctx;
-    (void)inputs;
+    (void)inputs, (void)weights;
     out->summary[index] = malloc((user->summary_count + 1) * sizeof *user->summary);
     if (!out->summary[index])
         return err_set(err, ERR_NOMEM, "out of memory");
@@ -110,6 +112,13 @@ static int write_categories(const char *dir, const struct news *news, bool quiet
     return result;
 }
 
+static int write_titles(const char *dir, const struct news *news, struct err *err)
+{
+    char path[4096];
+    const int result = file_path(path, dir, "titles.tsv", err);
+    return result < 0 ? result : titles_write(news, path, err);
+}
+
 static int write_score_proj(const char *dir, const struct model *model, struct err *err)
 {
     char path[4096];
@@ -170,6 +179,8 @@ static int encode(const struct workspace *w, const char *dir, long threads, bool
     if (result == 0)
         result = write_categories(dir, &w->news, quiet, err);
     if (result == 0)
+        result = write_titles(dir, &w->news, err);
+    if (result == 0)
         result = write_score_proj(dir, w->model, err);
     const int content = npy_close(&out.content, result < 0 ? NULL : err);
     const int user = npy_close(&out.user, result < 0 || content < 0 ? NULL : err);
@@ -190,7 +201,8 @@ int command_encode(int argc, char **argv)
         {"news", "FILE", "news.tsv", true, OPTION_TEXT, &inputs.news, 0, 0},
         {"behaviors", "FILE", "behaviors.tsv", true, OPTION_TEXT, &inputs.behaviors, 0, 0},
         {"out", "DIR",
-            "folder for content.npy, user.npy, their .ids, score_proj.npy, summaries.jsonl, categories.tsv",
+            "folder for content.npy, user.npy, their .ids, score_proj.npy, summaries.jsonl, categories.tsv, "
+            "titles.tsv",
             true, OPTION_TEXT, &out, 0, 0},
         WORKSPACE_DTYPE_OPTION(dtype),
         {"threads", "N", "0, one a core, unless given", false, OPTION_NUMBER, &threads, 0, 1024},

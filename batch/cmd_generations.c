@@ -73,6 +73,8 @@ static void tell_bad(void *ctx, enum store_kind kind, const char *id, const char
         kind == STORE_USER         ? "user"
         : kind == STORE_CONTENT    ? "content"
         : kind == STORE_CATEGORY   ? "category"
+        : kind == STORE_TITLE      ? "title"
+        : kind == STORE_WHY        ? "explanation"
         : kind == STORE_SCORE_PROJ ? "W_s"
                                    : "manifest",
         id, reason);
@@ -90,8 +92,10 @@ static int verify(struct store_link *link, const char *name, struct err *err)
     }
     const int result = generation_verify(&check, link, name, tell_bad, NULL, err);
     if (result == 0)
-        printf("%s: %zu users, %zu contents, %zu categories, %zu bytes: all good\n", name, check.users,
-            check.contents, check.categories, check.bytes);
+        printf("%s: %zu users, %zu contents, %zu categories, %zu titles, %zu explanations, %zu bytes: all "
+               "good\n",
+            name, check.users, check.contents, check.categories, check.titles, check.explanations,
+            check.bytes);
     return result;
 }
 

@@ -63,6 +63,16 @@ static int put_summaries(struct generation_writer *writer, const struct exchange
     return result;
 }
 
+static int put_titles(struct generation_writer *writer, const struct exchange *x, struct err *err)
+{
+    int result = 0;
+    for (size_t i = 0; result == 0 && i < x->titles; i++)
+        if (x->title[i])
+            result = generation_put_title(writer, id_map_get(&x->content_ids, i), x->content_ids.length[i],
+                x->title[i], strlen(x->title[i]), err);
+    return result;
+}
+
 static int import(const struct exchange *x, struct store *store, enum blob_dtype dtype,
     const struct publish_options *options, struct err *err)
 {
@@ -77,6 +87,8 @@ static int import(const struct exchange *x, struct store *store, enum blob_dtype
     result = put_score_proj(writer, &x->score_proj, err);
     if (result == 0)
         result = put_matrices(writer, BLOB_CONTENT, &x->content, &x->content_ids, options->quiet, err);
+    if (result == 0)
+        result = put_titles(writer, x, err);
     if (result == 0)
         result = put_matrices(writer, BLOB_USER, &x->user, &x->user_ids, options->quiet, err);
     if (result == 0)
@@ -97,7 +109,7 @@ int command_import(int argc, char **argv)
     const struct option options[] = {
         {"in", "DIR",
             "content.npy, content.ids, user.npy, user.ids, score_proj.npy [summaries.jsonl, "
-            "categories.tsv]",
+            "categories.tsv, titles.tsv]",
             true, OPTION_TEXT, &in, 0, 0},
         STORE_OPTIONS(where),
         PUBLISH_OPTIONS(how),
@@ -105,7 +117,8 @@ int command_import(int argc, char **argv)
     const struct command command = {"import --in DIR --store URL",
         "Store matrices that were made elsewhere as a new generation and make it live.\n"
         "An empty line in user.ids is the default user, who stands for unknown ones. A line of\n"
-        "categories.tsv is a content's id, a tab, a category that /rank may be asked for.",
+        "categories.tsv is a content's id, a tab, a category that /rank may be asked for; of titles.tsv\n"
+        "a content's id, a tab, its title.",
         options, sizeof options / sizeof *options, NULL, 0};
     const int parsed = options_parse(&command, argc, argv);
     if (parsed < 0)

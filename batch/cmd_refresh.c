@@ -116,6 +116,8 @@ static const char *contradiction(const struct arguments *args)
         return "missing: --model and --news";
     if (args->click && (args->inputs.behaviors || args->run.forget || args->follow || args->run.full))
         return "--click takes one user's click alone: not with --behaviors, --follow, --forget, --full";
+    if (args->inputs.explain && args->run.workers)
+        return "--explain goes without --workers, who send matrices alone";
     return NULL;
 }
 
@@ -165,6 +167,9 @@ int command_refresh(int argc, char **argv)
             false, OPTION_FLAG, &args.run.workers, 0, 0},
         {"silent", "SECONDS", "after which the work of a silent worker goes to another; 30 unless given",
             false, OPTION_NUMBER, &args.silent, 1, 86400},
+        {"explain", NULL,
+            "store what each code looks at, for /rank's explain; it fills a generation of its own", false,
+            OPTION_FLAG, &args.inputs.explain, 0, 0},
         {"full", NULL, "encode everything into a new generation", false, OPTION_FLAG, &args.run.full, 0, 0},
         {"metrics", "FILE", "what the run did, for Prometheus' node exporter", false, OPTION_TEXT,
             &args.metrics, 0, 0},
@@ -176,7 +181,9 @@ int command_refresh(int argc, char **argv)
         "live generation where the same model made it, else into a new one, which becomes live when it is "
         "complete\n"
         "and looks right. A run that ends early, or is killed, is gone on with by the next.\n"
-        "The second column of news.tsv becomes the categories that /rank may be asked for.",
+        "The second column of news.tsv becomes the categories that /rank may be asked for, the fourth the "
+        "titles "
+        "that it shows.",
         options, sizeof options / sizeof *options, &args.item, 1};
     const int parsed = options_parse(&command, argc, argv);
     if (parsed < 0)

@@ -110,7 +110,7 @@ static int encode_batch(struct job *job, struct batch *batch, struct encoder *en
     return encode_users(batch->out, encoder, batch->users, batch->count, err);
 }
 
-static int give(struct job *job, const struct batch *batch, struct err *err)
+static int give(struct job *job, const struct batch *batch, const struct encoder *encoder, struct err *err)
 {
     const struct model_config *config = &job->workspace->model->config;
     const size_t rows = job->users ? model_m(config) : model_n(config), size = rows * config->d_model;
@@ -119,12 +119,16 @@ static int give(struct job *job, const struct batch *batch, struct err *err)
     for (size_t i = 0; result == 0 && i < batch->count; i++) {
         const float *matrix = batch->out + i * size;
         const size_t index = index_at(job, batch->first + i);
+        struct encode_weights all = {.codes = rows}, *weights = job->request->weights ? &all : NULL;
+        if (weights)
+            all.at = encoder_weights(encoder, i, &all.rows);
+        all.tokens = job->users ? NULL : batch->items[i].ids;
         if (job->users)
             result = sink->user(sink->ctx, index, workspace_user_inputs(job->workspace, index), matrix,
-                &batch->users[i], err);
+                &batch->users[i], weights, err);
         else
-            result =
-                sink->content(sink->ctx, index, workspace_content_inputs(job->workspace, index), matrix, err);
+            result = sink->content(
+                sink->ctx, index, workspace_content_inputs(job->workspace, index), matrix, weights, err);
     }
     return result;
 }
@@ -165,15 +169,17 @@ static void *work(void *argument)
     int result = encoder_new(&encoder, job->engine, &err);
     if (result == 0)
         result = batch_init(&batch, job, &err);
-    if (result == 0)
+    if (result == 0) {
         encoder_set_cache(encoder, job->request->cache);
+        encoder_keep_weights(encoder, job->request->weights);
+    }
     uint64_t tokens = 0;
     bool going = true;
     while (going && result == 0 && in_time(job) && (result = take(job, &batch, &err)) == 0 && batch.count) {
         result = encode_batch(job, &batch, encoder, &err);
         pthread_mutex_lock(&job->give);
         if (result == 0 && job->result == 0) {
-            result = give(job, &batch, &err);
+            result = give(job, &batch, encoder, &err);
             progress_add(&job->progress, batch.count);
             *(job->users ? &job->done->users : &job->done->contents) += batch.count;
             job->done->tokens += encoder_tokens(encoder) - tokens;

@@ -7,12 +7,21 @@
 
 #include "batch/workspace.h"
 
+/* What a matrix's codes look at: encoder_weights(), codes x rows. */
+struct encode_weights {
+    const float *at;
+    size_t codes, rows;
+    const int32_t *tokens; /* of a content: one a row; of a user NULL */
+};
+
 /* Called one at a time. A negative result ends the job with it. index is the news' or the user's; the default
- * user has the index behind the last user. `inputs` is the hash of all that the matrix was computed from. */
+ * user has the index behind the last user. `inputs` is the hash of all that the matrix was computed from; weights are NULL
+ * unless the request asks for them. */
 struct encode_sink {
-    int (*content)(void *ctx, size_t index, uint64_t inputs, const float *b, struct err *err);
+    int (*content)(void *ctx, size_t index, uint64_t inputs, const float *b,
+        const struct encode_weights *weights, struct err *err);
     int (*user)(void *ctx, size_t index, uint64_t inputs, const float *a, const struct encode_user *user,
-        struct err *err);
+        const struct encode_weights *weights, struct err *err);
     void *ctx;
 };
 
@@ -24,6 +33,7 @@ struct encode_request {
     long threads;                     /* 0: one a core */
     double until;                     /* progress_now() at which no further batch is begun; 0: none */
     bool quiet;
+    bool weights; /* hand them to the sink */
 };
 
 struct encode_done {

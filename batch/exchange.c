@@ -2,6 +2,7 @@
 
 #include "batch/lines.h"
 #include "batch/summaries.h"
+#include "batch/titles.h"
 #include "core/file.h"
 
 #include <stdint.h>
@@ -73,6 +74,19 @@ static int read_categories(struct exchange *x, const char *dir, struct err *err)
     return categories_read(&x->categories, path, &x->content_ids, err);
 }
 
+static int read_titles(struct exchange *x, const char *dir, struct err *err)
+{
+    char path[4096];
+    const int result = file_path(path, dir, "titles.tsv", err);
+    if (result < 0 || access(path, F_OK) != 0)
+        return result;
+    x->title = calloc(x->content_ids.count + 1, sizeof *x->title);
+    if (!x->title)
+        return err_set(err, ERR_NOMEM, "out of memory");
+    x->titles = x->content_ids.count;
+    return titles_read(x->title, path, &x->content_ids, err);
+}
+
 static int check_dimensions(const struct exchange *x, struct err *err)
 {
     const size_t d = x->content.shape[2];
@@ -106,6 +120,8 @@ int exchange_open(struct exchange *x, const char *dir, struct err *err)
         result = read_summaries(x, path, err);
     if (result == 0)
         result = read_categories(x, dir, err);
+    if (result == 0)
+        result = read_titles(x, dir, err);
     if (result < 0)
         exchange_close(x);
     return result;
@@ -121,6 +137,9 @@ void exchange_close(struct exchange *x)
     for (size_t i = 0; i < x->summaries; i++)
         free(x->summary[i]);
     free(x->summary);
+    for (size_t i = 0; i < x->titles; i++)
+        free(x->title[i]);
+    free(x->title);
     categories_done(&x->categories);
     *x = (struct exchange){.content.fd = -1, .user.fd = -1, .score_proj.fd = -1};
 }

@@ -1,5 +1,5 @@
 /* A folder of matrices for exchange (DESIGN, "Files"): content.npy, content.ids, user.npy, user.ids,
- * score_proj.npy, and summaries.jsonl and categories.tsv where there are such. */
+ * score_proj.npy, and summaries.jsonl, categories.tsv and titles.tsv where there are such. */
 #ifndef EMBSUM_BATCH_EXCHANGE_H
 #define EMBSUM_BATCH_EXCHANGE_H
 
@@ -12,6 +12,8 @@ struct exchange {
     struct id_map content_ids, user_ids;
     char **summary; /* of each user; NULL where there is none */
     size_t summaries;
+    char **title; /* of each content, likewise */
+    size_t titles;
     struct categories categories; /* of the contents */
 };
 

@@ -2,6 +2,7 @@
 
 #include "core/array.h"
 #include "core/file.h"
+#include "store/title.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -142,6 +143,8 @@ static int news_add(struct news *news, struct news_text *text, struct tsv *tsv,
         return news_again(text, news, (size_t)index, tsv, fields, err);
     news->rows[index] = (struct news_row){.offset = tsv_offset(tsv, &fields[0]),
         .hash = text_hash(fields),
+        .title = title_hash(fields[news_column[TEXT_TITLE]].bytes,
+            title_cut(fields[news_column[TEXT_TITLE]].bytes, fields[news_column[TEXT_TITLE]].len)),
         .length = (uint32_t)length,
         .line = (uint32_t)tsv->number};
     return 0;

@@ -14,6 +14,7 @@
 struct news_row {
     uint64_t offset; /* of the row in the file */
     uint64_t hash;   /* XXH3-64 of the text columns */
+    uint64_t title;  /* title_hash() of the title, cut as it is stored (store/title.h) */
     uint32_t length; /* of the row, to the end of the last text column */
     uint32_t line;
 };

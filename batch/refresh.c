@@ -2,10 +2,12 @@
 
 #include "batch/encode_farm.h"
 #include "batch/entry_id.h"
+#include "batch/explain.h"
 #include "batch/progress.h"
 #include "batch/refresh_plan.h"
 #include "batch/session_cache.h"
 #include "batch/stop.h"
+#include "batch/titles.h"
 #include "store/store_work.h"
 
 #include <stdlib.h>
@@ -23,6 +25,7 @@ struct run {
     struct refresh_plan plan;
     bool some;      /* the plan is of some users alone */
     double flushed; /* progress_now() */
+    struct news_text text;
 };
 
 /* ---- what is encoded goes to the writer ---- */
@@ -56,6 +59,11 @@ static int leave_out(
         generation_inputs(run->writer, kind, id, 1, user ? model_m(c) : model_n(c), c->d_model, &inputs, err);
     if (result == 0 && !inputs)
         --*(user ? &run->plan.all_users : &run->plan.all_contents);
+    if (result == 0 && !user) { /* the title stays with the matrix */
+        const ptrdiff_t index = id_map_find(&run->workspace->news.ids, id->id, id->len);
+        if (index >= 0)
+            run->plan.title_changed[index] = false;
+    }
     if (result == 0 && ++run->done->refused > allowed(run))
         result = err_set(err, ERR_INVALID,
             "%zu matrices are not fit to be stored, more than --max-bad allows", run->done->refused);
@@ -76,35 +84,64 @@ static int refused_elsewhere(
     return leave_out(ctx, kind, id, why, err);
 }
 
-static int put_content(void *ctx, size_t index, uint64_t inputs, const float *b, struct err *err)
+static int put_title(struct run *run, size_t index, struct err *err)
 {
-    struct run *run = ctx;
-    const struct model_config *c = &run->workspace->model->config;
-    const char *id = id_map_get(&run->workspace->news.ids, index);
-    const size_t len = run->workspace->news.ids.length[index];
-    const int result =
-        generation_put_matrix(run->writer, BLOB_CONTENT, id, len, inputs, b, model_n(c), c->d_model, err);
-    return result < 0 ? refused(run, BLOB_CONTENT, id, len, result, err) : flush_in_time(run, err);
+    if (!run->plan.title_changed[index])
+        return 0;
+    run->plan.title_changed[index] = false;
+    return titles_put(run->writer, &run->text, &run->workspace->news, index, err);
 }
 
-static int put_user(
-    void *ctx, size_t index, uint64_t inputs, const float *a, const struct encode_user *user, struct err *err)
+/* A matrix and the texts that belong to it, of which each may be NULL, in one flush. */
+static int put_entry(struct run *run, enum blob_kind kind, const struct store_id *id, uint64_t inputs,
+    const float *matrix, const char *summary, const char *why, struct err *err)
+{
+    const struct model_config *c = &run->workspace->model->config;
+    const size_t rows = kind == BLOB_USER ? model_m(c) : model_n(c), d = c->d_model;
+    const size_t bytes = blob_size(run->options->dtype, rows, d) + (summary ? strlen(summary) : 0) +
+                         (why ? strlen(why) : 0) + 4 * (id->len + 2) + STORE_TITLE_MAX;
+    int result = generation_together(run->writer, 4, bytes, err);
+    if (result < 0)
+        return result;
+    result = generation_put_matrix(run->writer, kind, id->id, id->len, inputs, matrix, rows, d, err);
+    if (result < 0)
+        return refused(run, kind, id->id, id->len, result, err);
+    if (summary)
+        result = generation_put_summary(run->writer, id->id, id->len, summary, strlen(summary), err);
+    if (result == 0 && why)
+        result = generation_put_why(run->writer, kind, id->id, id->len, why, strlen(why), err);
+    return result;
+}
+
+static int put_content(void *ctx, size_t index, uint64_t inputs, const float *b,
+    const struct encode_weights *weights, struct err *err)
+{
+    struct run *run = ctx;
+    const struct store_id id = entry_id(&run->workspace->news.ids, index);
+    char *why = NULL;
+    int result = weights ? explain_content(&why, run->workspace, weights, err) : 0;
+    if (result == 0)
+        result = put_entry(run, BLOB_CONTENT, &id, inputs, b, NULL, why, err);
+    if (result == 0)
+        result = put_title(run, index, err);
+    free(why);
+    return result < 0 ? result : flush_in_time(run, err);
+}
+
+static int put_user(void *ctx, size_t index, uint64_t inputs, const float *a, const struct encode_user *user,
+    const struct encode_weights *weights, struct err *err)
 {
     struct run *run = ctx;
     const struct workspace *w = run->workspace;
-    const struct model_config *c = &w->model->config;
     const struct store_id id = entry_id(&w->histories.users, index);
-    char *text;
+    char *text = NULL, *why = NULL;
     int result = tokenizer_decode(w->tokenizer, user->summary, user->summary_count, &text, err);
-    if (result < 0)
-        return result;
-    result =
-        generation_put_matrix(run->writer, BLOB_USER, id.id, id.len, inputs, a, model_m(c), c->d_model, err);
-    if (result < 0)
-        result = refused(run, BLOB_USER, id.id, id.len, result, err);
-    else
-        result = generation_put_summary(run->writer, id.id, id.len, text, strlen(text), err);
+    if (result == 0 && weights)
+        result = explain_user(&why, w, index, weights, err);
+    if (result == 0)
+        result = put_entry(run, BLOB_USER, &id, inputs, a, text, why, err);
     free(text);
+    free(why);
     return result < 0 ? result : flush_in_time(run, err);
 }
 
@@ -118,7 +155,7 @@ static struct manifest manifest_of(const struct run *run)
         .n = model_n(c),
         .d = c->d_model,
         .dtype = run->options->dtype,
-        .settings = w->model_hash,
+        .settings = workspace_settings(w),
         .refreshed = time(NULL)};
     memcpy(manifest.model_sha256, w->model_sha256, sizeof manifest.model_sha256);
     return manifest;
@@ -196,7 +233,7 @@ static int put_small(struct run *run, struct err *err)
     int result = 0;
     if (!run->done->inside)
         result = generation_put_matrix(
-            run->writer, BLOB_SCORE_PROJ, "", 0, w->model_hash, w->model->score_proj, d, d, err);
+            run->writer, BLOB_SCORE_PROJ, "", 0, workspace_settings(w), w->model->score_proj, d, d, err);
     if (result == 0)
         result =
             categories_put(&run->plan.categories, &w->news.ids, run->plan.category_changed, run->writer, err);
@@ -239,7 +276,8 @@ static int encode(struct run *run, struct err *err)
         .user_count = run->plan.user_count,
         .threads = run->options->threads,
         .until = run->options->until,
-        .quiet = run->options->quiet};
+        .quiet = run->options->quiet,
+        .weights = run->workspace->explain};
     const struct farm farm = {
         &request, run->writer, run->options->dtype, run->options->silent_ms, refused_elsewhere, run};
     struct encode_done encoded;
@@ -249,6 +287,15 @@ static int encode(struct run *run, struct err *err)
     run->done->encoded_users = encoded.users;
     run->done->tokens = encoded.tokens;
     run->done->complete = result == 0 && encoded.in_time;
+    return result;
+}
+
+/* What has not come with its matrix: workers' contents, and those whose title alone is new. */
+static int put_titles(struct run *run, struct err *err)
+{
+    int result = 0;
+    for (size_t i = 0; result == 0 && run->plan.title_changed && i < run->workspace->news.ids.count; i++)
+        result = put_title(run, i, err);
     return result;
 }
 
@@ -268,6 +315,8 @@ static int delete_gone(struct run *run, struct err *err)
         result = delete_ids(run, STORE_CONTENT, &plan->gone_contents, err);
     if (result == 0)
         result = delete_ids(run, STORE_USER, &plan->gone_users, err);
+    if (result == 0)
+        result = delete_ids(run, STORE_WHY, &plan->gone_whys, err);
     if (result == 0)
         result = histories_delete(&run->folded.gone, run->link, err);
     if (result == 0) {
@@ -354,6 +403,8 @@ static int work(struct run *run, struct err *err)
     if (result == 0 && run->done->refused)
         result = expect(run, err);
     if (result == 0 && run->done->complete)
+        result = put_titles(run, err);
+    if (result == 0 && run->done->complete)
         result = delete_gone(run, err);
     if (result == 0 && run->done->complete)
         result = finish(run, err);
@@ -373,6 +424,7 @@ int refresh_run(struct refresh_done *done, struct workspace *workspace, struct s
     if (result == 0)
         result = work(&run, err);
     fold_done_free(&run.folded);
+    news_text_done(&run.text);
     generation_end(run.writer);
     store_disconnect(run.link);
     done->complete = done->complete && result == 0;

@@ -1,6 +1,7 @@
 #include "batch/refresh_plan.h"
 
 #include "batch/entry_id.h"
+#include "batch/titles.h"
 #include "store/category.h"
 
 #include <stdlib.h>
@@ -87,6 +88,26 @@ static int list_gone(void *ctx, const char *id, size_t len)
                                                         : 0;
 }
 
+struct why_listing {
+    const struct workspace *workspace;
+    struct id_map *gone;
+    struct err *err;
+};
+
+/* An explanation goes to the store before its matrix, and a writer may be killed between the two. */
+static int list_gone_why(void *ctx, const char *id, size_t len)
+{
+    const struct why_listing *listing = ctx;
+    const struct workspace *w = listing->workspace;
+    if (store_id_check(STORE_WHY, id, len, NULL) < 0)
+        return 0;
+    const struct id_map *wanted = *id == 'u' ? &w->histories.users : &w->news.ids;
+    if (len == 2 || id_map_find(wanted, id + 2, len - 2) >= 0)
+        return 0;
+    return id_map_add(listing->gone, id, len, NULL) < 0 ? err_set(listing->err, ERR_NOMEM, "out of memory")
+                                                        : 0;
+}
+
 static int plan_gone(struct refresh_plan *plan, const struct workspace *w, const char *generation,
     struct store_link *link, struct err *err)
 {
@@ -100,6 +121,9 @@ static int plan_gone(struct refresh_plan *plan, const struct workspace *w, const
         struct listing listing = listings[i];
         result = store_scan(link, generation, listing.kind, list_gone, &listing, err);
     }
+    struct why_listing whys = {w, &plan->gone_whys, err};
+    if (result == 0 && w->explain)
+        result = store_scan(link, generation, STORE_WHY, list_gone_why, &whys, err);
     return result;
 }
 
@@ -159,6 +183,17 @@ static int plan_categories(struct refresh_plan *plan, const struct id_map *conte
     return result;
 }
 
+/* ---- titles ---- */
+
+/* A title is compared by itself: a generation may have been made before there were any. */
+static int plan_titles(struct refresh_plan *plan, const struct news *news, struct generation_writer *writer,
+    struct store_link *link, struct err *err)
+{
+    plan->title_changed = calloc(news->ids.count + 1, sizeof *plan->title_changed);
+    return plan->title_changed ? titles_compare(plan->title_changed, news, writer, link, err)
+                               : err_set(err, ERR_NOMEM, "out of memory");
+}
+
 /* ---- all of it ---- */
 
 int refresh_plan_make(struct refresh_plan *plan, const struct workspace *workspace,
@@ -173,6 +208,8 @@ int refresh_plan_make(struct refresh_plan *plan, const struct workspace *workspa
         result = plan_gone(plan, workspace, generation, link, err);
     if (result == 0)
         result = plan_categories(plan, &workspace->news.ids, generation, link, err);
+    if (result == 0)
+        result = plan_titles(plan, &workspace->news, writer, link, err);
     if (result < 0)
         refresh_plan_done(plan);
     return result;
@@ -215,9 +252,11 @@ void refresh_plan_done(struct refresh_plan *plan)
     free(plan->contents);
     free(plan->users);
     free(plan->category_changed);
+    free(plan->title_changed);
     id_map_done(&plan->gone_contents);
     id_map_done(&plan->gone_users);
     id_map_done(&plan->gone_categories);
+    id_map_done(&plan->gone_whys);
     categories_done(&plan->categories);
     *plan = (struct refresh_plan){0};
 }

@@ -14,8 +14,11 @@ struct refresh_plan {
     size_t all_contents, all_users; /* that there will be, the default user among them */
     size_t stored_contents, stored_users;
     struct id_map gone_contents, gone_users, gone_categories; /* of those: in no input any more */
+    struct id_map
+        gone_whys; /* explanations (STORE_WHY) of nobody: of one who was killed, and who has gone since */
     struct categories categories;
     bool *category_changed;
+    bool *title_changed; /* one for each of the news: what is stored is another; NULL: nobody asks */
     size_t changed_categories;
 };
 

@@ -152,6 +152,7 @@ int workspace_open(struct workspace *w, const struct workspace_options *options,
 {
     char vocab[4096];
     int result = open_model(w, vocab, options->model, options->dtype, err);
+    w->explain = options->explain;
     if (result == 0)
         result = open_rest(w, vocab, options, err);
     if (result < 0)
@@ -302,6 +303,12 @@ const uint32_t *workspace_window(const struct workspace *w, size_t user, size_t 
 
 /* ---- inputs ---- */
 
+uint64_t workspace_settings(const struct workspace *w)
+{
+    static const char explained[] = "explained";
+    return w->explain ? XXH3_64bits_withSeed(explained, sizeof explained, w->model_hash) : w->model_hash;
+}
+
 static uint64_t never_0(uint64_t hash)
 {
     return hash ? hash : 1;
@@ -311,7 +318,7 @@ static uint64_t never_0(uint64_t hash)
  * can be taken for another, nor an order for another. */
 static uint64_t inputs_of(const struct workspace *w, char kind, const uint32_t *items, size_t count)
 {
-    uint64_t hash = XXH3_64bits_withSeed(&kind, 1, w->model_hash);
+    uint64_t hash = XXH3_64bits_withSeed(&kind, 1, workspace_settings(w));
     for (size_t i = 0; i < count; i++)
         hash = XXH3_64bits_withSeed(&w->news.rows[items[i]].hash, sizeof w->news.rows->hash, hash);
     return never_0(hash);

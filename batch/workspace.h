@@ -17,6 +17,7 @@ struct workspace {
     char model_sha256[65];   /* of model.safetensors */
     enum linear_dtype dtype; /* that texts are encoded in */
     uint64_t model_hash;     /* of all that decides what a text becomes: weights, config, vocabulary, dtype */
+    bool explain;            /* what the codes look at is stored beside the matrices */
     struct news news;
     struct histories histories;
     struct token_cache *cache;
@@ -32,6 +33,7 @@ struct workspace_options {
         quarantine; /* a file for the bad rows (batch/quarantine.h), in place of rows.quarantine; NULL: none */
     enum linear_dtype dtype; /* float32 unless set */
     long token_mb;           /* MiB for tokens that were made lately; 0: 64 */
+    bool explain;
 };
 
 /* The row of a command's table for the dtype of workspace_options, by name. */
@@ -97,9 +99,13 @@ static inline struct encode_item workspace_item(const struct workspace *w, size_
  * none, as for the default user, whose index is behind the last user's. */
 const uint32_t *workspace_window(const struct workspace *workspace, size_t user, size_t *count);
 
+/* What a generation is made with, as one number: the model, and whether it is explained. So a generation has explanations of
+ * all of its matrices or of none, and one that is to have them is filled beside the one that has not. */
+uint64_t workspace_settings(const struct workspace *workspace);
+
 /* ---- what a matrix is computed from, as one number, never 0 ----
  *
- * The model and the texts, by their hashes: no text is read or tokenised for it. A user's is a chain over the window's
+ * The settings and the texts, by their hashes: no text is read or tokenised for it. A user's is a chain over the window's
  * items, whose sessions its beginning decides. */
 uint64_t workspace_content_inputs(const struct workspace *workspace, size_t index);
 uint64_t workspace_user_inputs(const struct workspace *workspace, size_t user);

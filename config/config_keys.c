@@ -60,7 +60,7 @@ const struct config_key config_keys[] = {
     LONG(server, shutdown_timeout_ms, 0, 600000, "5000",
         "After SIGTERM, requests in flight have so long to finish."),
     STRING(server, token_file, 0, TEXT_MAX, "",
-        "A file of one or two bearer tokens, a line each: /rank and /users/ want one of them. Empty asks nobody for one, which only a loopback address may."),
+        "A file of one or two bearer tokens, a line each: /rank, /users/ and /contents/ want one of them. Empty asks nobody for one, which only a loopback address may."),
     BOOL(server, allow_anonymous, "false",
         "Listen beyond the loopback address without tokens: whoever can connect may rank, and read users' summaries."),
     BOOL(server, sandbox, "true",

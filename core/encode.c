@@ -23,6 +23,9 @@ struct encoder {
     size_t offsets_size;
     struct engine_sequence *sequences;
     size_t sequences_size;
+    bool keep; /* weights, of the matrices at offsets */
+    float *weights;
+    size_t weights_size, codes;
 };
 
 int encoder_new(struct encoder **out, const struct engine *engine, struct err *err)
@@ -50,6 +53,7 @@ void encoder_free(struct encoder *encoder)
     free(encoder->ids);
     free(encoder->offsets);
     free(encoder->sequences);
+    free(encoder->weights);
     free(encoder);
 }
 
@@ -66,14 +70,36 @@ uint64_t encoder_tokens(const struct encoder *encoder)
 #define GROW(encoder, member, need, err)                                                                     \
     array_grow(&(encoder)->member, &(encoder)->member##_size, need, sizeof *(encoder)->member, err)
 
-/* out (count x k x d): poly-attention over packed rows, or the mean where the ablation says so. */
-static int attend(float *out, struct encoder *e, enum engine_head head, const float *z, const size_t *offsets,
-    size_t count, struct err *err)
+void encoder_keep_weights(struct encoder *encoder, bool keep)
 {
+    encoder->keep = keep;
+}
+
+const float *encoder_weights(const struct encoder *encoder, size_t index, size_t *rows)
+{
+    *rows = encoder->offsets[index + 1] - encoder->offsets[index];
+    return encoder->weights + encoder->codes * encoder->offsets[index];
+}
+
+/* out (count x k x d): poly-attention over packed rows, matrix i from e->offsets[i] on, or the mean where the ablation says
+ * so. */
+static int attend(
+    float *out, struct encoder *e, enum engine_head head, const float *z, size_t count, struct err *err)
+{
+    const struct model_config *c = &e->model->config;
     const enum ablation without = head == ENGINE_USER ? ABLATION_NO_UPE : ABLATION_NO_CPE;
-    if (e->model->config.ablation != without)
-        return engine_attend(out, e->engine, head, z, offsets, count, e->scratch, err);
-    poly_mean(out, z, offsets, count, e->model->config.d_model);
+    const size_t *offsets = e->offsets;
+    e->codes = head == ENGINE_USER ? model_m(c) : model_n(c);
+    const int result = e->keep ? GROW(e, weights, e->codes * offsets[count] + 1, err) : 0;
+    if (result < 0)
+        return result;
+    float *weights = e->keep ? e->weights : NULL;
+    if (c->ablation != without)
+        return engine_attend(out, weights, e->engine, head, z, offsets, count, e->scratch, err);
+    poly_mean(out, z, offsets, count, c->d_model);
+    for (size_t i = 0; weights && i < count; i++) /* of one code */
+        for (size_t r = offsets[i]; r < offsets[i + 1]; r++)
+            weights[r] = 1 / (float)(offsets[i + 1] - offsets[i]);
     return 0;
 }
 
@@ -107,7 +133,7 @@ int encode_contents(
         e->sequences[i] =
             (struct engine_sequence){items[i].ids, items[i].count, states + e->offsets[i] * d, NULL};
     result = encode(e, e->sequences, count, err);
-    return result < 0 ? result : attend(b, e, ENGINE_CONTENT, states, e->offsets, count, err);
+    return result < 0 ? result : attend(b, e, ENGINE_CONTENT, states, count, err);
 }
 
 /* ---- users ---- */
@@ -214,10 +240,11 @@ static void take_state(float *row, const struct encoder *e, const char *state)
         row[i] = bf16_to_f32(half[i]);
 }
 
-/* Z of all users, packed (each user's u's, then its z), and the rows at which they begin. */
+/* Z of all users, packed (each user's u's, then its z), and in e->offsets the rows at which they begin. */
 static int encode_rows(struct encoder *e, struct encode_user *users, size_t count,
-    struct engine_summary *summaries, size_t *rows, struct err *err)
+    struct engine_summary *summaries, struct err *err)
 {
+    size_t *const rows = e->offsets;
     const size_t d = e->model->config.d_model, one = d * engine_state_bytes(e->engine);
     const bool decoder = e->model->config.ablation != ABLATION_NO_LSUM;
     size_t tokens = 0, total = 0;
@@ -259,15 +286,11 @@ static int encode_rows(struct encoder *e, struct encode_user *users, size_t coun
 int encode_users(float *a, struct encoder *e, struct encode_user *users, size_t count, struct err *err)
 {
     struct engine_summary *summaries = calloc(count + 1, sizeof *summaries);
-    size_t *rows = calloc(count + 1, sizeof *rows);
-    int result = -ERR_NOMEM;
-    if (summaries && rows)
-        result = encode_rows(e, users, count, summaries, rows, err);
-    else
-        err_set(err, ERR_NOMEM, "out of memory");
+    int result = summaries ? GROW(e, offsets, count + 1, err) : err_set(err, ERR_NOMEM, "out of memory");
     if (result == 0)
-        result = attend(a, e, ENGINE_USER, e->z, rows, count, err);
+        result = encode_rows(e, users, count, summaries, err);
+    if (result == 0)
+        result = attend(a, e, ENGINE_USER, e->z, count, err);
     free(summaries);
-    free(rows);
     return result;
 }

@@ -48,6 +48,13 @@ struct encode_cache {
 };
 void encoder_set_cache(struct encoder *encoder, const struct encode_cache *cache); /* NULL: none; copied */
 
+/* What the codes look at. Where it is asked for, each call keeps the softmax of its poly-attentions (for an ablation that has
+ * a mean in its place: equal weights), and encoder_weights() gives that of entry i of the last call, until the next: codes
+ * (m or n) x *rows. The rows of a content are its tokens; those of a user the items of the history and behind them the
+ * summary's state (of ABLATION_NO_LSUM: the items alone; of an empty history one row, whatever it is). */
+void encoder_keep_weights(struct encoder *encoder, bool keep);
+const float *encoder_weights(const struct encoder *encoder, size_t index, size_t *rows);
+
 /* Tokens that have gone through the encoder so far; those found in the cache have not. */
 uint64_t encoder_tokens(const struct encoder *encoder);
 

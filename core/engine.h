@@ -67,9 +67,10 @@ int engine_generate(const struct engine *engine, struct engine_summary *users, s
     struct engine_scratch *scratch, struct err *err);
 
 /* out (count x k x d) = softmax_rows(C tanh(Z F)^T) Z for `count` matrices Z one behind the other in z: matrix i is the
- * rows offsets[i] .. offsets[i + 1) - 1, at least one. k is m or n. */
+ * rows offsets[i] .. offsets[i + 1) - 1, at least one. k is m or n. weights (NULL: not wanted) = the softmax itself, of
+ * matrix i its k rows of as many numbers as the matrix has rows, from weights + k offsets[i] on. */
 enum engine_head { ENGINE_USER, ENGINE_CONTENT, ENGINE_HEADS };
-int engine_attend(float *out, const struct engine *engine, enum engine_head head, const float *z,
-    const size_t *offsets, size_t count, struct engine_scratch *scratch, struct err *err);
+int engine_attend(float *out, float *weights, const struct engine *engine, enum engine_head head,
+    const float *z, const size_t *offsets, size_t count, struct engine_scratch *scratch, struct err *err);
 
 #endif

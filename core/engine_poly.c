@@ -30,24 +30,25 @@ static int make_logits(struct engine_scratch *s, const struct engine_poly *poly,
     return 0;
 }
 
-int engine_attend(float *out, const struct engine *engine, enum engine_head head, const float *z,
-    const size_t *offsets, size_t count, struct engine_scratch *s, struct err *err)
+int engine_attend(float *out, float *weights, const struct engine *engine, enum engine_head head,
+    const float *z, const size_t *offsets, size_t count, struct engine_scratch *s, struct err *err)
 {
     const struct model_config *c = &engine->model->config;
     const size_t d = c->d_model, k = head == ENGINE_USER ? model_m(c) : model_n(c), rows = offsets[count];
     const int result = make_logits(s, &engine->heads[head], z, rows, d, c->code_dim, k, err);
     if (result < 0)
         return result;
-    float *weights = s->logits.data + rows * k; /* of one code beside a matrix's rows */
+    float *own = s->logits.data + rows * k; /* weights of one code beside a matrix's rows */
     memset(out, 0, count * k * d * sizeof *out);
     for (size_t i = 0; i < count; i++) {
         const size_t first = offsets[i], some = offsets[i + 1] - first;
         for (size_t code = 0; code < k; code++) {
+            float *const w = weights ? weights + first * k + code * some : own;
             for (size_t r = 0; r < some; r++)
-                weights[r] = s->logits.data[(first + r) * k + code];
-            vec_softmax(weights, NULL, some);
+                w[r] = s->logits.data[(first + r) * k + code];
+            vec_softmax(w, NULL, some);
             for (size_t r = 0; r < some; r++)
-                vec_add_scaled(out + (i * k + code) * d, weights[r], z + (first + r) * d, d);
+                vec_add_scaled(out + (i * k + code) * d, w[r], z + (first + r) * d, d);
         }
     }
     return 0;

@@ -63,6 +63,13 @@ int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t
     });
 }
 
+const char *tokenizer_piece(const struct tokenizer *tokenizer, int32_t id)
+{
+    if (id < 0 || id >= tokenizer->processor.GetPieceSize())
+        return nullptr;
+    return tokenizer->processor.IdToPiece(id).c_str();
+}
+
 int tokenizer_decode(
     const struct tokenizer *tokenizer, const int32_t *ids, size_t count, char **text, struct err *err)
 {

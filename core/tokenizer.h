@@ -28,6 +28,10 @@ size_t tokenizer_pieces(const struct tokenizer *tokenizer);
 int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t len, int32_t *ids,
     size_t max, size_t *count, struct err *err);
 
+/* The piece of an id as the vocabulary has it, NUL-terminated and valid as long as the tokenizer; U+2581 stands for a space.
+ * NULL: no piece has this id. */
+const char *tokenizer_piece(const struct tokenizer *tokenizer, int32_t id);
+
 /* The malloc'ed, NUL-terminated text of ids; ids beyond the pieces are dropped. */
 int tokenizer_decode(
     const struct tokenizer *tokenizer, const int32_t *ids, size_t count, char **text, struct err *err);

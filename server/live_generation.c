@@ -257,3 +257,14 @@ struct catalogue *live_generation_category(struct live_generation *generation, c
     pthread_mutex_unlock(&generation->catalogue_lock);
     return contents;
 }
+
+void live_generation_categories_of(struct live_generation *generation, const struct store_id *content,
+    void (*fn)(void *ctx, const struct store_id *name), void *ctx)
+{
+    pthread_mutex_lock(&generation->catalogue_lock);
+    const struct category_index *index = generation->categories;
+    for (size_t i = 0; i < index->names->count; i++)
+        if (index->contents[i] && catalogue_find(index->contents[i], content) >= 0)
+            fn(ctx, &index->names->ids[i]);
+    pthread_mutex_unlock(&generation->catalogue_lock);
+}

@@ -53,6 +53,10 @@ void live_generation_free(struct live_generation *generation); /* NULL is allowe
 struct catalogue *live_generation_catalogue(struct live_generation *generation);
 struct catalogue *live_generation_category(struct live_generation *generation, const struct store_id *name);
 
+/* Call fn for each category that a content is in, in the order of their names, under a lock: fn is short. */
+void live_generation_categories_of(struct live_generation *generation, const struct store_id *content,
+    void (*fn)(void *ctx, const struct store_id *name), void *ctx);
+
 /* Follow the changes behind the cursor. *count receives how many there were. ERR_UNAVAILABLE: not all, try again.
  * ERR_NOT_FOUND: some have been trimmed, and the generation is to be loaded anew. */
 int live_generation_follow(

@@ -10,6 +10,7 @@
 static const char *const route_names[METRICS_ROUTES] = {
     [METRICS_RANK] = "/rank",
     [METRICS_USERS] = "/users/{id}",
+    [METRICS_CONTENTS] = "/contents/{id}",
     [METRICS_LIVEZ] = "/livez",
     [METRICS_READYZ] = "/readyz",
     [METRICS_METRICS] = "/metrics",

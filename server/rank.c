@@ -1,6 +1,7 @@
 #include "server/rank.h"
 
 #include "server/clock.h"
+#include "server/details.h"
 #include "server/overload.h"
 #include "server/rank_answer.h"
 #include "server/rank_job.h"
@@ -85,6 +86,7 @@ void rank_finish(struct rank_job *job, struct worker *worker)
         rescored);
     gather_free(&job->gather);
     gather_free(&job->explained);
+    details_release(job->details);
     buffer_done(&job->explained_blocks); /* rare, and large */
     catalogue_release(job->catalogue);
     live_release(job->generation);
@@ -125,6 +127,8 @@ void rank_scored(struct rank_job *job, struct worker *worker)
     rank_stage(job, STAGE_WRITE, start);
     if (job->request.explain)
         rank_explain(job, worker);
+    else if (job->request.titles)
+        rank_details(job, worker);
     else
         rank_write(job, worker);
 }
@@ -368,7 +372,8 @@ static bool is_short(const struct rank_job *job)
     const struct rank_request *request = &job->request;
     const struct live_generation *generation = job->generation;
     const size_t pairs = request->user_count * request->candidate_count;
-    return !request->whole_catalogue && !request->explain && request->candidate_count <= SHORT_CANDIDATES &&
+    return !request->whole_catalogue && !request->explain && !request->titles &&
+           request->candidate_count <= SHORT_CANDIDATES &&
            pairs * generation->manifest.m * scorer_content_bytes(generation->scorer) <= SHORT_WORK;
 }
 
@@ -381,6 +386,7 @@ static void begin(struct rank_job *job, struct http_call *call, struct service *
     job->catalogue = NULL;
     job->result = (struct rank_result){0};
     job->gather = job->explained = (struct gather){0};
+    job->details = NULL;
     job->err = (struct err)ERR_INIT;
     job->best_of = 0;
     atomic_store_explicit(&job->rescored, 0, memory_order_relaxed);

@@ -7,7 +7,7 @@
  *     users     their matrices
  *     lanes     the candidates, window by window: what is hot is scored while the rest is under way. A request of
  *               many windows has as many lanes as there are workers, which share its windows
- *     answer    the best first, as JSON
+ *     answer    the best first, as JSON, with what the store tells of them where that is asked for
  */
 #ifndef EMBSUM_SERVER_RANK_H
 #define EMBSUM_SERVER_RANK_H
@@ -56,6 +56,10 @@ struct rank_result {
     struct rank_missing *missing;
     size_t missing_listed, missing_count;
     bool store_failed;
+    /* What else is told of the hits; NULL: nothing. Detail i is of candidate detailed[i], in ascending order. */
+    const struct details *details;
+    const uint32_t *detailed;
+    size_t detailed_count;
     /* To be explained: for each user in turn one block for each of the hits; NULL: gone meanwhile. */
     const void **explained;
 };

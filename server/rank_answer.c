@@ -2,7 +2,44 @@
 
 #include "core/score.h"
 #include "server/arena.h"
+#include "server/details.h"
 #include "server/live.h"
+
+/* ---- titles ---- */
+
+/* Of candidate c among the details. */
+static size_t detail_of(const struct rank_result *result, uint32_t c)
+{
+    size_t low = 0, high = result->detailed_count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (result->detailed[middle] < c)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void write_title(struct writer *w, struct store_id title)
+{
+    if (!title.len)
+        return;
+    writer_key(w, "title");
+    writer_string(w, title.id, title.len);
+}
+
+static void write_titled(
+    struct writer *w, const struct rank_result *result, const struct store_id *id, const struct top_hit *hit)
+{
+    writer_open(w, '{');
+    writer_key(w, "id");
+    writer_string(w, id->id, id->len);
+    writer_key(w, "score");
+    writer_float(w, hit->score);
+    write_title(w, details_title(result->details, detail_of(result, hit->index)));
+    writer_close(w, '}');
+}
 
 /* ---- explanations ---- */
 
@@ -13,6 +50,8 @@ struct explainer {
     float *a, *b, *gate;            /* m x d, n x d, n x d: the numbers that were scored */
     double *weights, *similarities; /* m x n */
     const void *const *blocks;      /* of the next hit */
+    const struct details *details;
+    const struct why *user, *content; /* of the pair in hand */
     struct top_hit pairs[RANK_EXPLAIN_PAIRS];
 };
 
@@ -32,6 +71,7 @@ static int explainer_init(
         .weights = arena_array(arena, m, n * sizeof(double)),
         .similarities = arena_array(arena, m, n * sizeof(double)),
         .blocks = result->explained,
+        .details = result->details,
     };
     if (!explainer->a || !explainer->b || !explainer->gate || !explainer->weights || !explainer->similarities)
         return err_set(err, ERR_NOMEM, "no memory for the explanations");
@@ -47,6 +87,45 @@ static void write_matrix(struct writer *w, const char *key, const double *values
         for (size_t j = 0; j < n; j++)
             writer_float(w, (float)values[i * n + j]);
         writer_close(w, ']');
+    }
+    writer_close(w, ']');
+}
+
+/* The rows of Z that a code of the user looks at; "" is the summary's state. */
+static void write_items(struct writer *w, const struct explainer *explainer, size_t code)
+{
+    const struct why *why = explainer->user;
+    if (why->code_count != explainer->m)
+        return;
+    writer_key(w, "items");
+    writer_open(w, '[');
+    for (size_t i = why->first[code]; i < why->first[code + 1]; i++) {
+        const struct why_look *look = &why->looks[i];
+        writer_open(w, '{');
+        writer_key(w, "id");
+        writer_string(w, look->name, look->len);
+        write_title(w, details_item_title(explainer->details, look->name, look->len));
+        writer_key(w, "weight");
+        writer_float(w, look->weight);
+        writer_close(w, '}');
+    }
+    writer_close(w, ']');
+}
+
+static void write_tokens(struct writer *w, const struct explainer *explainer, size_t code)
+{
+    const struct why *why = explainer->content;
+    if (why->code_count != explainer->n)
+        return;
+    writer_key(w, "tokens");
+    writer_open(w, '[');
+    for (size_t i = why->first[code]; i < why->first[code + 1]; i++) {
+        writer_open(w, '{');
+        writer_key(w, "text");
+        writer_string(w, why->looks[i].name, why->looks[i].len);
+        writer_key(w, "weight");
+        writer_float(w, why->looks[i].weight);
+        writer_close(w, '}');
     }
     writer_close(w, ']');
 }
@@ -77,6 +156,8 @@ static void write_explanation(struct writer *w, struct explainer *explainer, con
         writer_float(w, top.hits[i].score);
         writer_key(w, "similarity");
         writer_float(w, (float)explainer->similarities[pair]);
+        write_items(w, explainer, pair / n);
+        write_tokens(w, explainer, pair % n);
         writer_close(w, '}');
     }
     writer_close(w, ']');
@@ -84,15 +165,18 @@ static void write_explanation(struct writer *w, struct explainer *explainer, con
 
 /* ---- the answer ---- */
 
-static void write_explained(
-    struct writer *w, struct explainer *explainer, const struct store_id *id, float score)
+static void write_explained(struct writer *w, struct explainer *explainer, const struct rank_result *result,
+    const struct store_id *id, const struct top_hit *hit)
 {
     const void *block = *explainer->blocks++;
+    const size_t detail = detail_of(result, hit->index);
+    explainer->content = details_content_why(result->details, detail);
     writer_open(w, '{');
     writer_key(w, "id");
     writer_string(w, id->id, id->len);
     writer_key(w, "score");
-    writer_float(w, score);
+    writer_float(w, hit->score);
+    write_title(w, details_title(result->details, detail));
     if (block)
         write_explanation(w, explainer, block);
     writer_close(w, '}');
@@ -102,6 +186,8 @@ static void write_ranking(
     struct writer *w, struct explainer *explainer, const struct rank_result *result, size_t u)
 {
     const struct top *top = &result->tops[u];
+    if (explainer)
+        explainer->user = details_user_why(result->details, u);
     if (explainer && result->users[u].matrix)
         scorer_unpack_user(explainer->scorer, explainer->a, result->users[u].matrix);
     writer_key(w, "ranking");
@@ -109,7 +195,9 @@ static void write_ranking(
     for (size_t i = 0; i < top->count; i++) {
         const struct store_id *id = &result->candidates[top->hits[i].index];
         if (explainer)
-            write_explained(w, explainer, id, top->hits[i].score);
+            write_explained(w, explainer, result, id, &top->hits[i]);
+        else if (result->details)
+            write_titled(w, result, id, &top->hits[i]);
         else
             writer_hit(w, id->id, id->len, top->hits[i].score);
     }

@@ -12,12 +12,12 @@ static void explained_arrived(struct gather *gather)
     pool_put(job->service->worker_pool, &job->task);
 }
 
-static void write_explained(struct pool_task *task, struct worker *worker)
+static void found(struct pool_task *task, struct worker *worker)
 {
     struct rank_job *job = rank_job_of(task);
     job->result.explained = job->explained.blocks;
     rank_stage(job, STAGE_FETCH, job->since_ns);
-    rank_write(job, worker);
+    rank_details(job, worker);
 }
 
 /* The gather's ids are the hits' of all users in turn. False: the job has failed. */
@@ -73,11 +73,11 @@ void rank_explain(struct rank_job *job, struct worker *worker)
             gather->blocks[i] =
                 memcpy((char *)job->explained_blocks.at + i * bytes, gather->blocks[i], bytes);
     hot_leave(hot, worker_slot(worker));
-    job->task.run = write_explained;
+    job->task.run = found;
     if (gather->missed_count) {
         gather_fetch(gather);
         if (!gather_arrived(gather))
             return;
     }
-    write_explained(&job->task, worker);
+    found(&job->task, worker);
 }

@@ -33,6 +33,7 @@ struct rank_job {
     struct rank_result result;
 
     struct gather gather, explained; /* of the users; of what is explained */
+    struct details *details;         /* NULL: none are asked for */
     struct pool_task task;
     uint64_t since_ns;
     struct buffer user_blocks, explained_blocks; /* copies of what was hot */
@@ -71,8 +72,11 @@ static inline struct rank_job *rank_job_of(struct pool_task *task)
 void rank_write(struct rank_job *job, struct worker *worker);
 void rank_finish(struct rank_job *job, struct worker *worker);
 
-/* rank_explain.c: find the hits' matrices, then write. */
+/* rank_explain.c: find the hits' matrices, then go on with the details. */
 void rank_explain(struct rank_job *job, struct worker *worker);
+
+/* rank_details.c: ask the store for titles and explanations, then write, with them or without. */
+void rank_details(struct rank_job *job, struct worker *worker);
 
 /* rank_lanes.c: score all candidates, then call rank_scored on one of the workers. */
 void rank_score(struct rank_job *job, struct worker *worker);

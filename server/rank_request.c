@@ -172,12 +172,12 @@ static bool is_word(const char *text, size_t len, const char *word)
     return len == strlen(word) && memcmp(text, word, len) == 0;
 }
 
-static int decode_explain(struct rank_request *request, const char *text, size_t len, struct err *err)
+static int decode_bool(bool *out, const char *text, size_t len, const char *key, struct err *err)
 {
-    request->explain = is_word(text, len, "true");
-    if (request->explain || is_word(text, len, "false"))
+    *out = is_word(text, len, "true");
+    if (*out || is_word(text, len, "false"))
         return 0;
-    return err_set(err, ERR_INVALID, "explain: true or false is expected");
+    return err_set(err, ERR_INVALID, "%s: true or false is expected", key);
 }
 
 enum {
@@ -187,6 +187,7 @@ enum {
     PARAMETER_EXCLUDE,
     PARAMETER_TOP_K,
     PARAMETER_EXPLAIN,
+    PARAMETER_TITLES,
     PARAMETERS
 };
 
@@ -210,8 +211,10 @@ static int decode_parameter(struct rank_request *request, unsigned which, const 
             limits->candidates_max, arena, err);
     case PARAMETER_TOP_K:
         return decode_top_k(request, value, len, err);
+    case PARAMETER_EXPLAIN:
+        return decode_bool(&request->explain, value, len, "explain", err);
     default:
-        return decode_explain(request, value, len, err);
+        return decode_bool(&request->titles, value, len, "titles", err);
     }
 }
 
@@ -219,7 +222,7 @@ int rank_request_parse_query(struct rank_request *out, struct arena *arena, cons
     const char *query, struct err *err)
 {
     static const char *const names[PARAMETERS] = {
-        "user", "candidates", "category", "exclude", "top_k", "explain"};
+        "user", "candidates", "category", "exclude", "top_k", "explain", "titles"};
     struct rank_request request = {0};
     bool seen[PARAMETERS] = {false};
     for (const char *at = query ? query : ""; *at;) {

@@ -1,8 +1,8 @@
 /* What a client asks to be ranked: the body of POST /rank or the query of GET /rank, checked once and for
  * all.
  *
- *     {"user": "U1", "candidates": ["N1", "N2", "N9"], "top_k": 10, "explain": false}
- *     user=U1&candidates=N1,N2,N9&top_k=10&explain=false
+ *     {"user": "U1", "candidates": ["N1", "N2", "N9"], "top_k": 10, "explain": false, "titles": false}
+ *     user=U1&candidates=N1,N2,N9&top_k=10&explain=false&titles=false
  *
  * "users": [...] in place of "user" asks for several rankings of the same candidates. Without candidates the
  * whole catalogue is meant, and top_k is required; "category": "..." narrows the catalogue to one of the generation's
@@ -39,7 +39,7 @@ struct rank_request {
     size_t exclude_count;
 
     size_t top_k; /* 0: all */
-    bool explain;
+    bool explain, titles;
 };
 
 /* ERR_INVALID with a message that names the place ("candidates[3]: an id must not be empty") or ERR_NOMEM.

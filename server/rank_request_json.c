@@ -363,15 +363,25 @@ static int read_top_k(struct reader *r, struct rank_request *request)
     return 0;
 }
 
-static int read_explain(struct reader *r, struct rank_request *request)
+static int read_bool(struct reader *r, bool *out, const char *key)
 {
-    request->explain = take_word(r, "true");
-    return request->explain || take_word(r, "false") ? 0 : refuse(r, "true or false", "explain", SIZE_MAX);
+    *out = take_word(r, "true");
+    return *out || take_word(r, "false") ? 0 : refuse(r, "true or false", key, SIZE_MAX);
 }
 
 /* ---- the object ---- */
 
-enum { KEY_USER, KEY_USERS, KEY_CANDIDATES, KEY_CATEGORY, KEY_EXCLUDE, KEY_TOP_K, KEY_EXPLAIN, KEYS };
+enum {
+    KEY_USER,
+    KEY_USERS,
+    KEY_CANDIDATES,
+    KEY_CATEGORY,
+    KEY_EXCLUDE,
+    KEY_TOP_K,
+    KEY_EXPLAIN,
+    KEY_TITLES,
+    KEYS
+};
 
 static int read_value(struct reader *r, struct rank_request *request, unsigned key)
 {
@@ -389,15 +399,17 @@ static int read_value(struct reader *r, struct rank_request *request, unsigned k
         return read_list(r, &request->exclude, &request->exclude_count, "exclude", r->limits->candidates_max);
     case KEY_TOP_K:
         return read_top_k(r, request);
+    case KEY_EXPLAIN:
+        return read_bool(r, &request->explain, "explain");
     default:
-        return read_explain(r, request);
+        return read_bool(r, &request->titles, "titles");
     }
 }
 
 static int read_member(struct reader *r, struct rank_request *request)
 {
     static const char *const names[KEYS] = {
-        "user", "users", "candidates", "category", "exclude", "top_k", "explain"};
+        "user", "users", "candidates", "category", "exclude", "top_k", "explain", "titles"};
     struct store_id name;
     const char *const start = r->at;
     if (start == r->end || *start != '"')

@@ -33,6 +33,7 @@ static const struct route {
     {
         {"/rank", METHOD_GET | METHOD_HEAD | METHOD_POST, RANK, true, NULL, METRICS_RANK},
         {"/users/", METHOD_GET | METHOD_HEAD, READERS, true, status_user, METRICS_USERS},
+        {"/contents/", METHOD_GET | METHOD_HEAD, READERS, true, status_content, METRICS_CONTENTS},
         {"/livez", METHOD_GET | METHOD_HEAD, LOOP, false, status_livez, METRICS_LIVEZ},
         {"/readyz", METHOD_GET | METHOD_HEAD, LOOP, false, status_readyz, METRICS_READYZ},
         {"/metrics", METHOD_GET | METHOD_HEAD, LOOP, false, metrics_handle, METRICS_METRICS},

@@ -1,4 +1,4 @@
-/* What the daemon says of itself and of a user. */
+/* What the daemon says of itself, of a user and of a content. */
 #ifndef EMBSUM_SERVER_STATUS_H
 #define EMBSUM_SERVER_STATUS_H
 
@@ -15,5 +15,9 @@ void status_version(
 
 /* /users/{id}: is there a matrix, of which shape and age, and the summary of the interests in words. */
 void status_user(struct worker *worker, const struct http_request *request, struct http_response *response);
+
+/* /contents/{id}: its title, its categories, shape and age. 404 where the generation does not have it. */
+void status_content(
+    struct worker *worker, const struct http_request *request, struct http_response *response);
 
 #endif

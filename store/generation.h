@@ -64,9 +64,14 @@ struct generation_turnover {
 int generation_expect(
     struct generation_writer *writer, const struct generation_turnover *turnover, struct err *err);
 
-/* Buffer the deletion of a user's matrix and summary, of a content or of a category. */
+/* Buffer the deletion of a user's matrix and summary, of a content and its title, of the explanations of either, of a
+ * category, or of a title or an explanation (of its id in the store) alone. */
 int generation_delete(
     struct generation_writer *writer, enum store_kind kind, const char *id, size_t id_len, struct err *err);
+
+/* The next puts, so many of so many bytes with their ids, go to the store in one flush (as far as a buffer holds that much),
+ * and so in the right order, whenever the writer is killed. */
+int generation_together(struct generation_writer *writer, size_t items, size_t bytes, struct err *err);
 
 /* Write what is buffered, and say so in the stream of changes if others may read it. */
 int generation_flush(struct generation_writer *writer, struct err *err);
@@ -84,6 +89,13 @@ int generation_put_matrix(struct generation_writer *writer, enum blob_kind kind,
     size_t id_len, uint64_t inputs, const float *matrix, size_t rows, size_t cols, struct err *err);
 int generation_put_summary(struct generation_writer *writer, const char *id, size_t id_len, const char *text,
     size_t len, struct err *err);
+/* A title is cut at STORE_TITLE_MAX bytes, at a character; ERR_INVALID if nothing is left, or it is no UTF-8. It goes to the store after its content. */
+int generation_put_title(struct generation_writer *writer, const char *id, size_t id_len, const char *text,
+    size_t len, struct err *err);
+/* What a user's or a content's codes look at, a line of JSON (STORE_WHY); before its matrix, which says that both are up to
+ * date. */
+int generation_put_why(struct generation_writer *writer, enum blob_kind kind, const char *id, size_t id_len,
+    const char *text, size_t len, struct err *err);
 int generation_put_category(struct generation_writer *writer, const char *name, size_t name_len,
     const struct store_id *contents, size_t count, struct err *err);
 
@@ -114,12 +126,13 @@ int generation_drop(struct store *store, const char *name, struct err *err);
 /* Drop the oldest retired generations so that at most keep of them stay. */
 int generation_prune(struct store *store, size_t keep, struct err *err);
 
-/* Read every matrix and every category of a generation and check it, the counts and W_s. fn (may be NULL) is called for
+/* Read every matrix, category, title and explanation of a generation and check it, the counts and W_s. fn (may be NULL) is called for
  * each bad entry with a reason: one of blob_reason_name(), "missing", "id" (a key that is none of ours), "list" (a
- * category's value is no list of ids), "count" (with the empty id: not as many as the manifest says). ERR_CORRUPT if
+ * category's value is no list of ids), "text" (a title is empty, too long or no UTF-8), "json" (an explanation is none),
+ * "count" (with the empty id: not as many as the manifest says). ERR_CORRUPT if
  * there is any; out is filled then too. */
 struct generation_check {
-    size_t users, contents, categories, bad, bytes;
+    size_t users, contents, categories, titles, explanations, bad, bytes;
 };
 typedef void generation_bad_fn(void *ctx, enum store_kind kind, const char *id, const char *reason);
 int generation_verify(struct generation_check *out, struct store_link *link, const char *name,

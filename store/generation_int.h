@@ -55,6 +55,9 @@ int generation_put_manifest(
 /* Ours is still the newest token? Asks the store, where the lease knows only what it has heard. */
 int generation_check_token(const struct generation_writer *writer, struct err *err);
 
+/* out = the id of what explains a user's or a content's matrix: "u:" or "c:" before its own. ERR_INVALID if that is too long. */
+int generation_why_id(char out[ID_MAX + 2], char kind, const char *id, size_t id_len, struct err *err);
+
 /* ---- the journal (store/generation_journal.c): which ids a writer that works inside a generation is about to change ---- */
 
 /* Before they change. */

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RECOVER_MOST = 1024 }; /* users asked for at a time */
+enum { RECOVER_MOST = 256 }; /* asked for at a time */
 
 static bool told(enum store_kind kind)
 {
@@ -176,29 +176,42 @@ static int take_absent(void *ctx, size_t index, const void *data, size_t len)
     return 0;
 }
 
-/* Of users without a matrix delete what else there is. One who has it was not deleted, or is back. */
-static int finish_deletes(
-    struct generation_writer *writer, const struct store_id *users, size_t count, struct err *err)
+static int delete_whys(
+    struct generation_writer *writer, enum store_kind kind, const struct absent *absent, struct err *err)
 {
-    struct absent absent = {.asked = users};
-    const int rc = store_get_head(
-        writer->link, writer->name, STORE_USER, users, count, BLOB_HEADER, take_absent, &absent, err);
-    if (rc < 0 || !absent.count)
-        return rc;
-    return store_delete(writer->link, writer->name, STORE_SUMMARY, absent.ids, absent.count, err);
+    char names[RECOVER_MOST][ID_MAX + 2];
+    struct store_id ids[RECOVER_MOST];
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < absent->count; i++) {
+        rc = generation_why_id(names[i], (char)kind, absent->ids[i].id, absent->ids[i].len, err);
+        ids[i] = (struct store_id){names[i], absent->ids[i].len + 2};
+    }
+    return rc < 0 ? rc : store_delete(writer->link, writer->name, STORE_WHY, ids, absent->count, err);
+}
+
+/* Of users, of contents without a matrix delete what else there is. One who has it was not deleted, or is back. */
+static int finish_deletes(struct generation_writer *writer, enum store_kind kind, const struct store_id *ids,
+    size_t count, struct err *err)
+{
+    struct absent absent = {.asked = ids};
+    int rc =
+        store_get_head(writer->link, writer->name, kind, ids, count, BLOB_HEADER, take_absent, &absent, err);
+    if (rc == 0 && absent.count && kind == STORE_USER)
+        rc = store_delete(writer->link, writer->name, STORE_SUMMARY, absent.ids, absent.count, err);
+    return rc < 0 || !absent.count ? rc : delete_whys(writer, kind, &absent, err);
 }
 
 static int finish_all_deletes(
-    struct generation_writer *writer, const struct changes *changes, struct err *err)
+    struct generation_writer *writer, const struct changes *changes, enum store_kind kind, struct err *err)
 {
-    struct store_id users[RECOVER_MOST];
+    struct store_id ids[RECOVER_MOST];
     size_t count = 0;
     int rc = 0;
     for (size_t i = changes->puts; rc == 0 && i < changes->count; i++) {
-        if (changes->all[i].kind == STORE_USER)
-            users[count++] = changes->all[i].id;
-        if (count == RECOVER_MOST || i + 1 == changes->count) {
-            rc = finish_deletes(writer, users, count, err);
+        if (changes->all[i].kind == kind)
+            ids[count++] = changes->all[i].id;
+        if (count == RECOVER_MOST || (i + 1 == changes->count && count)) {
+            rc = finish_deletes(writer, kind, ids, count, err);
             count = 0;
         }
     }
@@ -214,7 +227,9 @@ int generation_journal_recover(struct generation_writer *writer, struct err *err
         rc = store_changes_append(
             writer->link, writer->name, recovery.changes.all, recovery.changes.count, err);
     if (rc == 0)
-        rc = finish_all_deletes(writer, &recovery.changes, err);
+        rc = finish_all_deletes(writer, &recovery.changes, STORE_USER, err);
+    if (rc == 0)
+        rc = finish_all_deletes(writer, &recovery.changes, STORE_CONTENT, err);
     if (rc == 0 && recovery.text)
         rc = generation_journal_clear(writer, err);
     if (recovery.text)

@@ -1,8 +1,10 @@
-/* Reads every matrix of a generation and checks it against its manifest, and every category. The ids are listed first
+/* Reads every matrix of a generation and checks it against its manifest, and every category, title and explanation. The ids are listed first
  * (a link does one thing at a time), then their values are read in chunks of bounded size. */
 #include "core/id.h"
 #include "store/category.h"
 #include "store/generation.h"
+#include "store/title.h"
+#include "store/why.h"
 
 #include <string.h>
 
@@ -97,6 +99,42 @@ static int check_category(void *ctx, size_t index, const void *data, size_t len)
     return 0;
 }
 
+static int check_title(void *ctx, size_t index, const void *data, size_t len)
+{
+    struct chunk *const chunk = ctx;
+    if (!data) {
+        report(chunk->verifier, chunk->kind, chunk->ids[index].id, "missing");
+        return 0;
+    }
+    chunk->found++;
+    chunk->verifier->check.bytes += len;
+    if (!title_valid(data, len))
+        report(chunk->verifier, chunk->kind, chunk->ids[index].id, "text");
+    return 0;
+}
+
+static int check_why(void *ctx, size_t index, const void *data, size_t len)
+{
+    struct chunk *const chunk = ctx;
+    const char *const id = chunk->ids[index].id;
+    struct why why;
+    if (!data) {
+        report(chunk->verifier, chunk->kind, id, "missing");
+        return 0;
+    }
+    chunk->found++;
+    chunk->verifier->check.bytes += len;
+    const size_t codes = *id == 'u' ? chunk->verifier->manifest->m : chunk->verifier->manifest->n;
+    const int rc = why_read(&why, data, len, chunk->verifier->err);
+    if (rc < 0 && rc != -ERR_CORRUPT)
+        return rc;
+    if (rc < 0 || why.code_count != codes)
+        report(chunk->verifier, chunk->kind, id, "json");
+    if (rc == 0)
+        why_done(&why);
+    return 0;
+}
+
 static struct blob_spec make_spec(const struct verifier *verifier, enum blob_kind kind)
 {
     const struct manifest *const manifest = verifier->manifest;
@@ -154,14 +192,15 @@ static int check_kind(
     return rc;
 }
 
-static int check_categories(struct verifier *verifier)
+/* All values of a kind that are no matrices, and their number. */
+static int check_texts(struct verifier *verifier, enum store_kind kind, store_value_fn *check, size_t *found)
 {
-    struct chunk chunk = {.verifier = verifier, .kind = STORE_CATEGORY};
+    struct chunk chunk = {.verifier = verifier, .kind = kind};
     struct listing listing = {verifier, chunk.kind, {0}};
     int rc = store_scan(verifier->link, verifier->generation, chunk.kind, list_id, &listing, verifier->err);
     if (rc == 0)
-        rc = check_values(&chunk, &listing.ids, CHUNK_IDS, check_category);
-    verifier->check.categories = chunk.found;
+        rc = check_values(&chunk, &listing.ids, CHUNK_IDS, check);
+    *found = chunk.found;
     id_map_done(&listing.ids);
     return rc;
 }
@@ -190,7 +229,11 @@ int generation_verify(struct generation_check *out, struct store_link *link, con
         rc =
             check_kind(&verifier, BLOB_CONTENT, manifest.contents_least, manifest.contents, &check->contents);
     if (rc == 0)
-        rc = check_categories(&verifier);
+        rc = check_texts(&verifier, STORE_CATEGORY, check_category, &check->categories);
+    if (rc == 0)
+        rc = check_texts(&verifier, STORE_TITLE, check_title, &check->titles);
+    if (rc == 0)
+        rc = check_texts(&verifier, STORE_WHY, check_why, &check->explanations);
     if (rc < 0)
         return rc;
     *out = *check;

@@ -3,6 +3,7 @@
 #include "core/id.h"
 #include "store/category.h"
 #include "store/generation_int.h"
+#include "store/title.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -41,13 +42,16 @@ static int delete_kind(struct generation_writer *writer, enum store_kind kind, s
     return rc;
 }
 
-/* A user's matrix goes after the summary and is deleted before it: where the matrix is up to date, so is the summary. What
- * a kill leaves of a deleted one the journal knows. */
+/* A user's matrix goes after the summary and is deleted before it: where the matrix is up to date, so is the summary. So it
+ * is with explanations. What a kill leaves of a deleted one the journal knows. A title has nothing to say whether it is up to
+ * date, and is compared by who wants to know: it goes after its content and is deleted before it, so that none is ever left
+ * without one. */
 static int flush(struct generation_writer *writer, struct err *err)
 {
     static const enum store_kind puts[] = {
-        STORE_SCORE_PROJ, STORE_SUMMARY, STORE_CONTENT, STORE_USER, STORE_CATEGORY};
-    static const enum store_kind deletes[] = {STORE_CATEGORY, STORE_CONTENT, STORE_USER, STORE_SUMMARY};
+        STORE_SCORE_PROJ, STORE_WHY, STORE_SUMMARY, STORE_CONTENT, STORE_TITLE, STORE_USER, STORE_CATEGORY};
+    static const enum store_kind deletes[] = {
+        STORE_CATEGORY, STORE_TITLE, STORE_CONTENT, STORE_USER, STORE_SUMMARY, STORE_WHY};
     const bool inside = writer->mode == GENERATION_INSIDE, noted = writer->mode != GENERATION_NEW;
     int rc = noted && writer->item_count ? generation_journal_write(writer, err) : 0;
     for (size_t i = 0; rc == 0 && i < sizeof puts / sizeof *puts; i++)
@@ -155,21 +159,54 @@ int generation_put_matrix(struct generation_writer *writer, enum blob_kind kind,
     return 0;
 }
 
-int generation_put_summary(struct generation_writer *writer, const char *id, size_t id_len, const char *text,
-    size_t len, struct err *err)
+static int put_text(struct generation_writer *writer, enum store_kind kind, const char *id, size_t id_len,
+    const char *text, size_t len, struct err *err)
 {
     unsigned char *value = NULL;
     int rc = generation_check_open(writer, err);
     if (rc == 0)
-        rc = check_put_id(id, id_len, true, err);
+        rc = store_id_check(kind, id, id_len, err);
     if (rc == 0)
-        rc = reserve_item(writer, STORE_SUMMARY, id, id_len, len, &value, err);
+        rc = reserve_item(writer, kind, id, id_len, len, &value, err);
     if (rc < 0)
         return rc;
     if (len)
         memcpy(value, text, len);
     commit_item(writer);
     return 0;
+}
+
+int generation_put_summary(struct generation_writer *writer, const char *id, size_t id_len, const char *text,
+    size_t len, struct err *err)
+{
+    return put_text(writer, STORE_SUMMARY, id, id_len, text, len, err);
+}
+
+int generation_put_title(struct generation_writer *writer, const char *id, size_t id_len, const char *text,
+    size_t len, struct err *err)
+{
+    len = title_cut(text, len);
+    return title_valid(text, len) ? put_text(writer, STORE_TITLE, id, id_len, text, len, err)
+                                  : err_set(err, ERR_INVALID, "a title must be UTF-8, and not empty");
+}
+
+int generation_why_id(char out[ID_MAX + 2], char kind, const char *id, size_t id_len, struct err *err)
+{
+    if (id_len > ID_MAX)
+        return err_set(err, ERR_INVALID, "an id has at most %d bytes", ID_MAX);
+    out[0] = kind;
+    out[1] = ':';
+    if (id_len)
+        memcpy(out + 2, id, id_len);
+    return 0;
+}
+
+int generation_put_why(struct generation_writer *writer, enum blob_kind kind, const char *id, size_t id_len,
+    const char *text, size_t len, struct err *err)
+{
+    char name[ID_MAX + 2];
+    const int rc = generation_why_id(name, (char)kind, id, id_len, err);
+    return rc < 0 ? rc : put_text(writer, STORE_WHY, name, id_len + 2, text, len, err);
 }
 
 int generation_put_category(struct generation_writer *writer, const char *name, size_t name_len,
@@ -210,15 +247,31 @@ int generation_delete(
     struct generation_writer *writer, enum store_kind kind, const char *id, size_t id_len, struct err *err)
 {
     int rc = generation_check_open(writer, err);
-    if (rc == 0 && kind != STORE_USER && kind != STORE_CONTENT && kind != STORE_CATEGORY)
+    if (rc == 0 && kind != STORE_USER && kind != STORE_CONTENT && kind != STORE_CATEGORY &&
+        kind != STORE_TITLE && kind != STORE_WHY)
         rc = err_set(err, ERR_INVALID, "kind %c is not deleted by itself", (char)kind);
     if (rc == 0)
         rc = store_id_check(kind, id, id_len, err);
+    if (rc == 0 && kind == STORE_CONTENT)
+        rc = delete_one(writer, STORE_TITLE, id, id_len, err);
     if (rc == 0)
         rc = delete_one(writer, kind, id, id_len, err);
     if (rc == 0 && kind == STORE_USER)
         rc = delete_one(writer, STORE_SUMMARY, id, id_len, err);
+    if (rc == 0 && (kind == STORE_USER || kind == STORE_CONTENT)) {
+        char name[ID_MAX + 2];
+        rc = generation_why_id(name, (char)kind, id, id_len, err);
+        if (rc == 0)
+            rc = delete_one(writer, STORE_WHY, name, id_len + 2, err);
+    }
     return rc;
+}
+
+int generation_together(struct generation_writer *writer, size_t items, size_t bytes, struct err *err)
+{
+    const int rc = generation_check_open(writer, err);
+    const bool fits = writer->item_count + items <= BUFFER_ITEMS && bytes <= BUFFER_BYTES - writer->used;
+    return rc < 0 || fits || !writer->item_count ? rc : flush(writer, err);
 }
 
 int generation_flush(struct generation_writer *writer, struct err *err)

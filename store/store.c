@@ -152,6 +152,13 @@ static int check_place(const char *generation, enum store_kind kind, struct err 
                : err_set(err, ERR_INVALID, "histories are in no generation, but in \"" STORE_SHARED "\"");
 }
 
+static int why_check(const char *id, size_t len, struct err *err)
+{
+    if (len < 2 || (id[0] != 'u' && id[0] != 'c') || id[1] != ':')
+        return err_set(err, ERR_INVALID, "an explanation's id begins with \"u:\" or \"c:\"");
+    return id[0] == 'u' && len == 2 ? 0 : id_check(id + 2, len - 2, err);
+}
+
 int store_id_check(enum store_kind kind, const char *id, size_t len, struct err *err)
 {
     switch (kind) {
@@ -159,8 +166,11 @@ int store_id_check(enum store_kind kind, const char *id, size_t len, struct err 
     case STORE_SUMMARY:
         return len == 0 ? 0 : id_check(id, len, err);
     case STORE_CONTENT:
+    case STORE_TITLE:
     case STORE_HISTORY:
         return id_check(id, len, err);
+    case STORE_WHY:
+        return why_check(id, len, err);
     case STORE_CATEGORY:
         return category_check(id, len, err);
     case STORE_SCORE_PROJ:

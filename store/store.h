@@ -32,6 +32,11 @@
  *     P:<gen>:c:<content>    B, blob
  *     P:<gen>:s:<user>       the summary text
  *     P:<gen>:k:<category>   the ids of the category's contents, see store/category.h
+ *     P:<gen>:t:<content>    the content's title
+ *     P:<gen>:x:u:<user>     what each of the user's codes looks at: {"codes": [[["N5", 0.41], ["", 0.2]], ...]}, the items
+ *                            that weigh most for each of the m codes ("" is the summary's state), as one line of JSON
+ *     P:<gen>:x:c:<content>  the same of the content's n codes: text pieces of its tokens. Both only where the generation
+ *                            was made with explanations
  *     P:<gen>:journal        what a refresh inside the generation has in hand
  *     {P}:<gen>:changes      the stream of changed ids
  *
@@ -52,6 +57,7 @@
 
 #define STORE_GENERATION_MAX 64 /* bytes of a generation's name, with the NUL */
 #define STORE_CURSOR_MAX 48
+#define STORE_TITLE_MAX 1024 /* bytes of a title, which is UTF-8 */
 #define STORE_SHARED                                                                                         \
     "shared" /* stands for the generation where kind is STORE_HISTORY; no generation has this name */
 
@@ -94,6 +100,8 @@ enum store_kind {
     STORE_CONTENT = 'c',
     STORE_SUMMARY = 's',
     STORE_CATEGORY = 'k',
+    STORE_TITLE = 't', /* by content */
+    STORE_WHY = 'x',   /* by "u:" and a user, "c:" and a content */
     STORE_SCORE_PROJ = 'w',
     STORE_MANIFEST = 'm',
     STORE_JOURNAL = 'j',
@@ -113,7 +121,8 @@ struct store_entry {
 };
 
 /* What an id of a kind may be: an id (core/id.h), for users and summaries (not for histories) also the empty one, for
- * categories the name of one, for W_s, the manifest and the journal the empty one alone. ERR_INVALID says what is wrong. */
+ * categories the name of one, for STORE_WHY "u:" and what a user may be or "c:" and what a content may be, for W_s, the
+ * manifest and the journal the empty one alone. ERR_INVALID says what is wrong. */
 int store_id_check(enum store_kind kind, const char *id, size_t len, struct err *err);
 
 enum store_state { STORE_BUILDING, STORE_READY, STORE_LIVE, STORE_RETIRED };
@@ -168,7 +177,7 @@ typedef size_t store_next_fn(void *ctx, struct store_id *ids, size_t most);
 int store_stream(struct store_link *link, const char *generation, enum store_kind kind, store_next_fn *next,
     store_value_fn *fn, void *ctx, struct err *err);
 
-/* Each id of a kind (users, contents, summaries, categories, histories) in a generation, once, in no particular order. An id that was
+/* Each id of a kind (users, contents, summaries, categories, titles, explanations, histories) in a generation, once, in no particular order. An id that was
  * there during the whole call is not left out. A non-zero return of fn ends the call, which returns it. */
 typedef int store_id_fn(void *ctx, const char *id, size_t len);
 int store_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,

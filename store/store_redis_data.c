@@ -24,7 +24,7 @@
 size_t *redis_value_bytes(size_t bytes[REDIS_KINDS], enum store_kind kind)
 {
     static const enum store_kind kinds[REDIS_KINDS] = {STORE_USER, STORE_CONTENT, STORE_SUMMARY,
-        STORE_CATEGORY, STORE_HISTORY, STORE_SCORE_PROJ, STORE_MANIFEST};
+        STORE_CATEGORY, STORE_TITLE, STORE_WHY, STORE_HISTORY, STORE_SCORE_PROJ, STORE_MANIFEST};
     size_t i = 0;
     while (i < REDIS_KINDS - 1 && kinds[i] != kind)
         i++;

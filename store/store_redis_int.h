@@ -62,7 +62,7 @@ struct redis_store {
     atomic_int_fast64_t well_ms; /* when any of the links has had an answer */
 };
 
-#define REDIS_KINDS 7
+#define REDIS_KINDS 9
 
 struct redis_link {
     struct store_link base;

@@ -15,9 +15,9 @@
 struct golden {
     const struct workspace *workspace;
     double *content, *user;
-    json_t *summaries;
+    json_t *summaries, *weights;
     size_t contents, users;
-    double worst;
+    double worst, worst_weight;
     float *first_b, *first_a; /* of the first run: whatever the threads do, the others give the same bits */
     bool again;
 };
@@ -54,7 +54,22 @@ static void compare(struct golden *g, const float *got, const double *want, size
     g->worst = fmax(g->worst, sqrt(difference / norm));
 }
 
-static int check_content(void *ctx, size_t index, uint64_t inputs, const float *b, struct err *err)
+/* codes x rows, of PyTorch's softmax. */
+static void check_weights(struct golden *g, const struct encode_weights *got, const json_t *want)
+{
+    assert_non_null(got);
+    assert_int_equal(got->codes, json_array_size(want));
+    for (size_t code = 0; code < got->codes; code++) {
+        const json_t *row = json_array_get(want, code);
+        assert_int_equal(got->rows, json_array_size(row));
+        for (size_t r = 0; r < got->rows; r++)
+            g->worst_weight = fmax(g->worst_weight,
+                fabs((double)got->at[code * got->rows + r] - json_number_value(json_array_get(row, r))));
+    }
+}
+
+static int check_content(void *ctx, size_t index, uint64_t inputs, const float *b,
+    const struct encode_weights *weights, struct err *err)
 {
     struct golden *g = ctx;
     const struct model_config *c = &g->workspace->model->config;
@@ -63,12 +78,13 @@ static int check_content(void *ctx, size_t index, uint64_t inputs, const float *
     assert_true(inputs == workspace_content_inputs(g->workspace, index));
     compare(g, b, g->content + index * size, size);
     same_bits(g, g->first_b + index * size, b, size);
+    check_weights(g, weights, json_object_get(json_array_get(g->weights, index), "weights"));
     g->contents++;
     return 0;
 }
 
-static int check_user(
-    void *ctx, size_t index, uint64_t inputs, const float *a, const struct encode_user *user, struct err *err)
+static int check_user(void *ctx, size_t index, uint64_t inputs, const float *a,
+    const struct encode_user *user, const struct encode_weights *weights, struct err *err)
 {
     struct golden *g = ctx;
     const struct model_config *c = &g->workspace->model->config;
@@ -78,6 +94,8 @@ static int check_user(
     assert_true(inputs == workspace_user_inputs(g->workspace, index));
     compare(g, a, g->user + index * size, size);
     same_bits(g, g->first_a + index * size, a, size);
+    check_weights(g, weights,
+        json_object_get(json_array_get(g->weights, g->workspace->news.ids.count + index), "weights"));
     assert_int_equal(user->summary_count, json_array_size(tokens));
     for (size_t i = 0; i < user->summary_count; i++)
         assert_int_equal(user->summary[i], json_integer_value(json_array_get(tokens, i)));
@@ -109,17 +127,21 @@ static void test_golden(void **state)
     const size_t contents = w.news.ids.count, users = w.histories.users.count + 1;
     struct golden g = {&w, load_f64(TINY "expected/content.npy", contents * model_n(c) * c->d_model),
         load_f64(TINY "expected/user.npy", users * model_m(c) * c->d_model),
-        load_lines(TINY "expected/summaries.jsonl"), 0, 0, 0,
+        load_lines(TINY "expected/summaries.jsonl"), load_lines(TINY "expected/weights.jsonl"), 0, 0, 0, 0,
         calloc(contents * model_n(c) * c->d_model, sizeof(float)),
         calloc(users * model_m(c) * c->d_model, sizeof(float)), false};
     const struct encode_sink sink = {check_content, check_user, &g};
     assert_int_equal(json_array_size(g.summaries), users);
+    assert_int_equal(json_array_size(g.weights), contents + users);
     assert_true(g.first_b && g.first_a);
     for (long threads = 1; threads <= 4; threads++) {
         g.contents = g.users = 0;
         g.again = threads > 1;
-        const struct encode_request request = {
-            .content_count = contents, .user_count = users, .threads = threads, .quiet = true};
+        const struct encode_request request = {.content_count = contents,
+            .user_count = users,
+            .threads = threads,
+            .quiet = true,
+            .weights = true};
         struct encode_done done;
         assert_int_equal(encode_job(&done, &w, &sink, &request, &err), 0);
         assert_int_equal(done.contents, contents);
@@ -128,12 +150,15 @@ static void test_golden(void **state)
         assert_int_equal(g.users, users);
     }
     print_message("worst relative error of a matrix: %.1e\n", g.worst);
+    print_message("worst error of a weight: %.1e\n", g.worst_weight);
     assert_true(g.worst < TOLERANCE);
+    assert_true(g.worst_weight < TOLERANCE);
     free(g.content);
     free(g.user);
     free(g.first_b);
     free(g.first_a);
     json_decref(g.summaries);
+    json_decref(g.weights);
     workspace_close(&w);
 }
 

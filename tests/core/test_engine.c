@@ -96,7 +96,7 @@ static void check_poly(const struct engine *engine)
         assert_true(k <= most);
         poly_attend(want, z, offsets, TEXTS, user ? model->user_codes : model->content_codes,
             user ? model->user_proj : model->content_proj, k, p, d, memory);
-        assert_int_equal(engine_attend(got, engine, head, z, offsets, TEXTS, scratch, NULL), 0);
+        assert_int_equal(engine_attend(got, NULL, engine, head, z, offsets, TEXTS, scratch, NULL), 0);
         assert_true(distance(got, want, TEXTS * k * d) < 2e-6);
         free(memory);
     }

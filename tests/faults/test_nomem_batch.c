@@ -91,6 +91,13 @@ static int refresh(struct err *err)
     return run_command(command_refresh, words, err);
 }
 
+static int refresh_explained(struct err *err)
+{
+    const char *const words[] = {"refresh", "--model", TINY, "--news", news, "--behaviors", behaviors,
+        "--store", url, "--threads", "1", "--quiet", "--full", "--explain", NULL};
+    return run_command(command_refresh, words, err);
+}
+
 /* Inside the live generation, with a user less and then with that user again. */
 static size_t turn;
 
@@ -126,6 +133,12 @@ static void test_refresh(void **state)
         .name = "refresh --full", .run = refresh, .verify = live_is_whole, .after = prune, .cost = 3};
     static const struct nomem_scenario inside = {
         .name = "refresh", .before = next_turn, .run = refresh_inside, .verify = inside_is_whole, .cost = 3};
+    static const struct nomem_scenario explained = {.name = "refresh --explain",
+        .run = refresh_explained,
+        .verify = live_is_whole,
+        .after = prune,
+        .cost = 3};
+    nomem_test(&explained);
     nomem_test(&s);
     nomem_test(&inside);
 }

@@ -247,6 +247,7 @@ static int encode(struct err *err)
         engine_free(engine);
         return code;
     }
+    encoder_keep_weights(encoder, true);
     code = encode_contents(b, encoder, items, 2, err);
     if (code == 0)
         code = encode_users(a, encoder, users, 2, err);
@@ -374,6 +375,7 @@ static void exchange_opened(int code)
     assert_int_equal(exchange.content_ids.count, ROWS);
     assert_int_equal(exchange.categories.count, 3);
     assert_string_equal(exchange.summary[1], "likes olives");
+    assert_string_equal(exchange.title[1], "Of olives");
     exchange_close(&exchange);
 }
 
@@ -392,6 +394,7 @@ static void test_exchange(void **state)
     scratch_write(folder, "user.ids", user_ids, strlen(user_ids));
     scratch_write(folder, "summaries.jsonl", summaries, strlen(summaries));
     scratch_write(folder, "categories.tsv", categories, strlen(categories));
+    scratch_write(folder, "titles.tsv", "N2\tOf olives\n", 13);
     nomem_test(&s);
 }
 

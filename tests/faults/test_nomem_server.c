@@ -157,6 +157,14 @@ static void test_explain(void **state)
     request_test("explain", "{\"user\":\"U1\",\"explain\":true," SOME "}", before_cold, 6);
 }
 
+static void test_titles(void **state)
+{
+    (void)state;
+    request_test("titles", "{\"user\":\"U1\",\"titles\":true," SOME "}", before_cold, 6);
+    request_test(
+        "titles and explain", "{\"user\":\"U1\",\"titles\":true,\"explain\":true," SOME "}", before_cold, 6);
+}
+
 static void test_catalogue(void **state)
 {
     (void)state;
@@ -195,6 +203,7 @@ static void test_pages(void **state)
     (void)state;
     page_test("/metrics", "/metrics", NULL, false);
     page_test("/users/U0", "/users/U0", NULL, false);
+    page_test("/contents/N1", "/contents/N1", NULL, false);
     page_test("/readyz", "/readyz", NULL, false);
     page_test("/version", "/version", NULL, false);
     page_test("GET /rank", "/rank", "user=U1&candidates=N1%2CN2,N3&top_k=2", false);
@@ -469,6 +478,7 @@ int main(void)
         cmocka_unit_test(test_rank_hot),
         cmocka_unit_test(test_rank_misses),
         cmocka_unit_test(test_explain),
+        cmocka_unit_test(test_titles),
         cmocka_unit_test(test_catalogue),
         cmocka_unit_test(test_category),
         cmocka_unit_test(test_users),

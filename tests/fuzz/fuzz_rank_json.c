@@ -61,6 +61,7 @@ static void check_query(const struct rank_request *request)
     snprintf(number, sizeof number, "&top_k=%zu", request->top_k);
     put(&query, request->top_k ? number : "");
     put(&query, request->explain ? "&explain=true" : "");
+    put(&query, request->titles ? "&titles=true" : "");
 
     struct rank_request again;
     struct err err = ERR_INIT;

@@ -46,6 +46,8 @@ static void check_body(const struct rank_request *request)
     }
     writer_key(&body, "explain");
     writer_bool(&body, request->explain);
+    writer_key(&body, "titles");
+    writer_bool(&body, request->titles);
     writer_close(&body, '}');
 
     struct rank_request right;

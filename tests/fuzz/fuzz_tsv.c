@@ -1,11 +1,13 @@
-/* The files of a refresh and of a training: news.tsv, behaviors.tsv, categories.tsv and summaries.jsonl, one behind the
- * other with a line "====" between them; the first byte is how many bad rows are allowed. The news are held to what the
- * rest of the program takes for granted, and the others to the news.
+/* The files of a refresh and of a training: news.tsv, behaviors.tsv, categories.tsv (read as titles.tsv, too) and
+ * summaries.jsonl, one behind the other with a line "====" between them; the first byte is how many bad rows are allowed.
+ * The news are held to what the rest of the program takes for granted, and the others to the news.
  *
  * What the readers tell goes to /dev/full: a full disk under stderr changes no result. */
 #include "batch/categories.h"
 #include "batch/impressions.h"
 #include "batch/summaries.h"
+#include "batch/titles.h"
+#include "store/title.h"
 #include "tests/lib/fuzz.h"
 
 #include <fcntl.h>
@@ -277,6 +279,36 @@ static void check_categories(const struct fuzz_input *part, const struct news *n
     categories_done(&categories);
 }
 
+static void free_titles(char **titles, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free(titles[i]);
+    memset(titles, 0, count * sizeof *titles);
+}
+
+/* The news' titles, written and read again, are those that the store would get; whatever else is read is a title. */
+static void check_titles(const struct fuzz_input *part, const struct news *news)
+{
+    const size_t count = news->ids.count;
+    char **titles = calloc(count + 1, sizeof *titles);
+    struct err err = ERR_INIT;
+    must(titles);
+    must(titles_write(news, fuzz_path(), &err) == 0);
+    must(titles_read(titles, fuzz_path(), &news->ids, &err) == 0);
+    for (size_t i = 0; i < count; i++)
+        must(news->rows[i].title == title_hash(titles[i], titles[i] ? strlen(titles[i]) : 0));
+    free_titles(titles, count);
+    const int code = titles_read(titles, part_file(part), &news->ids, &err);
+    if (code < 0) {
+        fuzz_must_tell(code, &err);
+        must(code == -ERR_INVALID);
+    }
+    for (size_t i = 0; i < count; i++)
+        must(!titles[i] || (*titles[i] && utf8_valid(titles[i], strlen(titles[i]))));
+    free_titles(titles, count);
+    free(titles);
+}
+
 static int take_summary(void *ctx, const char *user, size_t user_len, const char *summary, struct err *err)
 {
     (void)err;
@@ -317,6 +349,7 @@ static void check_all(struct fuzz_input input)
     check_histories(&behaviors, &news, max_bad);
     check_impressions(&behaviors, &news, max_bad);
     check_categories(&categories, &news);
+    check_titles(&categories, &news);
     news_done(&news);
 }
 

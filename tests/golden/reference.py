@@ -338,17 +338,25 @@ class Model:
         self.config = Config(directory / "config.json")
         self.t5 = T5(self.config, weights.load(directory / "model.safetensors"))
         self.vocab = directory / "spiece.model"
+        self.looks = {"content": [], "user": []}
 
     def poly_attention(self, side, states):
-        """softmax_rows(C tanh(S F)^T) S for the states S of one user or content."""
+        """softmax_rows(C tanh(S F)^T) S for the states S of one user or content; the softmax is kept in self.looks."""
         codes, proj = self.t5.w[f"embsum.{side}.codes"], self.t5.w[f"embsum.{side}.proj"]
-        return torch.softmax(codes @ torch.tanh(states @ proj).T, -1) @ states
+        look = torch.softmax(codes @ torch.tanh(states @ proj).T, -1)
+        self.looks[side].append(look)
+        return look @ states
+
+    def mean(self, side, states):
+        """What the ablation has in its place: all rows weigh the same."""
+        self.looks[side].append(torch.full((1, len(states)), 1 / len(states), dtype=states.dtype))
+        return states.mean(0, keepdim=True)
 
     def contents(self, ids):
         """B (contents, n, d) of the contents' ids."""
         states = self.t5.encode(ids)
         if self.config.ablation == "no_cpe":
-            return torch.stack([h.mean(0, keepdim=True) for h in states])
+            return torch.stack([self.mean("content", h) for h in states])
         return torch.stack([self.poly_attention("content", h) for h in states])
 
     def memories(self, histories, ids):
@@ -380,7 +388,7 @@ class Model:
             summaries = self.t5.summarize(tokens)
             rows = [torch.cat([u, summary.z[None]]) for u, summary in zip(items, summaries)]
         if self.config.ablation == "no_upe":
-            return torch.stack([z.mean(0, keepdim=True) for z in rows]), summaries
+            return torch.stack([self.mean("user", z) for z in rows]), summaries
         return torch.stack([self.poly_attention("user", z) for z in rows]), summaries
 
 
@@ -405,6 +413,11 @@ def encode_model(directory, args, out):
             margin = summary.margin if math.isfinite(summary.margin) else None
             row = {"user": user, "summary": text, "tokens": summary.tokens, "margin": margin}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    with open(out / "weights.jsonl", "w") as file:
+        for side, owners in (("content", ids), ("user", histories)):
+            for owner, look in zip(owners, model.looks[side], strict=True):
+                rows = [[round(weight, 12) for weight in row] for row in look.tolist()]
+                file.write(json.dumps({"side": side, "id": owner, "weights": rows}, ensure_ascii=False) + "\n")
     items = sum(len(item) for history in histories.values() for item in sessions_of(model.config, history))
     print(
         f"{directory}: {len(ids)} contents of {sum(map(len, ids.values()))} tokens, "

@@ -24,6 +24,14 @@ for file in config.json model.safetensors spiece.model news.tsv behaviors.tsv ex
     cmp "$work/tiny/$file" "$tiny/$file"
 done
 $python $golden/compare.py --name tiny --dtype float64 --bound 1e-12 $tiny/expected "$work/tiny/expected"
+$python - "$work/tiny/expected/weights.jsonl" "$tiny/expected/weights.jsonl" <<'END'
+import json
+import sys
+import numpy as np
+new, old = ([json.loads(line) for line in open(path)] for path in sys.argv[1:])
+assert [(row["side"], row["id"]) for row in new] == [(row["side"], row["id"]) for row in old]
+assert all(np.abs(np.array(a["weights"]) - np.array(b["weights"])).max() < 1e-10 for a, b in zip(new, old)), "weights.jsonl is stale"
+END
 
 # Gradients are summed in an order that depends on the processor, too.
 mkdir "$work/gradients"

@@ -81,8 +81,9 @@ static bool read_key(struct rank_request *request, const char *key, const json_t
         request->top_k = (size_t)json_integer_value(value);
         return json_is_integer(value) && json_integer_value(value) >= 1;
     }
-    request->explain = json_is_true(value);
-    return strcmp(key, "explain") == 0 && json_is_boolean(value);
+    const bool explain = strcmp(key, "explain") == 0;
+    *(explain ? &request->explain : &request->titles) = json_is_true(value);
+    return (explain || strcmp(key, "titles") == 0) && json_is_boolean(value);
 }
 
 static bool read_tree(
@@ -133,5 +134,5 @@ bool rank_judge_same(const struct rank_request *a, const struct rank_request *b)
            memcmp(a->category.len ? a->category.id : "", b->category.len ? b->category.id : "",
                a->category.len) == 0 &&
            a->several == b->several && a->whole_catalogue == b->whole_catalogue && a->top_k == b->top_k &&
-           a->explain == b->explain;
+           a->explain == b->explain && a->titles == b->titles;
 }

@@ -39,6 +39,11 @@ def right_scores(seed, user, contents):
     return dict(zip(contents, map(float, out.stdout.split())))
 
 
+def title(content):
+    """Of content number i; every third has none (world.h)."""
+    return None if content % 3 == 2 else f'The "title" of n\u00b0 {content}'
+
+
 class Daemon:
     """embsumd on a port of the system's choice."""
 
@@ -278,6 +283,7 @@ class Answers(Case):
             (400, "bad_request", "GET", "/rank?user=U1&what=1", None, {}),
             (404, "not_found", "GET", "/", None, {}),
             (404, "not_found", "GET", "/users/nobody", None, {}),
+            (404, "not_found", "GET", "/contents/nothing", None, {}),
             (405, "method_not_allowed", "DELETE", "/rank", None, {}),
             (405, "method_not_allowed", "POST", "/livez", "x", {}),
             (413, "payload_too_large", "POST", "/rank", "x" * 300000, {"Content-Type": "application/json"}),
@@ -352,6 +358,12 @@ class Answers(Case):
         user = json.loads(self.daemon.ask("GET", "/users/U2")[2])
         self.assertEqual((user["user"], user["user_status"], user["m"], user["n"], user["d"]), ("U2", "present", 4, 2, 16))
         self.assertEqual(user["summary"], 'Reads "news" number 2.')
+        content = json.loads(self.daemon.ask("GET", "/contents/N4")[2])
+        self.assertGreaterEqual(content.pop("age_s"), 0)
+        self.assertEqual(content, {"content": "N4", "generation": self.generation, "title": title(4), "categories": content["categories"],
+                                   "n": 2, "d": 16})
+        titled = json.loads(self.daemon.ask("GET", "/rank?user=U1&candidates=N1,N2&titles=true")[2])
+        self.assertEqual({item["id"]: item.get("title") for item in titled["ranking"]}, {"N1": title(1), "N2": None})
         self.assertEqual(json.loads(self.daemon.ask("GET", "/readyz")[2])["generation"], self.generation)
         self.assertEqual(json.loads(self.daemon.ask("GET", "/version")[2])["name"], "embsumd")
         self.assertEqual(self.daemon.metric("embsum_ready"), 1)
@@ -882,7 +894,7 @@ class Tokens(Case):
             time.sleep(0.05)
 
     def test_who_may(self):
-        for method, path in (("POST", "/rank"), ("GET", "/rank?user=U1&candidates=N1"), ("GET", "/users/U1"),
+        for method, path in (("POST", "/rank"), ("GET", "/rank?user=U1&candidates=N1"), ("GET", "/users/U1"), ("GET", "/contents/N1"),
                              ("DELETE", "/rank"), ("POST", "/users/U1")):
             for headers in ({}, bearer(self.NEW), bearer(self.ADMIN), bearer(""), {"Authorization": self.OLD}):
                 with self.subTest(method=method, path=path, headers=headers):
@@ -1274,6 +1286,10 @@ class Redis(Case):
         self.assertEqual(status, 200)
         self.assertEqual(answer.get("degraded"), ["store_unavailable"] if degraded else None)
         self.check_ranking(answer["ranking"], 1, "U4", ["N1", "N2", "N3"])
+        status, titled = self.daemon.rank({"user": "U4", "candidates": ["N1", "N2", "N3"], "titles": True})
+        titles = {item["id"]: item.pop("title", None) for item in titled["ranking"]}
+        self.assertEqual((status, titled), (200, answer))
+        self.assertEqual(titles, {"N1": None if degraded else title(1), "N2": None, "N3": None if degraded else title(3)})
 
     def test_refusals(self):
         """What a Redis may say in place of an answer is no "not found", opens the breaker, and is counted by its kind."""
@@ -1301,6 +1317,7 @@ class Redis(Case):
                     status, answer = self.daemon.rank({"user": "U4", "candidates": ["N1", f"no-{kind}"]})
                     self.assertEqual((status, answer["missing"]), (200, [{"id": f"no-{kind}", "reason": "unavailable"}]))
                     self.assertEqual(self.daemon.ask("GET", "/users/U1")[0], 503)
+                    self.assertEqual(self.daemon.ask("GET", "/contents/N1")[0], 503)
                     self.assertEqual(self.daemon.ask("GET", "/readyz")[0], 200)
                     self.assertGreater(self.daemon.metric(name), before)
                 finally:

@@ -108,7 +108,8 @@ static int count_value(void *ctx, size_t index, const void *data, size_t len)
 static int print_keys(struct store_link *link, char *const *args, struct err *err)
 {
     const char *const generation = args[0];
-    static const enum store_kind many[] = {STORE_USER, STORE_CONTENT, STORE_SUMMARY, STORE_CATEGORY},
+    static const enum store_kind many[] = {STORE_USER, STORE_CONTENT, STORE_SUMMARY, STORE_CATEGORY,
+        STORE_TITLE, STORE_WHY},
                                  single[] = {STORE_SCORE_PROJ, STORE_MANIFEST};
     const struct store_id empty = {"", 0};
     size_t count = 0;

@@ -42,7 +42,8 @@ static void describe(char *out, size_t size, const struct rank_request *request)
             out, size, used, " exclude", request->exclude, request->exclude_hashes, request->exclude_count);
     if (request->top_k)
         used += (size_t)snprintf(out + used, size - used, " top_k=%zu", request->top_k);
-    snprintf(out + used, size - used, "%s", request->explain ? " explain" : "");
+    snprintf(out + used, size - used, "%s%s", request->explain ? " explain" : "",
+        request->titles ? " titles" : "");
 }
 
 typedef int parse_fn(struct rank_request *request, struct arena *arena, const char *text, struct err *err);
@@ -108,6 +109,8 @@ static void test_good_bodies(void **state)
         {"{\"user\":\"U1\",\"candidates\":[\"b\",\"a\",\"b\",\"a\",\"c\"]}", "user=U1 candidates=b,a,c"},
         {"{\"user\":\"U1\",\"top_k\":3}", "user=U1 top_k=3"},
         {"{\"user\":\"U1\",\"top_k\":5,\"explain\":true}", "user=U1 top_k=5 explain"},
+        {"{\"titles\":true,\"user\":\"U1\",\"top_k\":5,\"explain\":true}", "user=U1 top_k=5 explain titles"},
+        {"{\"user\":\"U1\",\"top_k\":5,\"titles\":false}", "user=U1 top_k=5"},
         {"{\"user\":\"U1\",\"candidates\":[\"x\"],\"top_k\":9999999999,\"explain\":false}",
             "user=U1 candidates=x top_k=9999999999"},
         {"{\"users\":[\"a\",\"b\",\"a\"],\"candidates\":[\"x\"]}", "users=a,b candidates=x"},
@@ -164,6 +167,10 @@ static void test_bad_bodies(void **state)
             "top_k: a whole number is expected, not a string"},
         {"{\"user\":\"U1\",\"candidates\":[],\"explain\":1}",
             "explain: true or false is expected, not a number"},
+        {"{\"user\":\"U1\",\"candidates\":[],\"titles\":\"true\"}",
+            "titles: true or false is expected, not a string"},
+        {"{\"titles\":true,\"titles\":true}",
+            "the body is not valid JSON: line 1, column 16: a key is given twice"},
         {"{\"user\":\"U1\",\"candidates\":[],\"topk\":1}", "\"topk\" is not a key of this request"},
         {"{\"user\":\"U1\",\"users\":[\"U2\"],\"candidates\":[]}", "user and users exclude each other"},
         {"{\"users\":[\"U1\"],\"user\":\"U2\",\"candidates\":[]}", "user and users exclude each other"},
@@ -268,6 +275,7 @@ static void test_good_queries(void **state)
         {"user=U1&candidates=N1,N2", "user=U1 candidates=N1,N2"},
         {"candidates=N1&user=U1&top_k=2&explain=true", "user=U1 candidates=N1 top_k=2 explain"},
         {"user=U1&top_k=5&explain=false", "user=U1 top_k=5"},
+        {"titles=true&user=U1&top_k=5", "user=U1 top_k=5 titles"},
         {"user=U1&top_k=5&category=world%20news&exclude=a,b%2C,a",
             "user=U1 category=world news exclude=a,b, top_k=5"},
         {"user=%55%31&candidates=a%2Cb,c", "user=U1 candidates=a,b,c"},
@@ -308,6 +316,8 @@ static void test_bad_queries(void **state)
         {"user=a&candidates=x&top_k=%31", "top_k: a whole number of at least 1 is expected"},
         {"user=a&candidates=x&top_k=99999999999999999999", "top_k: a whole number of at least 1 is expected"},
         {"user=a&candidates=x&explain=1", "explain: true or false is expected"},
+        {"user=a&candidates=x&titles=", "titles: true or false is expected"},
+        {"user=a&titles=true&titles=true", "titles is given twice"},
         {"user=a&top_k=1&category=", "category: a category must not be empty"},
         {"user=a&top_k=1&category=%0", "category: a % is not followed by two hexadecimal digits"},
         {"user=a&top_k=1&category=%ff", "category: a category is not valid UTF-8"},

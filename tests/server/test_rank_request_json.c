@@ -131,7 +131,7 @@ static void put_member(struct draw *draw, const char *key)
         put_string(draw);
     else if (strcmp(key, "top_k") == 0)
         put_number(draw);
-    else if (strcmp(key, "explain") == 0)
+    else if (strcmp(key, "explain") == 0 || strcmp(key, "titles") == 0)
         put_text(draw, below(draw, 2) ? "true" : "false");
     else
         put_list(draw, strcmp(key, "users") == 0 ? 4 : 6);
@@ -140,8 +140,8 @@ static void put_member(struct draw *draw, const char *key)
 /* A request that is good if nothing bad was drawn. */
 static void put_body(struct draw *draw)
 {
-    static const char *const odd[] = {
-        "user", "users", "candidates", "top_k", "explain", "category", "exclude", "a", "", "User", "topk"};
+    static const char *const odd[] = {"user", "users", "candidates", "top_k", "explain", "titles", "category",
+        "exclude", "a", "", "User", "topk"};
     const char *keys[10];
     size_t count = 0;
     keys[count++] = below(draw, 3) ? "user" : "users";
@@ -149,6 +149,8 @@ static void put_body(struct draw *draw)
     keys[count++] = catalogue ? "top_k" : "candidates";
     if (below(draw, 3) == 0)
         keys[count++] = "explain";
+    if (below(draw, 3) == 0)
+        keys[count++] = "titles";
     if (below(draw, 3) == 0)
         keys[count++] = catalogue ? "category" : "top_k";
     if (catalogue && below(draw, 2))

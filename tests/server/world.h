@@ -54,6 +54,13 @@ static inline double world_score(const struct world *world, const char *user, co
     return score;
 }
 
+/* Of content number i; false: it has none. */
+static inline bool world_title(char *out, size_t size, size_t i)
+{
+    snprintf(out, size, "The \"title\" of n\xC2\xB0 %zu", i);
+    return i % 3 != 2;
+}
+
 static inline int world_put_categories(
     const struct world *world, struct generation_writer *writer, struct err *err)
 {
@@ -92,7 +99,7 @@ static inline int world_publish(const struct world *world, struct store *store, 
     world_matrix(matrix, world, 'u', "", m, d);
     if (code == 0)
         code = generation_put_matrix(writer, BLOB_USER, "", 0, 1, matrix, m, d, err);
-    char id[32], summary[64];
+    char id[32], summary[64], title[64];
     for (size_t i = 0; code == 0 && i < world->users; i++) {
         const int len = snprintf(id, sizeof id, "U%zu", i);
         const int summary_len = snprintf(summary, sizeof summary, "Reads \"news\" number %zu.", i);
@@ -105,6 +112,8 @@ static inline int world_publish(const struct world *world, struct store *store, 
         const int len = snprintf(id, sizeof id, "N%zu", i);
         world_matrix(matrix, world, 'c', id, n, d);
         code = generation_put_matrix(writer, BLOB_CONTENT, id, (size_t)len, 1, matrix, n, d, err);
+        if (code == 0 && world_title(title, sizeof title, i))
+            code = generation_put_title(writer, id, (size_t)len, title, strlen(title), err);
     }
     if (code == 0)
         code = world_put_categories(world, writer, err);

@@ -163,11 +163,29 @@ static void test_inside(void **state)
     put_matrix(writer, BLOB_USER, "U99", 2, M);
     put_matrix(writer, BLOB_CONTENT, "N99", 3, N);
     ok(generation_put_summary(writer, "U99", 3, "new", 3, &err));
+    static const char user_why[] = "{\"codes\":[[],[],[]]}", content_why[] = "{\"codes\":[[],[]]}";
+    for (size_t i = 0; i < 2; i++) {
+        const char *const user = i ? "U99" : "U1", *const content = i ? "N99" : "N1";
+        ok(generation_put_why(writer, BLOB_USER, user, strlen(user), user_why, strlen(user_why), &err));
+        ok(generation_put_why(
+            writer, BLOB_CONTENT, content, strlen(content), content_why, strlen(content_why), &err));
+    }
+    ok(generation_put_title(writer, "N1", 2, "goes", 4, &err));
+    char title[STORE_TITLE_MAX + 3];
+    memset(title, 'x', sizeof title);
+    memcpy(title + STORE_TITLE_MAX - 1, "\xC3\xA9", 2); /* a character across the limit */
+    ok(generation_put_title(writer, "N99", 3, title, sizeof title, &err));
+    assert_int_equal(generation_put_title(writer, "a b", 3, "x", 1, &err), -ERR_INVALID);
+    assert_int_equal(generation_put_title(writer, "N99", 3, "", 0, &err), -ERR_INVALID);
+    assert_int_equal(generation_put_title(writer, "N99", 3, "\xC3", 1, &err), -ERR_INVALID);
     assert_int_equal(generation_delete(writer, STORE_SUMMARY, "U1", 2, &err), -ERR_INVALID);
+    assert_int_equal(generation_delete(writer, STORE_WHY, "U1", 2, &err), -ERR_INVALID);
     assert_int_equal(generation_delete(writer, STORE_CONTENT, "a b", 3, &err), -ERR_INVALID);
     assert_int_equal(generation_delete(writer, STORE_CONTENT, "", 0, &err), -ERR_INVALID);
     ok(generation_flush(writer, &err));
     assert_verified(f, name, 0);
+    assert_value(f->link, name, STORE_TITLE, "N1", "goes");
+    assert_value(f->link, name, STORE_WHY, "u:U1", user_why);
     ok(generation_delete(writer, STORE_USER, "U1", 2, &err));
     ok(generation_delete(writer, STORE_CONTENT, "N1", 2, &err));
     ok(generation_delete(writer, STORE_CONTENT, "N2", 2, &err));
@@ -185,6 +203,13 @@ static void test_inside(void **state)
     assert_value(f->link, name, STORE_USER, "U1", NULL);
     assert_value(f->link, name, STORE_SUMMARY, "U1", NULL);
     assert_value(f->link, name, STORE_SUMMARY, "U99", "new");
+    title[STORE_TITLE_MAX - 1] = '\0';
+    assert_value(f->link, name, STORE_TITLE, "N99", title);
+    assert_value(f->link, name, STORE_TITLE, "N1", NULL);
+    assert_value(f->link, name, STORE_WHY, "c:N1", NULL);
+    assert_value(f->link, name, STORE_WHY, "u:U1", NULL);
+    assert_value(f->link, name, STORE_WHY, "u:U99", user_why);
+    assert_value(f->link, name, STORE_WHY, "c:N99", content_why);
     assert_value(f->link, name, STORE_JOURNAL, "", "");
     ok(manifest_get(&read, f->link, name, &err));
     assert_int_equal(read.users, USERS);
@@ -261,13 +286,20 @@ static void test_killed_deleting(void **state)
         const struct store_id gone = id_of("U1");
         ok(store_delete(f->link, name, STORE_USER, &gone, 1, &err));
         put_text(f->link, name, STORE_SUMMARY, "U7", "of one whose matrix comes");
-        put_text(f->link, name, STORE_JOURNAL, "", "uU7\n-uU1\n-uU2\n-cN1\n");
+        ok(store_delete(f->link, name, STORE_CONTENT, &(struct store_id){"N2", 2}, 1, &err));
+        for (const char *const *id = (const char *const[]){"u:U1", "u:U2", "c:N1", "c:N2", NULL}; *id; id++)
+            put_text(f->link, name, STORE_WHY, *id, "why");
+        put_text(f->link, name, STORE_JOURNAL, "", "uU7\n-uU1\n-cN1\n-uU2\n-cN2\n");
         assert_value(f->link, name, STORE_SUMMARY, "U1", "likes tests");
         struct generation_writer *const writer = resume(f, settings, choice);
         assert_string_equal(generation_name(writer), name);
         assert_value(f->link, name, STORE_SUMMARY, "U1", NULL);
         assert_value(f->link, name, STORE_SUMMARY, "U2", "likes tests");
         assert_value(f->link, name, STORE_SUMMARY, "U7", "of one whose matrix comes");
+        assert_value(f->link, name, STORE_WHY, "u:U1", NULL);
+        assert_value(f->link, name, STORE_WHY, "u:U2", "why");
+        assert_value(f->link, name, STORE_WHY, "c:N1", "why");
+        assert_value(f->link, name, STORE_WHY, "c:N2", NULL);
         assert_value(f->link, name, STORE_JOURNAL, "", "");
         generation_end(writer);
     }

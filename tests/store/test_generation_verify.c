@@ -118,6 +118,35 @@ static void test_verify_categories(void **state)
     assert_verdict(f->link, name, 3, "k blank list;");
 }
 
+static void test_verify_texts(void **state)
+{
+    struct test_store *const f = *state;
+    struct generation_check check;
+    struct err err = ERR_INIT;
+    char name[STORE_GENERATION_MAX], longer[STORE_TITLE_MAX + 2];
+    memset(longer, 'x', STORE_TITLE_MAX + 1);
+    longer[STORE_TITLE_MAX + 1] = '\0';
+    make_generation(f->store, BLOB_F32, true, name);
+    put_text(f->link, name, STORE_TITLE, "N1", "A title \xC3\xA9");
+    put_text(f->link, name, STORE_TITLE, "N2", longer + 1);
+    put_text(f->link, name, STORE_WHY, "c:N1", "{\"codes\":[[[\"space\",0.5]],[]]}");
+    put_text(f->link, name, STORE_WHY, "u:", "{\"codes\":[[[\"\",1]],[],[]]}");
+    assert_true(N == 2 && M == 3);
+    ok(generation_verify(&check, f->link, name, NULL, NULL, &err));
+    assert_int_equal(check.titles, 2);
+    assert_int_equal(check.explanations, 2);
+    put_text(f->link, name, STORE_TITLE, "N1", longer);
+    assert_verdict(f->link, name, 1, "t N1 text;");
+    put_text(f->link, name, STORE_TITLE, "N2", "\xC3");
+    assert_verdict(f->link, name, 2, "t N2 text;");
+    put_text(f->link, name, STORE_TITLE, "N3", "");
+    assert_verdict(f->link, name, 3, "t N3 text;");
+    put_text(f->link, name, STORE_WHY, "c:N1", "{\"codes\":[[[\"space\",0.5]]]}"); /* a code too few */
+    assert_verdict(f->link, name, 4, "x c:N1 json;");
+    put_text(f->link, name, STORE_WHY, "u:U1", "{}");
+    assert_verdict(f->link, name, 5, "x u:U1 json;");
+}
+
 static void test_verify_no_score_proj(void **state)
 {
     struct test_store *const f = *state;
@@ -146,6 +175,7 @@ static int run(const char *world_name)
     const struct CMUnitTest tests[] = {
         store_test(test_verify),
         store_test(test_verify_categories),
+        store_test(test_verify_texts),
         store_test(test_verify_no_score_proj),
         store_test(test_damaged_manifest),
     };

@@ -45,16 +45,23 @@ static void test_many(void **state)
 static void test_kinds_are_apart(void **state)
 {
     struct test_store *const f = *state;
-    static const enum store_kind kinds[] = {STORE_USER, STORE_CONTENT, STORE_SUMMARY, STORE_CATEGORY};
-    static const char *const values[] = {"a user", "a content", "a summary", "a category"};
-    for (size_t i = 0; i < 4; i++)
+    static const enum store_kind kinds[] = {
+        STORE_USER, STORE_CONTENT, STORE_SUMMARY, STORE_CATEGORY, STORE_TITLE};
+    static const char *const values[] = {"a user", "a content", "a summary", "a category", "a title"};
+    for (size_t i = 0; i < 5; i++)
         put_text(f->link, "g1", kinds[i], "X", values[i]);
+    put_text(f->link, "g1", STORE_WHY, "u:X", "of a user");
+    put_text(f->link, "g1", STORE_WHY, "c:X", "of a content");
     put_text(f->link, "g2", STORE_USER, "X", "of another generation");
     put_text(f->link, "g1", STORE_SCORE_PROJ, "", "W_s");
     put_text(f->link, "g1", STORE_MANIFEST, "", "{}");
     put_text(f->link, "g1", STORE_USER, "", "the default user");
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < 5; i++)
         assert_value(f->link, "g1", kinds[i], "X", values[i]);
+    assert_value(f->link, "g1", STORE_WHY, "u:X", "of a user");
+    assert_value(f->link, "g1", STORE_WHY, "c:X", "of a content");
+    assert_int_equal(scan_count(f->link, "g1", STORE_TITLE), 1);
+    assert_int_equal(scan_count(f->link, "g1", STORE_WHY), 2);
     assert_value(f->link, "g2", STORE_USER, "X", "of another generation");
     assert_value(f->link, "g1", STORE_SCORE_PROJ, "", "W_s");
     assert_value(f->link, "g1", STORE_MANIFEST, "", "{}");
@@ -400,6 +407,27 @@ static void test_categories(void **state)
     assert_int_equal(scan_count(f->link, "g", STORE_CATEGORY), COUNT);
 }
 
+/* The id of an explanation is a user's, the empty one too, or a content's, each behind its letter. */
+static void test_why_ids(void **state)
+{
+    struct test_store *const f = *state;
+    struct err err = ERR_INIT;
+    static char longest[2 + ID_MAX + 1] = "c:", longer[2 + ID_MAX + 2] = "u:";
+    memset(longest + 2, 'a', ID_MAX);
+    memset(longer + 2, 'a', ID_MAX + 1);
+    const char *const good[] = {"u:", "u:U1", "c:U1", "c:u:", longest};
+    const char *const bad[] = {"", "u", "U1", "c:", "x:U1", "u:U 1", "uU1", longer};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        put_text(f->link, "g", STORE_WHY, good[i], good[i]);
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        assert_value(f->link, "g", STORE_WHY, good[i], good[i]);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const struct store_entry entry = {id_of(bad[i]), "", 0};
+        assert_int_equal(store_put(f->link, "g", STORE_WHY, &entry, 1, &err), -ERR_INVALID);
+    }
+    assert_int_equal(scan_count(f->link, "g", STORE_WHY), sizeof good / sizeof *good);
+}
+
 static int stop_scan(void *ctx, const char *id, size_t len)
 {
     (void)id;
@@ -455,6 +483,7 @@ static int run(const char *world_name)
         store_test(test_odd_ids),
         store_test(test_long_ids),
         store_test(test_categories),
+        store_test(test_why_ids),
         store_test(test_scan),
         store_test(test_scan_stopped),
     };

@@ -1,5 +1,5 @@
-/* What is live in a store, to compare two of them: `dump URL` prints a line for each matrix, summary and category of the live
- * generation, sorted: kind, id, what the matrix was computed from, and the hash of its numbers or of the text. What depends
+/* What is live in a store, to compare two of them: `dump URL` prints a line for each matrix, summary, category, title and
+ * explanation of the live generation, sorted: kind, id, what the matrix was computed from, and the hash of its numbers, or the text. What depends
  * on the generation's name alone (a blob's owner and checksum) is left out; a blob that is none fails. */
 #include "core/id.h"
 #include "store/blob.h"
@@ -34,7 +34,7 @@ static int add_line(void *ctx, size_t index, const void *data, size_t len)
     const char *const id = dump->ids.count ? id_map_get(&dump->ids, index) : "";
     const bool blob =
         dump->kind == STORE_USER || dump->kind == STORE_CONTENT || dump->kind == STORE_SCORE_PROJ;
-    char line[ID_MAX + 80];
+    char matrix[ID_MAX + 80], *line = NULL;
     if (!data)
         return err_set(dump->err, ERR_NOT_FOUND, "%c %s is gone", (char)dump->kind, id);
     if (blob) {
@@ -47,18 +47,18 @@ static int add_line(void *ctx, size_t index, const void *data, size_t len)
         if (reason != BLOB_OK)
             return err_set(
                 dump->err, ERR_CORRUPT, "%c %s: %s", (char)dump->kind, id, blob_reason_name(reason));
-        snprintf(line, sizeof line, "%c %s %016llx %016llx", (char)dump->kind, id,
+        snprintf(matrix, sizeof matrix, "%c %s %016llx %016llx", (char)dump->kind, id,
             (unsigned long long)blob_judge_field(data, 24, 8),
             (unsigned long long)XXH3_64bits((const char *)data + BLOB_HEADER, len - BLOB_HEADER));
-    } else {
-        snprintf(line, sizeof line, "%c %s %016llx", (char)dump->kind, id,
-            (unsigned long long)XXH3_64bits(data, len));
+        line = strdup(matrix);
+    } else if (asprintf(&line, "%c %s %.*s", (char)dump->kind, id, (int)len, (const char *)data) < 0) {
+        line = NULL;
     }
     if (dump->count == dump->size) {
         dump->size = 2 * dump->size + 256;
         dump->lines = realloc(dump->lines, dump->size * sizeof *dump->lines);
     }
-    if (!dump->lines || !(dump->lines[dump->count++] = strdup(line)))
+    if (!dump->lines || !(dump->lines[dump->count++] = line))
         return err_set(dump->err, ERR_NOMEM, "out of memory");
     return 0;
 }
@@ -91,7 +91,7 @@ static int compare(const void *a, const void *b)
 static int dump_all(struct dump *dump)
 {
     static const enum store_kind kinds[] = {
-        STORE_SCORE_PROJ, STORE_USER, STORE_CONTENT, STORE_SUMMARY, STORE_CATEGORY};
+        STORE_SCORE_PROJ, STORE_USER, STORE_CONTENT, STORE_SUMMARY, STORE_CATEGORY, STORE_TITLE, STORE_WHY};
     int code = store_live(dump->link, dump->generation, dump->err);
     if (code == 0)
         code = manifest_get(&dump->manifest, dump->link, dump->generation, dump->err);

@@ -78,7 +78,7 @@ WELL_FORMED = {
 PLACES = {
     "alone": b'%s', "user": b'{"user":%s,"candidates":["N1","N2"]}', "a user": b'{"users":["U1",%s],"candidates":["N1"]}', "users": b'{"users":%s,"top_k":1}',
     "a candidate": b'{"user":"U1","candidates":["N1",%s,"N2"]}', "candidates": b'{"candidates":%s,"user":"U1"}', "top_k": b'{"user":"U1","top_k":%s}',
-    "explain": b'{"user":"U1","candidates":["N1"],"explain":%s}', "category": b'{"user":"U1","top_k":1,"category":%s}', "exclude": b'{"user":"U1","top_k":2,"exclude":%s}',
+    "explain": b'{"user":"U1","candidates":["N1"],"explain":%s}', "titles": b'{"titles":%s,"user":"U1","candidates":["N1"]}', "category": b'{"user":"U1","top_k":1,"category":%s}', "exclude": b'{"user":"U1","top_k":2,"exclude":%s}',
     "a key": b'{"user":"U1",%s:1,"candidates":["N1"]}', "an unknown member": b'{"user":"U1","candidates":["N1"],"more":%s}', "nested": b'{"more":[{"a":[%s]}],"user":"U1","candidates":["N1"]}',
     "behind": b'{"user":"U1","candidates":["N1"]}%s', "before": b'%s{"user":"U1","candidates":["N1"]}', "inside": b'{"user":"U1"%s,"candidates":["N1"]}',
 }
@@ -116,7 +116,7 @@ def is_ids(value, most):
 
 MEMBERS = {
     "user": lambda value: is_text(value, False), "users": lambda value: is_ids(value, 64) and len(value) > 0, "candidates": lambda value: is_ids(value, 10000),
-    "exclude": lambda value: is_ids(value, 10000), "category": lambda value: is_text(value, True), "explain": lambda value: isinstance(value, bool),
+    "exclude": lambda value: is_ids(value, 10000), "category": lambda value: is_text(value, True), "explain": lambda value: isinstance(value, bool), "titles": lambda value: isinstance(value, bool),
     "top_k": lambda value: isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**63,
 }
 
@@ -136,7 +136,7 @@ def is_request(body):
     return 1 <= request.get("top_k", 0) <= 10000
 
 
-NAMES = r"(?:the body|users?|candidates|category|exclude|top_k|explain)"
+NAMES = r"(?:the body|users?|candidates|category|exclude|top_k|explain|titles)"
 TOLD = re.compile(rf"(?s)the body is not valid JSON: line (\d+), column (\d+): .+|the body is empty.*|{NAMES}(?:\[\d+\])?:? .+|\".*\" is not a key of this request")
 
 
