@@ -69,17 +69,18 @@ function few(value) {
 
 /* A bucket's bound, which is a round number. */
 function bound(seconds) {
-    return seconds < 0.001 ? `${count(seconds * 1e6)} µs` : seconds < 1 ? `${count(seconds * 1e3)} ms` : `${count(seconds)} s`;
+    const plain = (value) => String(Number(value.toPrecision(6)));
+    return seconds < 0.001 ? `${plain(seconds * 1e6)} µs` : seconds < 1 ? `${plain(seconds * 1e3)} ms` : `${plain(seconds)} s`;
 }
 
 function percent(share, digits = 1) {
-    return `${(100 * share).toFixed(digits)} %`;
+    return `${(100 * share).toFixed(digits)}\u00a0%`;
 }
 
 function duration(seconds) {
     if (seconds < 0.001)
-        return `${few(seconds * 1e6)} µs`;
-    return seconds < 1 ? `${few(seconds * 1e3)} ms` : `${few(seconds)} s`;
+        return `${few(seconds * 1e6)}\u00a0µs`;
+    return seconds < 1 ? `${few(seconds * 1e3)}\u00a0ms` : `${few(seconds)}\u00a0s`;
 }
 
 function bytes(value) {
@@ -304,7 +305,7 @@ function drawGeneration(sample) {
         : "not in memory");
     for (const [id, kind] of [["contents", "content"], ["users", "user"]]) {
         setText(id, info ? count(sample.sum("embsum_hot_entries", {kind})) : "–");
-        setText(`${id}-under`, info ? `in memory of ${count(sample.sum(`embsum_generation_${id}`))} stored` : "\u00a0");
+        setText(`${id}-under`, info ? `in memory, of ${count(sample.sum(`embsum_generation_${id}`))}` : "\u00a0");
     }
 }
 
@@ -709,7 +710,7 @@ async function fillOnce() {
         if (error.status === 401)
             setText("empty", "This daemon ranks for those who have a token: enter it at the top of the page.");
         else
-            filled = !(error instanceof Away);
+            filled = error.status < 500; /* what may pass is tried again */
     }
 }
 
@@ -927,9 +928,9 @@ async function readContent(item) {
     }
 }
 
-function showWhy(item) {
+function showWhy(item, title) {
     $("why").hidden = false;
-    setText("why-title", `Why ${item.id}`);
+    setText("why-title", title ? `Why “${title}”` : `Why ${item.id}`);
     $("why-title").focus({preventScroll: true});
     $("why").scrollIntoView({block: "start"});
 }
@@ -937,7 +938,7 @@ function showWhy(item) {
 function failWhy(item, error) {
     showError($("why-error"), error);
     $("why-body").hidden = true;
-    showWhy(item);
+    showWhy(item, item.title);
 }
 
 const pairName = (u, c) => `u${u} × c${c}`;
@@ -951,8 +952,8 @@ function drawWhy(item, answer, summary, content) {
     showError($("why-error"), null);
     $("why-body").hidden = false;
     const title = it.title || content.title || item.title;
-    $("why-id").replaceChildren(el("b", {}, title || item.id), title ? el("code", {}, item.id) : "",
-        ...(content.categories ?? []).map((category) => el("span", {}, category)),
+    $("why-id").replaceChildren(fact("Content", el("code", {}, item.id)),
+        ...(content.categories ?? []).map((category) => fact("Category", el("b", {}, category))),
         fact("Score", el("b", {}, it.score.toFixed(4))));
     $("summary").textContent = summary.text ?? summary.none;
     $("summary").className = summary.text ? "" : "none";
@@ -960,7 +961,7 @@ function drawWhy(item, answer, summary, content) {
     drawSentence(it);
     drawPairs(it);
     drawWeights(it);
-    showWhy(item);
+    showWhy(item, title);
     drawHeat();
 }
 
@@ -974,24 +975,27 @@ function drawSentence({score, weights, top_pairs: pairs}) {
         `${added.toFixed(4)} of ${score.toFixed(4)}.`;
 }
 
-/* "Title (41 %), Title (20 %)"; an item without an id is the summary of all that the user has read. */
 function named(list, name) {
-    return list.map((each) => `${name(each)} (${percent(each.weight, 0)})`).join(", ");
+    return list.map((each) => `${name(each)} ${percent(each.weight, 0)}`).join(" · ");
 }
 
-function pairRow({user_code: u, content_code: c, weight, similarity, items, tokens}, i) {
+/* A pair's numbers, and below them what its two vectors look at, where the generation knows. */
+function pairRows({user_code: u, content_code: c, weight, similarity, items, tokens}, i) {
     const ring = (on) => $("heat").querySelector(`[data-ring="${i}"]`)?.classList.toggle("hot", on);
-    return el("tr", {onpointerenter: () => ring(true), onpointerleave: () => ring(false)},
-        el("th", {scope: "row"}, el("span", {class: "name"}, el("span", {class: "badge"}, String(i + 1)), pairName(u, c)),
-            items?.length && el("span", {class: "from"}, "read: ", named(items, ({id, title}) => title || id || "the interest summary")),
-            tokens?.length && el("span", {class: "from"}, "text: ", named(tokens, ({text}) => text))),
-        el("td", {class: "number"}, percent(weight)),
-        el("td", {class: "number"}, similarity.toFixed(4)),
-        el("td", {class: "number"}, (weight * similarity).toFixed(4)));
+    const hover = {onpointerenter: () => ring(true), onpointerleave: () => ring(false)};
+    const known = items?.length || tokens?.length;
+    return [
+        el("tr", {...hover, class: known ? "above" : ""},
+            el("th", {scope: "row"}, el("span", {class: "badge"}, String(i + 1)), pairName(u, c)),
+            ...[percent(weight), similarity.toFixed(4), (weight * similarity).toFixed(4)].map((text) => el("td", {class: "number"}, text))),
+        known && el("tr", hover, el("td", {colspan: 4, class: "from"},
+            items?.length && el("p", {}, el("b", {}, `u${u} reads `), named(items, ({id, title}) => title || id || "the summary")),
+            tokens?.length && el("p", {}, el("b", {}, `c${c} reads `), named(tokens, ({text}) => `“${text}”`)))),
+    ];
 }
 
 function drawPairs({top_pairs: pairs}) {
-    $("pairs").tBodies[0].replaceChildren(...pairs.map(pairRow));
+    $("pairs").tBodies[0].replaceChildren(...pairs.flatMap(pairRows).filter(Boolean));
 }
 
 function drawWeights({weights, top_pairs: pairs}) {

@@ -142,6 +142,8 @@ class Page:
                   features=[{"name": name.replace("_", "-"), "value": value} for name, value in features.items()])
 
     def screenshot(self, path):
+        """The whole page, from its top."""
+        self.run("scrollTo({top: 0, behavior: 'instant'})")
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True,
                          clip={"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1})

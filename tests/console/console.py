@@ -28,8 +28,8 @@ def check(truth, what):
 
 
 class Daemon:
-    def __init__(self, store, listen="127.0.0.1:0"):
-        self.process = subprocess.Popen([os.path.join(BUILD, "embsumd"), "--listen", listen, "--store", store],
+    def __init__(self, store, *options, listen="127.0.0.1:0"):
+        self.process = subprocess.Popen([os.path.join(BUILD, "embsumd"), "--listen", listen, "--store", store, *options],
                                         stderr=subprocess.PIPE, text=True)
         lines = []
         for line in self.process.stderr:
@@ -57,8 +57,11 @@ class Daemon:
 
 
 def refresh(store):
-    subprocess.run([os.path.join(BUILD, "embsum"), "refresh", "--quiet", "--model", DEMO + "model", "--news", DEMO + "news.tsv",
-                    "--behaviors", DEMO + "behaviors.tsv", "--store", store], check=True, stdout=subprocess.DEVNULL)
+    embsum = os.path.join(BUILD, "embsum")
+    options = subprocess.run([embsum, "refresh", "--help"], capture_output=True, text=True).stdout
+    explain = ["--explain"] if "--explain" in options else []
+    subprocess.run([embsum, "refresh", "--quiet", *explain, "--model", DEMO + "model", "--news", DEMO + "news.tsv", "--behaviors",
+                    DEMO + "behaviors.tsv", "--store", store], check=True, stdout=subprocess.DEVNULL)
 
 
 # ---- on the wire ----
@@ -192,7 +195,7 @@ def explain_by_keyboard(console):
     check(page.run("document.querySelectorAll('#heat .cell').length") == 16 * 4, "the map has not 16 x 4 cells")
     check(page.run("document.querySelectorAll('#heat .ring').length") == 5, "the map has not five marks")
     check("u" in page.run("document.querySelector('#heat svg').getAttribute('aria-label')"), "the map has no words")
-    check(page.run("document.querySelectorAll('#pairs tbody tr').length") == 5, "there are not five pairs")
+    check(page.run("document.querySelectorAll('#pairs .badge').length") == 5, "there are not five pairs")
     weights = page.run("[...document.querySelectorAll('#weights td')].map((d) => parseFloat(d.textContent))")
     check(len(weights) == 64 and abs(sum(weights) - 100) < 0.5, f"{len(weights)} weights of {sum(weights)} %")
     summary = console.text("summary")
@@ -281,14 +284,46 @@ def go_away_and_come_back(console, daemon, store):
     check("embsumd does not answer" in console.text("notice"), console.text("notice"))
     console.axe("away")
     console.shot("away")
-    again = Daemon(store, daemon.address)
+    again = Daemon(store, listen=daemon.address)
     page.wait("document.getElementById('status').textContent === 'Ready'", 15)
     return again
 
 
+def enter_token(browser, folder, store):
+    """A daemon that wants a token: the page says so, and goes on once it has one."""
+    with open(f"{folder}/tokens", "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.write("a-token-of-the-test\n")
+    daemon = Daemon(store, "--set", f"server.token_file={folder}/tokens")
+    try:
+        console = Console(browser, f"http://{daemon.address}/")
+        page = console.page
+        page.wait("document.getElementById('empty').textContent.includes('token')")
+        console.tab_to("#user")
+        page.type("U35")
+        console.tab_to("#candidate")
+        page.type("N1014,")
+        page.key("Enter")
+        page.wait("document.getElementById('error').textContent.includes('401 unauthorized')")
+        console.tab_to("#error button")
+        page.key("Enter")
+        page.wait("document.activeElement.id === 'token'")
+        page.type("a-token-of-the-test")
+        page.key("Enter")
+        page.wait("document.getElementById('token-state').textContent === 'set' && !document.getElementById('token-box').open")
+        console.tab_to("#rank")
+        page.key("Enter")
+        page.wait("!document.getElementById('result').hidden && document.querySelectorAll('#list tbody tr').length === 1")
+        check("$TOKEN" in console.text("curl") and "a-token" not in console.text("curl"), console.text("curl"))
+        check(page.run("Object.values(sessionStorage).includes('a-token-of-the-test')"), "the token is not kept by the tab")
+        check(not page.run("JSON.stringify(localStorage).includes('a-token')"), "the token is kept for good")
+        check(not page.run("violations.length"), "the policy is violated")
+    finally:
+        daemon.stop()
+
+
 def unexpected(problems, titles):
     """A browser notes refused requests; some are refused by our doing."""
-    ours = ["404 (Not Found)", "Failed to load resource: net::ERR_CONNECTION", "503 (Service Unavailable)"]
+    ours = ["401 (Unauthorized)", "404 (Not Found)", "Failed to load resource: net::ERR_CONNECTION", "503 (Service Unavailable)"]
     if not titles:  # an older daemon is asked once with the key that it does not know
         ours.append("400 (Bad Request)")
     return [problem for problem in problems if not (problem.startswith("network:") and any(text in problem for text in ours))]
@@ -312,6 +347,7 @@ def run(folder):
             look_in_all_lights(console)
             show_errors(console)
             daemon = go_away_and_come_back(console, daemon, store)
+            enter_token(browser, folder, store)
             violations = console.page.run("violations")
             check(not violations, f"against the policy: {violations}")
             problems = unexpected(browser.problems, status != 400)
