@@ -655,6 +655,7 @@ function addCandidates(ids) {
 const split = (text) => text.split(/[\s,]+/);
 
 function takeTyped() {
+    candidateBox.close();
     addCandidates(split(candidateBox.input.value));
     candidateBox.input.value = "";
 }
@@ -665,7 +666,6 @@ function candidateKey(event) {
         return;
     if (event.key === "Enter" && input.value.trim()) {
         event.preventDefault();
-        candidateBox.close();
         takeTyped();
     } else if (event.key === "Backspace" && !input.value && candidates.size) {
         const last = [...candidates].at(-1);
@@ -791,6 +791,7 @@ async function rank(event) {
 
 function failRanking(error) {
     showError($("error"), error);
+    setText("ranking-title", "Ranking");
     $("result").hidden = $("empty").hidden = true;
     $("why").hidden = true;
     $("error").scrollIntoView({block: "nearest"});
