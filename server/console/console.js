@@ -397,19 +397,20 @@ function drawMemory(sample) {
 
 /* Counters that should stand still, and what they are called here. */
 const troubles = [
-    ["embsum_store_errors_total", "kind", "Store"],
-    ["embsum_missing_total", "reason", "Candidate"],
-    ["embsum_shed_total", "reason", "Refused, too busy"],
-    ["embsum_blobs_refused_total", "reason", "Matrix refused"],
-    ["embsum_generation_refusals_total", "", "Generation refused"],
-    ["embsum_http_connections_refused_total", "", "Connection refused"],
-    ["embsum_http_connections_cut_total", "phase", "Connection too slow"],
-    ["embsum_sandbox_refused_total", "", "System call refused by the sandbox"],
+    ["embsum_store_errors_total", "Store"],
+    ["embsum_missing_total", "Candidate"],
+    ["embsum_shed_total", "Refused, too busy"],
+    ["embsum_blobs_refused_total", "Matrix refused"],
+    ["embsum_generation_refusals_total", "Generation refused"],
+    ["embsum_http_connections_refused_total", "Connection refused"],
+    ["embsum_http_connections_cut_total", "Connection too slow"],
+    ["embsum_sandbox_refused_total", "System call refused by the sandbox"],
 ];
 
 function drawTrouble(sample) {
-    const rows = troubles.flatMap(([name, label, title]) => sample.rows(name).filter(({value}) => value > 0)
-        .map(({labels, value}) => [label ? `${title}: ${labels[label].replaceAll("_", " ")}` : title, grown(name, labels), value]));
+    const titled = (title, labels) => [title, ...Object.values(labels)].join(": ").replaceAll("_", " ");
+    const rows = troubles.flatMap(([name, title]) => sample.rows(name).filter(({value}) => value > 0)
+        .map(({labels, value}) => [titled(title, labels), grown(name, labels), value]));
     for (const {labels, value} of sample.rows("embsum_http_requests_total", {route: "/rank"}))
         if (Number(labels.code) >= 400)
             rows.push([`Ranking answered ${labels.code}`, grown("embsum_http_requests_total", labels), value]);
@@ -693,6 +694,7 @@ async function fillCandidates() {
 
 let filled = false;
 const emptyText = "Nothing is ranked yet. Choose a user and candidates, then press Rank.";
+const coldText = "Nothing is in memory yet that could be proposed: type ids that you know, or rank the whole catalogue.";
 
 /* With the first generation that is seen: something to press Rank on, unless somebody was faster. */
 async function fillOnce() {
@@ -705,7 +707,7 @@ async function fillOnce() {
         if (!candidates.size)
             await fillCandidates();
         drawCurl();
-        setText("empty", emptyText);
+        setText("empty", candidates.size ? emptyText : coldText);
     } catch (error) {
         if (error.status === 401)
             setText("empty", "This daemon ranks for those who have a token: enter it at the top of the page.");
@@ -830,7 +832,7 @@ function drawFacts(answer, body, roundMs) {
         fact("Generation", el("code", {}, it.generation)));
     $("degraded").hidden = !it.degraded;
     $("degraded").replaceChildren(el("strong", {}, "Degraded"),
-        ...(it.degraded ?? []).map((what) => el("p", {}, degradations[what] ?? what)));
+        ...(it.degraded ?? []).map((what) => el("p", {}, sentence(degradations[what] ?? what))));
 }
 
 /* A bar from zero to the score, on a scale that holds zero and all scores. */

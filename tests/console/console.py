@@ -321,6 +321,49 @@ def enter_token(browser, folder, store):
         daemon.stop()
 
 
+def lose_store(browser, folder):
+    """A store that goes away: what is in memory is ranked, and the page says what is missing, and why."""
+    if not shutil.which("redis-server"):
+        print("skipped: the outage of a store, without redis-server")
+        return
+    redis = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", f"{folder}/redis.sock", "--dir", folder, "--save", "",
+                              "--appendonly", "no"], stdout=subprocess.DEVNULL)
+    daemon = None
+    try:
+        deadline = time.monotonic() + 10 * SLOW
+        while not os.path.exists(f"{folder}/redis.sock"):
+            check(time.monotonic() < deadline, "redis-server does not start")
+            time.sleep(0.05)
+        store = f"redis+unix:{folder}/redis.sock"
+        refresh(store)
+        daemon = Daemon(store, "--set", "memory.preload=false")
+        console = Console(browser, f"http://{daemon.address}/")
+        page = console.page
+        page.wait("document.getElementById('empty').textContent.startsWith('Nothing is in memory yet')")
+        console.tab_to("#user")
+        page.type("U35")
+        console.tab_to("#candidate")
+        page.type("N1014,")
+        page.key("Enter")
+        page.wait("!document.getElementById('result').hidden")
+        redis.kill()
+        redis.wait()
+        page.type("N1149,")
+        page.key("Enter")
+        page.wait("!document.getElementById('degraded').hidden")
+        check("The store does not answer" in console.text("degraded"), console.text("degraded"))
+        check("N1149" in console.text("missing") and "did not answer in time" in console.text("missing"), console.text("missing"))
+        page.wait("document.getElementById('status').textContent === 'Store away'")
+        check(console.text("store") == "away", console.text("store"))
+        console.axe("an outage")
+        check(not console.serious, "axe-core finds:\n" + "\n".join(console.serious))
+    finally:
+        redis.kill()
+        redis.wait()
+        if daemon:
+            daemon.stop()
+
+
 def unexpected(problems, titles):
     """A browser notes refused requests; some are refused by our doing."""
     ours = ["401 (Unauthorized)", "404 (Not Found)", "Failed to load resource: net::ERR_CONNECTION", "503 (Service Unavailable)"]
@@ -348,6 +391,7 @@ def run(folder):
             show_errors(console)
             daemon = go_away_and_come_back(console, daemon, store)
             enter_token(browser, folder, store)
+            lose_store(browser, folder)
             violations = console.page.run("violations")
             check(not violations, f"against the policy: {violations}")
             problems = unexpected(browser.problems, status != 400)
