@@ -56,12 +56,12 @@ class Daemon:
         return answer.status, answer.headers, data
 
 
-def refresh(store):
+def refresh(store, behaviors=DEMO + "behaviors.tsv"):
     embsum = os.path.join(BUILD, "embsum")
     options = subprocess.run([embsum, "refresh", "--help"], capture_output=True, text=True).stdout
     explain = ["--explain"] if "--explain" in options else []
     subprocess.run([embsum, "refresh", "--quiet", *explain, "--model", DEMO + "model", "--news", DEMO + "news.tsv", "--behaviors",
-                    DEMO + "behaviors.tsv", "--store", store], check=True, stdout=subprocess.DEVNULL)
+                    behaviors, "--store", store], check=True, stdout=subprocess.DEVNULL)
 
 
 # ---- on the wire ----
@@ -335,7 +335,9 @@ def lose_store(browser, folder):
             check(time.monotonic() < deadline, "redis-server does not start")
             time.sleep(0.05)
         store = f"redis+unix:{folder}/redis.sock"
-        refresh(store)
+        with open(DEMO + "behaviors.tsv", encoding="utf-8") as rows, open(f"{folder}/one.tsv", "w", encoding="utf-8") as one:
+            one.writelines(row for row in rows if row.split("\t")[1] == "U35")
+        refresh(store, f"{folder}/one.tsv")
         daemon = Daemon(store, "--set", "memory.preload=false")
         console = Console(browser, f"http://{daemon.address}/")
         page = console.page
