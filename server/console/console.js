@@ -870,6 +870,8 @@ function drawMissing({missing, missing_count: all}) {
         list.append(el("li", {}, `and ${count(all - missing.length)} more`));
 }
 
+const shownRows = 1000; /* a longer table helps nobody, and a browser slowly */
+
 function drawRanking(answer, body, roundMs) {
     const it = answer.body, scores = it.ranking.map(({score}) => score);
     asked = {user: it.user, status: it.user_status, generation: it.generation};
@@ -878,9 +880,12 @@ function drawRanking(answer, body, roundMs) {
     $("result").hidden = false;
     setText("ranking-title", `Ranking for ${it.user}`);
     drawFacts(answer, body, roundMs);
-    const low = Math.min(0, ...scores), high = Math.max(0, ...scores);
+    const low = Math.min(0, scores.at(-1) ?? 0), high = Math.max(0, scores[0] ?? 0);
     $("list").hidden = scores.length === 0;
-    $("list").tBodies[0].replaceChildren(...it.ranking.map((item, i) => rankedRow(item, i + 1, low, high)));
+    $("list").tBodies[0].replaceChildren(
+        ...it.ranking.slice(0, shownRows).map((item, i) => rankedRow(item, i + 1, low, high)));
+    $("more").hidden = scores.length <= shownRows;
+    setText("more", `and ${count(scores.length - shownRows)} more, which are not shown`);
     drawMissing(it);
     const best = it.ranking[0];
     say(best ? `${plural(scores.length, "content")} ranked for ${it.user}, the best is ${best.title || best.id}` : "nothing could be ranked");
