@@ -184,6 +184,8 @@ def rank_by_keyboard(console):
     check(len(rows) == 5 and rows[0][0] == "N1014", f"the ranking is {rows}")
     check(all(a[1] >= b[1] for a, b in zip(rows, rows[1:])), "the ranking is out of order")
     check("N7" in console.text("missing") and "not in this generation" in console.text("missing"), console.text("missing"))
+    answer = subprocess.run(["sh", "-c", console.text("curl")], capture_output=True, text=True).stdout
+    check([each["id"] for each in json.loads(answer)["ranking"]] == [row[0] for row in rows], "curl's ranking is another: " + answer)
     check("5 contents ranked" in console.text("say"), "nothing is said: " + console.text("say"))
 
 
