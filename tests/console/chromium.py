@@ -134,6 +134,7 @@ class Page:
         self.call("Input.insertText", text=text)
 
     def size(self, width, height, phone=False):
+        self.width = width
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2 if phone else 1, mobile=phone)
 
     def media(self, **features):

@@ -115,9 +115,10 @@ class Console:
                 self.serious.append(f"{state}: {each['id']}: {each['help']}\n    " + "\n    ".join(each["nodes"][:5]))
 
     def check_width(self, state):
-        width, room = self.page.run("[document.documentElement.scrollWidth, innerWidth]")
-        check(width <= room, f"{state}: {width} px wide in {room}: " + str(self.page.run("""[...document.querySelectorAll("body *")]
-            .filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll")).slice(0, 5).map((e) => e.outerHTML.slice(0, 120))""")))
+        room = self.page.width  # innerWidth would not do: a phone zooms out until all is in it
+        width = self.page.run("document.documentElement.scrollWidth")
+        check(width <= room, f"{state}: {width} px wide in {room}: " + str(self.page.run(f"""[...document.querySelectorAll("body *")]
+            .filter((e) => e.getBoundingClientRect().right > {room} && !e.closest(".scroll")).slice(0, 5).map((e) => e.outerHTML.slice(0, 120))""")))
 
     def tab_to(self, selector):
         """By the keyboard, as somebody without a mouse comes there."""
@@ -257,10 +258,13 @@ def show_errors(console):
     console.clear_input()
     page.key("Enter")
     page.wait("document.getElementById('user-error').textContent && document.activeElement.id === 'user'")
-    page.type("nobody")
+    page.type("nobody" + 400 * "x")
     page.key("Escape")
     page.key("Enter")
     page.wait("document.getElementById('facts').textContent.includes('unknown: ranked as a reader without a history')")
+    page.size(360, 740, phone=True)
+    console.check_width("a long id")
+    page.size(1280, 900)
     console.tab_to("[name=from]")
     page.key("ArrowDown")
     page.wait("!document.getElementById('all').hidden")
