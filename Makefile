@@ -122,6 +122,9 @@ $(BUILD)/obj/%.o: %.c Makefile
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_$(firstword $(subst /, ,$*))) -c -o $@ $<
 
+# The console's files are in it.
+$(BUILD)/obj/server/console.o: $(wildcard server/console/*)
+
 # The templates are in it.
 $(BUILD)/obj/batch/prompt_shipped.o: config/prompts/news.txt config/prompts/books.txt
 

@@ -48,6 +48,13 @@ void hot_leave(struct hot *hot, size_t reader);
 size_t hot_find(struct hot *hot, size_t reader, const struct store_id *ids, const uint64_t *hashes,
     size_t count, const void **blocks);
 
+/* Between the two. Up to max ids in memory that begin with the prefix, in no order, into ids, whose bytes are good until
+ * hot_leave. No more than `places` of the index are looked at, from that of the prefix itself on: an id given in full is
+ * found however many there are. *all tells whether all places were looked at. An id may be left out or told twice while writers move slots about. Nothing
+ * is counted, and the hand sees nothing of it. Returns how many there are. */
+size_t hot_match(struct hot *hot, const struct store_id *prefix, size_t places, struct store_id *ids,
+    size_t max, bool *all);
+
 /* ---- writers: a thread that is inside holds back what it forgets itself, so it leaves before it puts ---- */
 
 enum hot_mode {

@@ -19,6 +19,46 @@ uint32_t hot_index_find(
     return 0;
 }
 
+/* ---- ids by their beginning ---- */
+
+/* By way of the slots and not of the entries, which lie in a row: one that is in no slot may be written to. An entry is
+ * asked of memory while those before it are compared. */
+enum { MATCH_AHEAD = 16 };
+
+static void match_ahead(const struct hot *hot, const struct hot_table *table, size_t at)
+{
+    const uint32_t entry =
+        (uint32_t)atomic_load_explicit(&table->slots[(at + MATCH_AHEAD) & table->mask], memory_order_relaxed);
+    if (entry)
+        __builtin_prefetch(hot_at(hot, entry));
+}
+
+static bool begins_with(const struct hot_entry *entry, const struct store_id *prefix)
+{
+    return entry->id_len >= prefix->len && memcmp(hot_entry_id(entry), prefix->id, prefix->len) == 0;
+}
+
+size_t hot_match(struct hot *hot, const struct store_id *prefix, size_t places, struct store_id *ids,
+    size_t max, bool *all)
+{
+    const struct hot_table *table = atomic_load(&hot->table);
+    const size_t slots = table->mask + 1, most = places < slots ? places : slots;
+    const size_t start = hot_hash(prefix->id, prefix->len) & table->mask;
+    size_t found = 0, seen = 0;
+    for (; seen < most && found < max; seen++) {
+        const size_t at = (start + seen) & table->mask;
+        const uint32_t number = (uint32_t)atomic_load(&table->slots[at]);
+        match_ahead(hot, table, at);
+        if (!number)
+            continue;
+        const struct hot_entry *entry = hot_at(hot, number);
+        if (begins_with(entry, prefix))
+            ids[found++] = (struct store_id){hot_entry_id(entry), entry->id_len};
+    }
+    *all = seen == slots;
+    return found;
+}
+
 /* ---- tables ---- */
 
 size_t hot_table_slots(size_t entries)

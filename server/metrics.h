@@ -18,6 +18,8 @@ enum metrics_route {
     METRICS_READYZ,
     METRICS_METRICS,
     METRICS_VERSION,
+    METRICS_HOT,
+    METRICS_CONSOLE, /* its page and what belongs to that */
     METRICS_ADMIN,   /* whatever the operators' listener knows */
     METRICS_OTHER,   /* no such path */
     METRICS_REFUSED, /* refused before its path was looked at */
@@ -29,7 +31,7 @@ enum metrics_missing { METRICS_NOT_FOUND, METRICS_CORRUPT, METRICS_UNAVAILABLE, 
 /* Requests that were refused for want of room in the queue, because they would have waited too long, or had. */
 enum metrics_shed { METRICS_SHED_QUEUE, METRICS_SHED_EARLY, METRICS_SHED_LATE, METRICS_SHEDS };
 
-#define METRICS_STATUSES 13 /* rows of metrics.c's table */
+#define METRICS_STATUSES 14 /* rows of metrics.c's table */
 #define METRICS_BUCKETS 14
 
 typedef atomic_uint_fast64_t metrics_counter;

@@ -2,6 +2,9 @@
 
 #include "server/admin.h"
 #include "server/clock.h"
+#include "server/completion.h"
+#include "server/console.h"
+#include "server/overload.h"
 #include "server/rank.h"
 #include "server/status.h"
 #include "server/worker.h"
@@ -18,9 +21,9 @@ static const struct {
 typedef void handler(
     struct worker *worker, const struct http_request *request, struct http_response *response);
 
-/* A path that ends in '/' stands for all that begin with it. HEAD goes where GET does: the front leaves the
+/* A path that ends in '/' stands for all that begin with it, but for the shortest, which is the console's page. HEAD goes where GET does: the front leaves the
  * body out. */
-enum place { LOOP, READERS, RANK }; /* which threads answer */
+enum place { LOOP, READERS, WORKERS, RANK }; /* which threads answer */
 
 static const struct route {
     const char *path;
@@ -34,10 +37,14 @@ static const struct route {
         {"/rank", METHOD_GET | METHOD_HEAD | METHOD_POST, RANK, true, NULL, METRICS_RANK},
         {"/users/", METHOD_GET | METHOD_HEAD, READERS, true, status_user, METRICS_USERS},
         {"/contents/", METHOD_GET | METHOD_HEAD, READERS, true, status_content, METRICS_CONTENTS},
+        {"/hot", METHOD_GET | METHOD_HEAD, WORKERS, true, completion_handle, METRICS_HOT},
         {"/livez", METHOD_GET | METHOD_HEAD, LOOP, false, status_livez, METRICS_LIVEZ},
         {"/readyz", METHOD_GET | METHOD_HEAD, LOOP, false, status_readyz, METRICS_READYZ},
         {"/metrics", METHOD_GET | METHOD_HEAD, LOOP, false, metrics_handle, METRICS_METRICS},
         {"/version", METHOD_GET | METHOD_HEAD, LOOP, false, status_version, METRICS_VERSION},
+        {"/", METHOD_GET | METHOD_HEAD, LOOP, false, console_handle, METRICS_CONSOLE},
+        {"/console.css", METHOD_GET | METHOD_HEAD, LOOP, false, console_handle, METRICS_CONSOLE},
+        {"/console.js", METHOD_GET | METHOD_HEAD, LOOP, false, console_handle, METRICS_CONSOLE},
         {NULL, 0, LOOP, false, NULL, METRICS_OTHER},
 },
   admin_routes[] = {
@@ -50,7 +57,7 @@ static const struct route *find_route(const struct route *route, const char *pat
 {
     for (; route->path; route++) {
         const size_t len = strlen(route->path);
-        const bool prefix = route->path[len - 1] == '/';
+        const bool prefix = len > 1 && route->path[len - 1] == '/';
         if (prefix ? strncmp(path, route->path, len) == 0 && path[len] : strcmp(path, route->path) == 0)
             return route;
     }
@@ -146,6 +153,13 @@ static void answer_here(const struct route *route, struct worker *loop, struct h
     count_request(loop, call);
 }
 
+static void hand_to(struct pool *pool, struct http_call *call)
+{
+    call->defer(call);
+    call->task.run = run_handler;
+    pool_put(pool, &call->task);
+}
+
 bool router_handle(struct worker *loop, struct http_call *call)
 {
     const struct route *route = admit(routes, loop->service->auth, call);
@@ -155,10 +169,15 @@ bool router_handle(struct worker *loop, struct http_call *call)
         return !loop->deferred;
     }
     if (route && route->place == READERS) {
-        call->defer(call);
-        call->task.run = run_handler;
-        pool_put(loop->service->reader_pool, &call->task);
+        hand_to(loop->service->reader_pool, call);
         return false;
+    }
+    if (route && route->place == WORKERS) {
+        if (!overload_before_queue(loop, call)) {
+            hand_to(loop->service->worker_pool, call);
+            return false;
+        }
+        route = NULL; /* it is answered */
     }
     answer_here(route, loop, call);
     return true;

@@ -206,6 +206,8 @@ static void test_pages(void **state)
     page_test("/contents/N1", "/contents/N1", NULL, false);
     page_test("/readyz", "/readyz", NULL, false);
     page_test("/version", "/version", NULL, false);
+    page_test("/hot", "/hot", "kind=content&prefix=N%31", false);
+    page_test("the console", "/console.js", NULL, false);
     page_test("GET /rank", "/rank", "user=U1&candidates=N1%2CN2,N3&top_k=2", false);
     page_test("admin: /generations", "/generations", NULL, true);
 }

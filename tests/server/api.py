@@ -281,7 +281,7 @@ class Answers(Case):
         rows = [
             (400, "bad_request", "POST", "/rank", "{", {"Content-Type": "application/json"}),
             (400, "bad_request", "GET", "/rank?user=U1&what=1", None, {}),
-            (404, "not_found", "GET", "/", None, {}),
+            (404, "not_found", "GET", "/nothing", None, {}),
             (404, "not_found", "GET", "/users/nobody", None, {}),
             (404, "not_found", "GET", "/contents/nothing", None, {}),
             (405, "method_not_allowed", "DELETE", "/rank", None, {}),

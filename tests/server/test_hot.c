@@ -134,6 +134,82 @@ static uint64_t next_random(uint64_t *state)
     return *state >> 33;
 }
 
+/* ---- ids by their beginning ---- */
+
+static size_t match(
+    struct hot *hot, const char *prefix, size_t places, struct store_id *ids, size_t max, bool *all)
+{
+    const struct store_id id = {prefix, strlen(prefix)};
+    hot_enter(hot, 0);
+    const size_t count = hot_match(hot, &id, places, ids, max, all);
+    assert_true(count <= max);
+    for (size_t i = 0; i < count; i++) {
+        assert_true(ids[i].len >= id.len);
+        assert_memory_equal(ids[i].id, prefix, id.len);
+        for (size_t k = 0; k < i; k++)
+            assert_false(ids[k].len == ids[i].len && memcmp(ids[k].id, ids[i].id, ids[i].len) == 0);
+    }
+    hot_leave(hot, 0); /* nobody writes here, so the ids stay good */
+    return count;
+}
+
+static void test_match(void **state)
+{
+    (void)state;
+    enum { MOST = 2000, MANY = 1000000 };
+    static struct store_id ids[MOST];
+    bool all;
+    struct hot *hot = make(BLOCK, (size_t)8 << 20, 0);
+    assert_int_equal(match(hot, "", MANY, ids, MOST, &all), 0);
+    assert_true(all);
+    for (size_t i = 0; i < 1500; i++) {
+        struct name id;
+        assert_true(
+            put_as(hot, name(&id, i, i % 10 ? 0 : 100), i, 1, HOT_FILL)); /* some lie beside their entry */
+    }
+    assert_int_equal(match(hot, "", MANY, ids, MOST, &all), 1500);
+    assert_true(all);
+    assert_int_equal(match(hot, "12", MANY, ids, MOST, &all), 1 + 10 + 100);
+    assert_true(all);
+    assert_int_equal(match(hot, "149", MANY, ids, MOST, &all), 1 + 10);
+    assert_int_equal(match(hot, "1500", MANY, ids, MOST, &all), 0);
+    assert_true(all);
+    assert_int_equal(match(hot, "1490----", MANY, ids, MOST, &all), 1);
+    assert_int_equal(match(hot, "149x", MANY, ids, MOST, &all), 0);
+    assert_int_equal(match(hot, "1", MANY, ids, 7, &all), 7); /* so many as there is room for */
+    assert_false(all);
+    assert_true(match(hot, "1", 64, ids, MOST, &all) <= 64); /* no more than it may look at */
+    assert_false(all);
+    for (size_t i = 0; i < 1500; i++) {
+        struct name id;
+        name(&id, i, 0);
+        id.text[id.id.len] = '\0';
+        const bool whole = i % 10 != 0; /* in full: a few places are enough */
+        assert_true(match(hot, id.text, 64, ids, MOST, &all) >= whole);
+    }
+    assert_true(drop(hot, 121));
+    assert_int_equal(match(hot, "121", MANY, ids, MOST, &all), 10);
+    hot_free(hot);
+}
+
+static void test_match_is_not_seen(void **state)
+{
+    (void)state;
+    struct store_id ids[4];
+    bool all;
+    struct hot *hot = make(BLOCK, 50000, 0);
+    const size_t capacity = fill_up(hot);
+    const struct hot_stats before = stats_of(hot);
+    assert_int_equal(match(hot, "0", SIZE_MAX, ids, 4, &all), 1);
+    const struct hot_stats after = stats_of(hot);
+    assert_int_equal(before.hits, after.hits);
+    assert_int_equal(before.misses, after.misses);
+    for (size_t i = 0; i < capacity; i++)
+        assert_true(put(hot, capacity + i, HOT_KEEP));
+    assert_false(get(hot, 0)); /* that it was listed has not spared it */
+    hot_free(hot);
+}
+
 /* ---- what is kept ---- */
 
 static void test_keeps_all_that_fits(void **state)
@@ -467,6 +543,8 @@ static void test_readers_do_not_wait(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_match),
+        cmocka_unit_test(test_match_is_not_seen),
         cmocka_unit_test(test_keeps_all_that_fits),
         cmocka_unit_test(test_many_at_once),
         cmocka_unit_test(test_bound),

@@ -102,6 +102,13 @@ static void *read_all_the_time(void *ctx)
         for (size_t i = 0; i < MANY; i++)
             if (blocks[i] && (!is_right(blocks[i], which[i], 0) || version_of(blocks[i]) != versions[i]))
                 atomic_store(&crowd->failed, true);
+        struct store_id listed[MANY];
+        bool all;
+        const struct store_id prefix = {"00", 2}; /* that all of them have */
+        const size_t matched = hot_match(crowd->hot, &prefix, 1000, listed, MANY, &all);
+        for (size_t i = 0; i < matched; i++)
+            if (listed[i].len < 6 || memcmp(listed[i].id, "00", 2) != 0)
+                atomic_store(&crowd->failed, true);
         hot_leave(crowd->hot, reader);
     }
     return NULL;

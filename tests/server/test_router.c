@@ -89,10 +89,11 @@ static void test_paths(void **state)
     } rows[] = {
         {404, "GET", "/users/nobody"},
         {404, "GET", "/users/"},
-        {404, "GET", "/"},
         {404, "GET", "/openapi.json"},
         {404, "GET", "/rank/"},
         {404, "GET", "/ran"},
+        {404, "GET", "/console"},
+        {404, "GET", "/hot/"},
         {400, "GET", "/users/%zz"},
         {400, "GET", "/users/a%20b"},
         {400, "GET", "/users/%00"},
