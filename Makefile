@@ -122,6 +122,9 @@ $(BUILD)/obj/%.o: %.c Makefile
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_$(firstword $(subst /, ,$*))) -c -o $@ $<
 
+# The descriptions are in it.
+$(BUILD)/obj/server/openapi.o: server/openapi.json server/openapi_admin.json
+
 # The templates are in it.
 $(BUILD)/obj/batch/prompt_shipped.o: config/prompts/news.txt config/prompts/books.txt
 

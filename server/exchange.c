@@ -71,6 +71,8 @@ void exchange_field(
         exchange->content_type = value;
     if (!exchange->authorization && strcasecmp(name, "Authorization") == 0)
         exchange->authorization = value;
+    if (!exchange->if_none_match && strcasecmp(name, "If-None-Match") == 0)
+        exchange->if_none_match = value;
     if (!exchange->wanted_id && strcasecmp(name, "X-Request-Id") == 0)
         exchange->wanted_id = value;
     if (!exchange->timeout && strcasecmp(name, "X-Timeout-Ms") == 0)
@@ -173,6 +175,7 @@ bool exchange_finish(struct exchange *exchange, const char *method)
         .query = query,
         .content_type = exchange->content_type,
         .authorization = exchange->authorization,
+        .if_none_match = exchange->if_none_match,
         .framed = exchange->guard.lengths || exchange->guard.encodings,
         .body = exchange->body.used ? exchange->body.data : "",
         .body_len = exchange->body.used,

@@ -36,7 +36,7 @@ struct exchange {
     /* The parts of the request. Values of header fields are the caller's, valid until the end. */
     struct writer target, body;
     struct http_guard guard;
-    const char *content_type, *authorization, *wanted_id, *timeout;
+    const char *content_type, *authorization, *if_none_match, *wanted_id, *timeout;
     size_t received; /* bytes of the body, kept or not */
     size_t charged;  /* of those to `bodies` */
     struct exchange_account *bodies;

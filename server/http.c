@@ -107,7 +107,7 @@ static enum MHD_Result answer(struct exchange *exchange, struct MHD_Connection *
     if (!to)
         return MHD_NO;
     bool complete = MHD_add_response_header(to, "Content-Type", from->content_type) == MHD_YES &&
-                    MHD_add_response_header(to, "Cache-Control", "no-store") == MHD_YES &&
+                    MHD_add_response_header(to, "Cache-Control", from->cache_control) == MHD_YES &&
                     MHD_add_response_header(to, "X-Request-Id", exchange->id) == MHD_YES;
     for (size_t i = 0; i < from->header_count; i++)
         complete &= MHD_add_response_header(to, from->headers[i].name, from->headers[i].value) == MHD_YES;

@@ -44,6 +44,7 @@ void http_response_reset(struct http_response *response)
 {
     response->status = 200;
     response->content_type = "application/json";
+    response->cache_control = "no-store";
     response->header_count = 0;
     response->close = false;
     writer_clear(&response->body);

@@ -20,6 +20,7 @@ struct http_request {
     const char *query;         /* behind the '?', still percent-encoded; NULL if there is none */
     const char *content_type;  /* NULL if there is none */
     const char *authorization; /* likewise; holds a secret */
+    const char *if_none_match; /* likewise */
     bool framed;               /* a Content-Length or chunks told where the body ends */
     const char *body;
     size_t body_len;
@@ -36,6 +37,7 @@ struct http_header {
 struct http_response {
     unsigned status;
     const char *content_type;
+    const char *cache_control;
     struct writer body;
     struct http_header headers[HTTP_HEADERS_MAX];
     size_t header_count;
@@ -55,7 +57,7 @@ struct http_call {
     void (*answer)(struct http_call *call);
 };
 
-/* 200, application/json, an empty body whose buffer is kept. */
+/* 200, application/json, no-store, an empty body whose buffer is kept. */
 void http_response_reset(struct http_response *response);
 
 /* One more header; the value is cut at HTTP_HEADER_MAX. */

@@ -13,6 +13,7 @@ static const char *const route_names[METRICS_ROUTES] = {
     [METRICS_LIVEZ] = "/livez",
     [METRICS_READYZ] = "/readyz",
     [METRICS_METRICS] = "/metrics",
+    [METRICS_OPENAPI] = "/openapi.json",
     [METRICS_VERSION] = "/version",
     [METRICS_ADMIN] = "admin",
     [METRICS_OTHER] = "other",
@@ -27,7 +28,7 @@ static const char *const missing_names[METRICS_MISSING] = {
 
 /* The last row counts what no other names. */
 static const unsigned statuses[METRICS_STATUSES] = {
-    200, 400, 401, 404, 405, 408, 411, 413, 414, 415, 431, 503, 500};
+    200, 304, 400, 401, 404, 405, 408, 411, 413, 414, 415, 431, 503, 500};
 
 /* Upper bounds in microseconds, and as Prometheus writes them: seconds. */
 static const struct {

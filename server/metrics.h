@@ -16,6 +16,7 @@ enum metrics_route {
     METRICS_LIVEZ,
     METRICS_READYZ,
     METRICS_METRICS,
+    METRICS_OPENAPI,
     METRICS_VERSION,
     METRICS_ADMIN,   /* whatever the operators' listener knows */
     METRICS_OTHER,   /* no such path */
@@ -28,7 +29,7 @@ enum metrics_missing { METRICS_NOT_FOUND, METRICS_CORRUPT, METRICS_UNAVAILABLE, 
 /* Requests that were refused for want of room in the queue, because they would have waited too long, or had. */
 enum metrics_shed { METRICS_SHED_QUEUE, METRICS_SHED_EARLY, METRICS_SHED_LATE, METRICS_SHEDS };
 
-#define METRICS_STATUSES 13 /* rows of metrics.c's table */
+#define METRICS_STATUSES 14 /* rows of metrics.c's table */
 #define METRICS_BUCKETS 14
 
 typedef atomic_uint_fast64_t metrics_counter;

@@ -2,6 +2,7 @@
 
 #include "server/admin.h"
 #include "server/clock.h"
+#include "server/openapi.h"
 #include "server/rank.h"
 #include "server/status.h"
 #include "server/worker.h"
@@ -36,12 +37,14 @@ static const struct route {
         {"/livez", METHOD_GET | METHOD_HEAD, LOOP, false, status_livez, METRICS_LIVEZ},
         {"/readyz", METHOD_GET | METHOD_HEAD, LOOP, false, status_readyz, METRICS_READYZ},
         {"/metrics", METHOD_GET | METHOD_HEAD, LOOP, false, metrics_handle, METRICS_METRICS},
+        {"/openapi.json", METHOD_GET | METHOD_HEAD, LOOP, false, openapi_public, METRICS_OPENAPI},
         {"/version", METHOD_GET | METHOD_HEAD, LOOP, false, status_version, METRICS_VERSION},
         {NULL, 0, LOOP, false, NULL, METRICS_OTHER},
 },
   admin_routes[] = {
       {"/generations", METHOD_GET | METHOD_HEAD, LOOP, true, admin_generations, METRICS_ADMIN},
       {"/generations/reload", METHOD_POST, LOOP, true, admin_reload, METRICS_ADMIN},
+      {"/openapi.json", METHOD_GET | METHOD_HEAD, LOOP, false, openapi_admin, METRICS_ADMIN},
       {NULL, 0, LOOP, false, NULL, METRICS_OTHER},
 };
 

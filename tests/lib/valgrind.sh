@@ -24,7 +24,7 @@ why() {
     test_load.sh) echo "the load generator measures time" ;;
     test_serve.sh) echo "a benchmark under valgrind says nothing" ;;
     test_quickstart.sh) echo "it builds the programs itself; others run all of them" ;;
-    test_hardening.sh | test_layers.sh | test_shell.sh | test_source.sh | test_systemd.sh | test_demo.sh | test_reference.sh)
+    test_hardening.sh | test_layers.sh | test_shell.sh | test_source.sh | test_systemd.sh | test_demo.sh | test_reference.sh | test_openapi.sh)
         echo "it runs none of the programs"
         ;;
     esac
