@@ -24,26 +24,47 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
-__all__ = ["Client", "Ranking", "Rankings", "Item", "TopPair", "Missing", "User", "Version", "EmbsumError", "AnswerError",
-           "Unauthorized", "NotFound", "Unavailable", "ConnectionFailed", "DeadlineExceeded", "BadAnswer"]
+__all__ = ["Client", "Ranking", "Rankings", "Item", "TopPair", "HistoryItem", "Token", "Missing", "User", "Content",
+           "Version", "EmbsumError", "AnswerError", "Unauthorized", "NotFound", "Unavailable", "ConnectionFailed", "DeadlineExceeded",
+           "BadAnswer"]
 
 # ---- what comes back ----
 
 
 @dataclass(frozen=True)
+class HistoryItem:
+    """id is empty for the state of the summary."""
+
+    id: str
+    weight: float
+    title: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Token:
+    text: str
+    weight: float
+
+
+@dataclass(frozen=True)
 class TopPair:
+    """items and tokens are what weighs most in the two codes, where the generation was made with `--explain`."""
+
     user_code: int
     content_code: int
     weight: float
     similarity: float
+    items: Tuple[HistoryItem, ...] = ()
+    tokens: Tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True)
 class Item:
-    """weights and similarities have a row for each user code; they and top_pairs are there where explain was asked for."""
+    """title is there where titles were asked for and the generation has one. weights and similarities have a row for each user code; they and top_pairs are there where explain was asked for."""
 
     id: str
     score: Optional[float]
+    title: Optional[str] = None
     weights: Optional[List[List[float]]] = None
     similarities: Optional[List[List[float]]] = None
     top_pairs: Tuple[TopPair, ...] = ()
@@ -91,6 +112,17 @@ class User:
     generation: str
     summary: Optional[str]
     m: int
+    n: int
+    d: int
+    age_s: int
+
+
+@dataclass(frozen=True)
+class Content:
+    content: str
+    generation: str
+    title: Optional[str]
+    categories: Tuple[str, ...]
     n: int
     d: int
     age_s: int
@@ -312,18 +344,18 @@ class Client:
 
     def rank(self, user: str, candidates: Optional[Sequence[str]] = None, *, top_k: Optional[int] = None,
              category: Optional[str] = None, exclude: Optional[Sequence[str]] = None, explain: bool = False,
-             **call: Any) -> Ranking:
+             titles: bool = False, **call: Any) -> Ranking:
         """Rank the candidates, or without them the catalogue: of one category or of all, without those in exclude; top_k is
         needed then. An unknown user is ranked as the default user, or is NotFound, as the daemon is configured."""
-        body = rank_body(candidates, top_k, category, exclude, explain)
+        body = rank_body(candidates, top_k, category, exclude, explain, titles)
         answer, request_id = self._ask_json("POST", "/rank", {"user": user, **body}, limit=True, **call)
         return read(lambda: ranking(answer, answer, request_id), request_id)
 
     def rank_users(self, users: Sequence[str], candidates: Optional[Sequence[str]] = None, *, top_k: Optional[int] = None,
                    category: Optional[str] = None, exclude: Optional[Sequence[str]] = None, explain: bool = False,
-                   **call: Any) -> Rankings:
+                   titles: bool = False, **call: Any) -> Rankings:
         """The same candidates for each of several users, in one request."""
-        body = rank_body(candidates, top_k, category, exclude, explain)
+        body = rank_body(candidates, top_k, category, exclude, explain, titles)
         answer, request_id = self._ask_json("POST", "/rank", {"users": list(users), **body}, limit=True, **call)
         return read(lambda: rankings(answer, request_id), request_id)
 
@@ -331,6 +363,17 @@ class Client:
         """NotFound if the live generation does not know the user."""
         answer, request_id = self._ask_json("GET", "/users/" + urllib.parse.quote(user, safe=""), **call)
         return read(lambda: pick(User, answer), request_id)
+
+    def content(self, content: str, **call: Any) -> Content:
+        """NotFound if the live generation does not know the content."""
+        answer, request_id = self._ask_json("GET", "/contents/" + urllib.parse.quote(content, safe=""), **call)
+        return read(lambda: pick(Content, answer, categories=tuple(answer["categories"])), request_id)
+
+    def hot(self, kind: str, prefix: str = "", limit: int = 20, **call: Any) -> List[str]:
+        """Ids in the daemon's memory that begin with the prefix; kind is "content" or "user"."""
+        query = urllib.parse.urlencode({"kind": kind, "prefix": prefix, "limit": limit}, quote_via=urllib.parse.quote)
+        answer, request_id = self._ask_json("GET", "/hot?" + query, **call)
+        return read(lambda: list(answer["ids"]), request_id)
 
     def version(self, **call: Any) -> Version:
         answer, request_id = self._ask_json("GET", "/version", **call)
@@ -446,7 +489,7 @@ def answered(answer: http.client.HTTPResponse, text: bytes, request_id: str) -> 
 
 
 def rank_body(candidates: Optional[Sequence[str]], top_k: Optional[int], category: Optional[str],
-              exclude: Optional[Sequence[str]], explain: bool) -> Dict[str, Any]:
+              exclude: Optional[Sequence[str]], explain: bool, titles: bool) -> Dict[str, Any]:
     body: Dict[str, Any] = {}
     for key, ids in (("candidates", candidates), ("exclude", exclude)):
         if isinstance(ids, str):
@@ -459,6 +502,8 @@ def rank_body(candidates: Optional[Sequence[str]], top_k: Optional[int], categor
         body["top_k"] = top_k
     if explain:
         body["explain"] = True
+    if titles:
+        body["titles"] = True
     return body
 
 
@@ -475,8 +520,13 @@ def pick(kind: Any, value: Dict[str, Any], **changed: Any) -> Any:
     return kind(**{**known, **changed})
 
 
+def top_pair(value: Dict[str, Any]) -> TopPair:
+    return pick(TopPair, value, items=tuple(pick(HistoryItem, i) for i in value.get("items", ())),
+                tokens=tuple(pick(Token, t) for t in value.get("tokens", ())))
+
+
 def item(value: Dict[str, Any]) -> Item:
-    return pick(Item, value, top_pairs=tuple(pick(TopPair, pair) for pair in value.get("top_pairs", ())))
+    return pick(Item, value, top_pairs=tuple(top_pair(pair) for pair in value.get("top_pairs", ())))
 
 
 def shared(answer: Dict[str, Any]) -> Dict[str, Any]:

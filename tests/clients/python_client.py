@@ -94,6 +94,33 @@ class Calls(World):
         self.assertEqual(item.weights[top.user_code][top.content_code], top.weight)
         self.assertIsNone(self.client.rank("U35", ["N1014"]).items[0].weights)
 
+    def test_words(self):
+        """Titles; and in a generation that explains, what a code is about."""
+        self.assertEqual(self.client.rank("U35", ["N1014"], titles=True).items[0].title,
+                         "Next Moon orbiter will carry a seed bank and a very small violin")
+        self.assertIsNone(self.client.rank("U35", ["N1014"]).items[0].title)
+        self.assertEqual(self.client.rank_users(["U35"], ["N1014"], explain=True).results[0].items[0].top_pairs[0].items, ())
+        url = f"lmdb:{self.world.folder}/explained"
+        self.world.refresh(url, "--explain")
+        daemon = self.world.daemon(url=url)
+        wait_until_ready(daemon)
+        with client_of(daemon) as client:
+            pair = client.rank("U35", ["N1014"], explain=True).items[0].top_pairs[0]
+        self.assertEqual((len(pair.items), len(pair.tokens)), (3, 5))
+        self.assertGreaterEqual(pair.items[0].weight, pair.items[1].weight)
+        self.assertTrue(all(item.id == "" or item.title for item in pair.items))
+
+    def test_contents(self):
+        content = self.client.content("N1014")
+        self.assertEqual((content.content, content.categories, content.n), ("N1014", ("space",), 4))
+        with self.assertRaises(embsum.NotFound):
+            self.client.content("a/b")
+        self.assertEqual(self.client.hot("user", "U35"), ["U35"])
+        self.assertEqual(len(self.client.hot("content", limit=7)), 7)
+        self.assertEqual(self.client.hot("content", "a&b=c"), [])
+        with self.assertRaises(embsum.AnswerError):
+            self.client.hot("title")
+
     def test_pages(self):
         user = self.client.user("U35")
         self.assertEqual((user.user, user.user_status, user.m, user.n), ("U35", "present", 16, 4))

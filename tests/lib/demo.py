@@ -92,10 +92,10 @@ class World:
             raise AssertionError(f"daemons ended with {codes}")
 
     @staticmethod
-    def refresh(url):
+    def refresh(url, *more):
         data = ROOT / "deploy/demo"
         subprocess.run([EMBSUM, "refresh", "--quiet", "--model", data / "model", "--news", data / "news.tsv",
-                        "--behaviors", data / "behaviors_valid.tsv", "--store", url], check=True, stdout=subprocess.DEVNULL)
+                        "--behaviors", data / "behaviors_valid.tsv", "--store", url, *more], check=True, stdout=subprocess.DEVNULL)
 
     def daemon(self, *settings, url=None):
         daemon = Daemon(url or self.url, *settings)

@@ -49,6 +49,7 @@ class Daemons:
             "no default user": ("rank.default_user=false",),
             "empty store": (),
             "store away": (),
+            "refresh --explain": (),
         }
 
     def __getitem__(self, name):
@@ -67,9 +68,12 @@ class Daemons:
             process.kill()
             process.wait(10)
             return daemon
-        url = f"lmdb:{self.world.folder}/empty" if name == "empty store" else None
+        url = {"empty store": f"lmdb:{self.world.folder}/empty",
+               "refresh --explain": f"lmdb:{self.world.folder}/explained"}.get(name)
+        if name == "refresh --explain":
+            self.world.refresh(url, "--explain")
         daemon = self.world.daemon(*self.settings[name], url=url)
-        if not url:
+        if name != "empty store":
             wait_until_ready(daemon)
         return daemon
 
@@ -268,6 +272,16 @@ class Replay(unittest.TestCase):
             for unusable in ("x" * 129, "a b"):
                 _, headers, _ = self.ask(listener, self.good_request(operation, {"X-Request-Id": unusable}))
                 self.assertRegex(headers["x-request-id"], "^[0-9a-f]{16}$")
+
+    def test_trace(self):
+        """A traceparent's trace comes back with a span of the daemon's; what is none does not."""
+        trace = "0af7651916cd43dd8448eb211c80319c"
+        for listener, operation in self.each_operation():
+            _, headers, _ = self.ask(listener, self.good_request(operation, {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}))
+            self.assertRegex(headers["traceresponse"], f"^00-{trace}-[0-9a-f]{{16}}-01$")
+            self.assertNotIn("b7ad6b7169203331", headers["traceresponse"])
+            for headers in ({}, {"traceparent": "nonsense"}):
+                self.assertNotIn("traceresponse", self.ask(listener, self.good_request(operation, headers))[1])
 
     def test_served(self):
         """Each listener serves its document as it is in the tree, and not again to whom has it."""
