@@ -124,6 +124,8 @@ $(BUILD)/obj/%.o: %.c Makefile
 
 # The console's files are in it.
 $(BUILD)/obj/server/console.o: $(wildcard server/console/*)
+# The descriptions are in it.
+$(BUILD)/obj/server/openapi.o: server/openapi.json server/openapi_admin.json
 
 # The templates are in it.
 $(BUILD)/obj/batch/prompt_shipped.o: config/prompts/news.txt config/prompts/books.txt

@@ -142,8 +142,9 @@ size_t http_refusal(char *out, size_t size, unsigned status, const char *message
     struct writer body = {0};
     write_error(&body, status, message, id);
     const int len = snprintf(out, size,
-        "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nX-Request-Id: %s\r\n"
-        "%sConnection: close\r\n\r\n%.*s",
+        "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nCache-Control: "
+        "no-store\r\n"
+        "X-Request-Id: %s\r\n%sConnection: close\r\n\r\n%.*s",
         status, http_reason(status), body.used, id, status == 503 ? "Retry-After: 1\r\n" : "", (int)body.used,
         body.failed ? "" : body.data);
     writer_done(&body);

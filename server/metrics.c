@@ -14,6 +14,7 @@ static const char *const route_names[METRICS_ROUTES] = {
     [METRICS_LIVEZ] = "/livez",
     [METRICS_READYZ] = "/readyz",
     [METRICS_METRICS] = "/metrics",
+    [METRICS_OPENAPI] = "/openapi.json",
     [METRICS_VERSION] = "/version",
     [METRICS_HOT] = "/hot",
     [METRICS_CONSOLE] = "console",

@@ -17,6 +17,7 @@ enum metrics_route {
     METRICS_LIVEZ,
     METRICS_READYZ,
     METRICS_METRICS,
+    METRICS_OPENAPI,
     METRICS_VERSION,
     METRICS_HOT,
     METRICS_CONSOLE, /* its page and what belongs to that */

@@ -4,6 +4,7 @@
 #include "server/clock.h"
 #include "server/completion.h"
 #include "server/console.h"
+#include "server/openapi.h"
 #include "server/overload.h"
 #include "server/rank.h"
 #include "server/status.h"
@@ -41,6 +42,7 @@ static const struct route {
         {"/livez", METHOD_GET | METHOD_HEAD, LOOP, false, status_livez, METRICS_LIVEZ},
         {"/readyz", METHOD_GET | METHOD_HEAD, LOOP, false, status_readyz, METRICS_READYZ},
         {"/metrics", METHOD_GET | METHOD_HEAD, LOOP, false, metrics_handle, METRICS_METRICS},
+        {"/openapi.json", METHOD_GET | METHOD_HEAD, LOOP, false, openapi_public, METRICS_OPENAPI},
         {"/version", METHOD_GET | METHOD_HEAD, LOOP, false, status_version, METRICS_VERSION},
         {"/", METHOD_GET | METHOD_HEAD, LOOP, false, console_handle, METRICS_CONSOLE},
         {"/console.css", METHOD_GET | METHOD_HEAD, LOOP, false, console_handle, METRICS_CONSOLE},
@@ -50,6 +52,7 @@ static const struct route {
   admin_routes[] = {
       {"/generations", METHOD_GET | METHOD_HEAD, LOOP, true, admin_generations, METRICS_ADMIN},
       {"/generations/reload", METHOD_POST, LOOP, true, admin_reload, METRICS_ADMIN},
+      {"/openapi.json", METHOD_GET | METHOD_HEAD, LOOP, false, openapi_admin, METRICS_ADMIN},
       {NULL, 0, LOOP, false, NULL, METRICS_OTHER},
 };
 

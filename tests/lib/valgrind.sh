@@ -22,10 +22,11 @@ why() {
     test_eval.sh) echo "too many users; test_demo_model.sh evaluates" ;;
     test_gradients_t5) echo "too many passes, for differences; test_train runs the same ones" ;;
     test_load.sh) echo "the load generator measures time" ;;
+    test_curl.sh) echo "its page gives curl a second; test_replay.sh sends the same requests" ;;
     test_serve.sh) echo "a benchmark under valgrind says nothing" ;;
     test_console.sh) echo "the browser waits for nobody; test_console runs the daemon's part" ;;
     test_quickstart.sh) echo "it builds the programs itself; others run all of them" ;;
-    test_hardening.sh | test_layers.sh | test_shell.sh | test_source.sh | test_systemd.sh | test_demo.sh | test_reference.sh)
+    test_hardening.sh | test_layers.sh | test_shell.sh | test_source.sh | test_systemd.sh | test_demo.sh | test_reference.sh | test_openapi.sh)
         echo "it runs none of the programs"
         ;;
     esac

@@ -23,10 +23,13 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../trust"))
 import framing  # noqa: E402  (tests/trust/framing.py: requests whose end is in doubt)
 import hostile_json  # noqa: E402  (tests/trust/hostile_json.py: bodies that are no JSON, or no request)
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../openapi"))
+import document  # noqa: E402  (tests/openapi/document.py: what server/openapi.json says of an answer)
 
 EMBSUMD = os.environ["EMBSUMD"]
 TEST_API = os.environ["TEST_API"]
 SLOW = int(os.environ.get("EMBSUM_SLOW", 1))  # sanitizers and valgrind are slower
+RANK = document.Operation(document.load("openapi.json"), "/rank", "post")
 
 
 def publish(url, seed, *size):
@@ -125,8 +128,12 @@ class Daemon:
             client.close()
 
     def rank(self, body):
-        status, _, text = self.ask("POST", "/rank", body)
-        return status, json.loads(text)
+        """Whatever a test asks for, the answer is one that the document knows."""
+        status, headers, text = self.ask("POST", "/rank", body)
+        problems, value = document.problems(RANK, status, {name.lower(): value for name, value in headers.items()}, text)
+        if problems:
+            raise AssertionError(problems)
+        return status, value
 
     def metric(self, line):
         _, _, text = self.ask("GET", "/metrics")

@@ -140,7 +140,8 @@ static void test_errors(void **state)
     bytes[len] = '\0';
     assert_string_equal(bytes,
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
-        "Content-Length: 72\r\nX-Request-Id: abc\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+        "Content-Length: 72\r\nCache-Control: no-store\r\nX-Request-Id: abc\r\nRetry-After: 1\r\nConnection: "
+        "close\r\n\r\n"
         "{\"error\":{\"code\":\"unavailable\",\"message\":\"too many\",\"request_id\":\"abc\"}}");
 }
 

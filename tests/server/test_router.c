@@ -89,7 +89,7 @@ static void test_paths(void **state)
     } rows[] = {
         {404, "GET", "/users/nobody"},
         {404, "GET", "/users/"},
-        {404, "GET", "/openapi.json"},
+        {404, "GET", "/openapi.json/"},
         {404, "GET", "/rank/"},
         {404, "GET", "/ran"},
         {404, "GET", "/console"},
@@ -103,6 +103,7 @@ static void test_paths(void **state)
         {411, "POST", "/rank"},
         {200, "HEAD", "/readyz"},
         {200, "GET", "/version"},
+        {200, "GET", "/openapi.json"},
         {200, "GET", "/readyz"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -110,6 +111,31 @@ static void test_paths(void **state)
     json_decref(ask(bench, 405, "PATCH", "/rank", NULL, NULL));
     assert_string_equal(bench->call.response.headers[0].name, "Allow");
     assert_string_equal(bench->call.response.headers[0].value, "GET, HEAD, POST");
+}
+
+/* Who has the text already is told so. */
+static void test_description(void **state)
+{
+    struct bench *bench = *state;
+    char tag[HTTP_HEADER_MAX], list[HTTP_HEADER_MAX + 32];
+    struct http_request request = {.method = "GET", .path = "/openapi.json", .body = "", .id = "x"};
+    send_request(bench, &request);
+    const struct http_response *response = &bench->call.response;
+    assert_int_equal(response->status, 200);
+    assert_string_equal(response->cache_control, "no-cache");
+    assert_string_equal(response->headers[0].name, "ETag");
+    snprintf(tag, sizeof tag, "%s", response->headers[0].value);
+    snprintf(list, sizeof list, "\"another\", W/%s", tag);
+    const struct {
+        unsigned status;
+        const char *known;
+    } rows[] = {{304, tag}, {304, list}, {304, "*"}, {200, "\"another\""}, {200, ""}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        request.if_none_match = rows[i].known;
+        send_request(bench, &request);
+        assert_int_equal(response->status, rows[i].status);
+        assert_string_equal(response->headers[0].value, tag);
+    }
 }
 
 static void test_content_type(void **state)
@@ -184,6 +210,7 @@ int main(void)
         TEST(test_refused_generation),
         TEST(test_not_ready),
         TEST(test_paths),
+        TEST(test_description),
         TEST(test_content_type),
         TEST(test_query),
         TEST(test_metrics),
