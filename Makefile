@@ -253,6 +253,8 @@ lint: debug ## warnings as errors, and the source's format
 format: ## rewrite the source's format
 	$(Q)git ls-files '*.c' '*.h' '*.cc' | xargs clang-format -i
 
+include deploy/install.mk
+
 clean: ## remove the build folder
 	rm -rf $(BUILD)
 
