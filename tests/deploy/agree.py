@@ -26,12 +26,12 @@ OTHER_VARIABLES = {"EMBSUM_SERVICE_HOST", "EMBSUM_SLOW", "EMBSUM_GID", "EMBSUM_D
 failures = 0
 
 
-def same(what, one, one_name, other, other_name):
-    """Two sets are the same; each difference is named."""
+def same(what, one, one_name, other, other_name, hint=None):
+    """Two sets are the same; each difference is named, with what would be the line to add, where the hint knows it."""
     global failures
     one, other = set(one), set(other)
     for name in sorted(one - other):
-        print(f"FAILED: {what} {name}: in {one_name}, not in {other_name}")
+        print(f"FAILED: {what} {name}: in {one_name}, not in {other_name}" + (f"\n{hint(name)}" if hint else ""))
     for name in sorted(other - one):
         print(f"FAILED: {what} {name}: in {other_name}, not in {one_name}")
     failures += len(one ^ other)
@@ -78,6 +78,11 @@ def page_options(path):
     return {"--" + re.sub(r" Ar | Ns ", " ", match).strip() for match in re.findall(r"^\.It Fl -(\S+(?: Ar .*)?)$", read(path), re.M)}
 
 
+def option_lines(option):
+    name, _, value = option.partition(" ")
+    return f"    .It Fl {name[1:]}" + (f" Ar {value}" if value else "")
+
+
 def page_items(path, macro, section=""):
     """Of the whole page, or of one section of it."""
     text = re.search(rf"^\.Sh {section}\n(.*?)(?=^\.Sh |\Z)", read(path), re.M | re.S).group(1) if section else read(path)
@@ -113,10 +118,10 @@ def check_programs(build):
         page = f"{PAGES}/embsum-{command}.1"
         name = f"embsum {command} --help"
         if os.path.exists(page):
-            same("option", options[command], name, page_options(page), page)
+            same("option", options[command], name, page_options(page), page, option_lines)
         same("option", {option.split()[0] for option in options[command]}, name, completed(build, "embsum", command, "--"), "completion")
     daemon = options_of(output(f"{build}/embsumd", "--help"))
-    same("option", daemon, "embsumd --help", page_options(f"{PAGES}/embsumd.8"), "embsumd.8")
+    same("option", daemon, "embsumd --help", page_options(f"{PAGES}/embsumd.8"), "embsumd.8", option_lines)
     same("option", {option.split()[0] for option in daemon}, "embsumd --help", completed(build, "embsumd", "--"), "completion")
     options["embsumd"] = daemon
     return options
@@ -136,6 +141,11 @@ def check_readme(options):
                    f"embsum {command} --help")
 
 
+def key_line(key, value):
+    shown = json.dumps(value) if not isinstance(value, str) else f"Qq {value}" if value else 'Qq ""'
+    return f"    .It Cm {key} Pq {shown}"
+
+
 def check_keys(build):
     shown = json.loads(output(f"{build}/embsumd", "--print-config"))
     keys = {f"{section}.{key}": value for section, some in shown.items() for key, value in some.items()}
@@ -143,7 +153,7 @@ def check_keys(build):
     page = dict(re.findall(r"^\.It Cm ([a-z_]+\.[a-z_]+) Pq (?:Qq )?(\S*)$", read(f"{PAGES}/embsum.json.5"), re.M))
     shipped = {f"{section}.{key}": value for section, some in json.loads(read("config/embsum.json")).items() for key, value in some.items()}
     same("key", keys, "embsumd --print-config", reference, "config/REFERENCE.md")
-    same("key", keys, "embsumd --print-config", page, "embsum.json.5")
+    same("key", keys, "embsumd --print-config", page, "embsum.json.5", lambda key: key_line(key, keys[key]))
     same("key", keys, "embsumd --print-config", shipped, "config/embsum.json")
     same("key", [key + "=" for key in keys], "embsumd --print-config", completed(build, "embsumd", "--set", ""), "completion")
     plain = {key: value if isinstance(value, str) else json.dumps(value) for key, value in keys.items()}
@@ -176,7 +186,7 @@ def check_variables(keys):
 def check_paths():
     table = read("server/router.c").split("routes[] =", 1)[1]
     paths = [path + "{id}" if path.endswith("/") and path != "/" else path for path in re.findall(r'\{"(/[^"]*)"', table)]
-    same("path", paths, "server/router.c", page_items(f"{PAGES}/embsumd.8", "Pa", "HTTP"), "embsumd.8")
+    same("path", paths, "server/router.c", page_items(f"{PAGES}/embsumd.8", "Pa", "HTTP"), "embsumd.8", lambda path: f"    .It Pa {path}")
 
 
 def main():

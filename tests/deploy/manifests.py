@@ -67,7 +67,6 @@ def version():
 def takes_options(build, words, where):
     """The words call one of our programs with options that it has: --help behind them must not turn into a usage error."""
     program = os.path.join(build, words[0])
-    unknown = []
     text = subprocess.run([program, words[1], "--help"] if words[0] == "embsum" else [program, "--help"],
                           capture_output=True, text=True, check=False).stdout
     known = set(re.findall(r"^  (--[a-z0-9-]+)", text, re.M))
@@ -303,6 +302,30 @@ def check_kubernetes(build):
 
 # ---- the rest ----
 
+def check_lines(build):
+    """The cron line and the units start programs with options that they have, a refresh with the same ones."""
+    refreshes = {}
+    with open("deploy/cron/embsum") as file:
+        refreshes["deploy/cron/embsum"] = file.read()
+    for path in glob.glob("deploy/systemd/*.service"):
+        with open(path) as file:
+            command = re.search(r"^ExecStart=((?:.*\\\n)*.*)", file.read(), re.M).group(1).replace("\\\n", " ")
+        words = command.split()
+        words[0] = os.path.basename(words[0])
+        takes_options(build, words, path)
+        if words[1] == "refresh":
+            refreshes[path] = command
+    line = [text for text in refreshes["deploy/cron/embsum"].splitlines() if text and text[0] in "*0123456789"]
+    check(len(line) == 1, "deploy/cron/embsum has one line")
+    words = line[0].split()
+    takes_options(build, words[words.index("embsum", 6):], "deploy/cron/embsum")
+    options = [set(re.findall(r" (--[a-z-]+)", text.split("embsum refresh", 1)[1])) - {"--store"}
+               for text in (line[0], refreshes["deploy/systemd/embsum-refresh.service"])]
+    check(options[0] == options[1], f"cron and systemd refresh with different options: {options[0] ^ options[1]}")
+    limits = [int(re.search(pattern, line[0]).group(1)) for pattern in (r"--max-seconds (\d+)", r"timeout -k \d+ (\d+)")]
+    check(limits[0] < 300 < limits[1], "a refresh ends before the next is due, and is ended later than that")
+
+
 def check_nginx():
     with open("deploy/nginx/embsum.conf") as file:
         locations = re.findall(r"location (= )?(/\S*)", file.read())
@@ -349,6 +372,7 @@ def main():
     build = parser.parse_args().build
     images = check_compose(build, scrape_targets()) | check_kubernetes(build)
     check(images == {f"{OURS}:{version()}"}, f"the images are {images}, the Makefile's version is {version()}")
+    check_lines(build)
     check_nginx()
     check_provisioning()
     print("the manifests fit together" if not failures else f"{failures} failures")

@@ -209,6 +209,16 @@ def start_daemon(world, folder):
     world.wait_for("daemon", "embsumd", lambda: fetch(f"http://127.0.0.1:{world.port}/livez")[0] == 200)
 
 
+def check_health(world, wanted):
+    """What the image's program says that compose.yaml asks; perl runs it there as here."""
+    with open("deploy/compose/compose.yaml") as file:
+        [_, name, *words] = yaml.safe_load(file)["services"]["embsumd"]["healthcheck"]["test"]
+    done = subprocess.run(["perl", "deploy/healthcheck", *words], capture_output=True, text=True, check=False,
+                          env={**os.environ, "EMBSUM_SERVER_LISTEN": f"0.0.0.0:{world.port}"})
+    if done.returncode != wanted:
+        raise Failure(f"{name} {words} ends with {done.returncode}, not {wanted}: {done.stdout}{done.stderr}")
+
+
 def start_exporter(world, folder):
     words, _ = service(world, folder, "node-exporter")
     world.start("node-exporter", ["prometheus-node-exporter", *words, f"--web.listen-address=127.0.0.1:{world.exporter_port}"])
@@ -357,7 +367,9 @@ def run(world):
     asked = f"http://127.0.0.1:{world.port}/rank?user=U35&candidates=N1183"
     grown = 'increase(embsum_http_requests_total{route="/rank",code="%s"}[%s]) > 0'
     until_seen(world, prometheus, grown % (503, WINDOW), lambda: fetch(asked, headers={"Authorization": f"Bearer {token}"}))
+    check_health(world, 1)
     refresh_often(world, folder)
+    check_health(world, 0)
     until_seen(world, prometheus, grown % (200, WINDOW), lambda: traffic(world, token))
     traffic(world, token)
     asked, empty = check_dashboard(world, prometheus)

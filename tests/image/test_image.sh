@@ -135,7 +135,7 @@ until curl -sf -o /dev/null "$url/readyz"; do
     fi
     sleep 0.1
 done
-run embsum-healthcheck || fail "the health check says no while the daemon is up"
+run embsum-healthcheck && run embsum-healthcheck /readyz || fail "the health check says no while the daemon is up"
 answer=$(curl -sS --fail-with-body -H 'Content-Type: application/json' \
     -d '{"user": "U20", "candidates": ["N1269", "N1201", "nowhere"]}' "$url/rank") || fail "POST /rank: $answer"
 echo "$answer"
