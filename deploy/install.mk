@@ -45,5 +45,5 @@ install: all ## the programs, man pages, completion, configuration, units (DESTD
 uninstall: ## what install has put there (an edited configuration, stores and models stay)
 	$(Q)! cmp -s $(DESTDIR)$(SHAREDIR)/embsum.json $(DESTDIR)$(CONFIG) || rm -f $(DESTDIR)$(CONFIG)
 	$(Q)rm -f $(addprefix $(DESTDIR),$(INSTALLED))
-	$(Q)for dir in $(sort $(dir $(INSTALLED) $(CONFIG))) $(SHAREDIR); do \
-	    rmdir --ignore-fail-on-non-empty $(DESTDIR)$$dir 2>/dev/null || true; done
+	$(Q)cd $(DESTDIR)/ && for dir in $(sort $(dir $(filter $(SHAREDIR)/%,$(INSTALLED)) $(CONFIG))) $(SHAREDIR); do \
+	    [ ! -d ./$$dir ] || rmdir --ignore-fail-on-non-empty ./$$dir; done

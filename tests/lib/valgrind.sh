@@ -22,9 +22,11 @@ why() {
     test_eval.sh) echo "too many users; test_demo_model.sh evaluates" ;;
     test_gradients_t5) echo "too many passes, for differences; test_train runs the same ones" ;;
     test_load.sh) echo "the load generator measures time" ;;
+    test_redis.sh | test_scenario.sh) echo "refreshes of the whole demo, one after the other; test_refresh.sh and test_workers.sh run the same code" ;;
     test_serve.sh) echo "a benchmark under valgrind says nothing" ;;
-    test_quickstart.sh) echo "it builds the programs itself; others run all of them" ;;
-    test_hardening.sh | test_layers.sh | test_shell.sh | test_source.sh | test_systemd.sh | test_demo.sh | test_reference.sh)
+    test_quickstart.sh | test_install.sh) echo "it builds the programs itself; others run all of them" ;;
+    test_hardening.sh | test_layers.sh | test_shell.sh | test_source.sh | test_systemd.sh | test_demo.sh | test_reference.sh | \
+        test_man.sh | test_yaml.sh | test_refresh_loop.sh)
         echo "it runs none of the programs"
         ;;
     esac
