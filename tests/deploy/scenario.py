@@ -151,8 +151,7 @@ def cron(world, folder):
     shutil.copytree("deploy/demo/model", world.path("state", "model"))
     for name in ("news.tsv", "behaviors.tsv"):
         shutil.copy("deploy/demo/" + name, world.path("state"))
-    os.mkdir(world.path("cache"))
-    command = line.split(None, 6)[6].replace("/var/lib/embsum", world.path("state")).replace("/var/cache/embsum", world.path("cache"))
+    command = line.split(None, 6)[6].replace("/var/lib/embsum", world.path("state"))
     env.update(PATH=f"{world.build}:{env['PATH']}", EMBSUM_STORE_URL=f"redis://embsum@127.0.0.1:{world.redis_port}/0",
                EMBSUM_STORE_PASSWORD_FILE=os.path.join(folder, "redis_embsum"))
     return [env["SHELL"], "-c", command], env
