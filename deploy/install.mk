@@ -1,4 +1,4 @@
-# make install, make uninstall. DESTDIR is put before every path (a package's folder); PREFIX is where programs live;
+# How make install and make uninstall do it. DESTDIR is put before every path (a package's folder); PREFIX is where programs live;
 # SYSCONFDIR, /etc unless given, holds what an administrator edits, and a file there that has been edited stays.
 
 DESTDIR ?=
@@ -26,7 +26,7 @@ INSTALLED = $(addprefix $(BINDIR)/,embsumd embsum embsum-healthcheck) \
     $(SHARED:deploy/%=$(SHAREDIR)/%) $(addprefix $(SHAREDIR)/prompts/,$(notdir $(PROMPTS))) $(SHAREDIR)/embsum.json
 
 .PHONY: install uninstall
-install: all ## the programs, man pages, completion, configuration, units (DESTDIR=, PREFIX=/usr/local)
+install:
 	$(Q)install -d $(addprefix $(DESTDIR),$(BINDIR) $(COMPLETIONDIR) $(UNITDIR) $(SYSUSERSDIR) $(dir $(CONFIG)))
 	$(Q)install -m 755 $(BUILD)/embsumd $(BUILD)/embsum $(DESTDIR)$(BINDIR)
 	$(Q)install -m 755 deploy/healthcheck $(DESTDIR)$(BINDIR)/embsum-healthcheck
@@ -42,7 +42,7 @@ install: all ## the programs, man pages, completion, configuration, units (DESTD
 	$(Q)[ -e $(DESTDIR)$(CONFIG) ] || install -m 644 config/embsum.json $(DESTDIR)$(CONFIG)
 	$(call say,DONE,"$(DESTDIR)$(BINDIR)/embsumd and what belongs to it")
 
-uninstall: ## what install has put there (an edited configuration, stores and models stay)
+uninstall:
 	$(Q)! cmp -s $(DESTDIR)$(SHAREDIR)/embsum.json $(DESTDIR)$(CONFIG) || rm -f $(DESTDIR)$(CONFIG)
 	$(Q)rm -f $(addprefix $(DESTDIR),$(INSTALLED))
 	$(Q)cd $(DESTDIR)/ && for dir in $(sort $(dir $(filter $(SHAREDIR)/%,$(INSTALLED)) $(CONFIG))) $(SHAREDIR); do \
