@@ -14,6 +14,9 @@ why() {
     case ${1##*/} in
     test_sandbox) echo "the sandbox refuses what valgrind itself needs (the daemon runs without: server.sandbox=false)" ;;
     test_nomem_* | test_warm) echo "memcheck has a malloc of its own, in place of the one that fails or counts" ;;
+    test_redis.sh | test_scenario.sh) echo "refreshes of the whole demo, one after the other; test_refresh.sh and test_workers.sh run the same code" ;;
+    test_install.sh) echo "it builds the programs itself" ;;
+    test_man.sh | test_yaml.sh | test_refresh_loop.sh) echo "it runs none of the programs" ;;
     test_mpi.sh) echo "Open MPI loses memory of its own; make asan runs it" ;;
     test_encode_reference.sh) echo "a T5-small is too slow; test_encode_golden runs the same code on the tiny model" ;;
     test_train.sh | test_train_faults.sh | test_validation.sh | test_study.sh | test_overfit.sh)
@@ -22,11 +25,9 @@ why() {
     test_eval.sh) echo "too many users; test_demo_model.sh evaluates" ;;
     test_gradients_t5) echo "too many passes, for differences; test_train runs the same ones" ;;
     test_load.sh) echo "the load generator measures time" ;;
-    test_redis.sh | test_scenario.sh) echo "refreshes of the whole demo, one after the other; test_refresh.sh and test_workers.sh run the same code" ;;
     test_serve.sh) echo "a benchmark under valgrind says nothing" ;;
-    test_quickstart.sh | test_install.sh) echo "it builds the programs itself; others run all of them" ;;
-    test_hardening.sh | test_layers.sh | test_shell.sh | test_source.sh | test_systemd.sh | test_demo.sh | test_reference.sh | \
-        test_man.sh | test_yaml.sh | test_refresh_loop.sh)
+    test_quickstart.sh) echo "it builds the programs itself; others run all of them" ;;
+    test_hardening.sh | test_layers.sh | test_shell.sh | test_source.sh | test_systemd.sh | test_demo.sh | test_reference.sh)
         echo "it runs none of the programs"
         ;;
     esac
