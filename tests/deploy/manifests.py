@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 
 import yaml
 
@@ -216,14 +217,20 @@ def resulting_config(build, text):
     return json.loads(done.stdout) if check(done.returncode == 0, f"the ConfigMap's embsum.json: {done.stderr}") else None
 
 
-def exit_code(script, code):
-    """Of the CronJob's shell, where embsum ends with the code."""
+def exit_code(script, work, stop=False):
+    """Of the CronJob's shell, where embsum does this; of one that is stopped when that has begun."""
     with tempfile.TemporaryDirectory() as folder:
         program = os.path.join(folder, "embsum")
         with open(program, "w") as file:
-            file.write(f"#!/bin/sh\n[ \"$1 $2\" = 'refresh --quiet' ] || exit 9\nexit {code}\n")
+            file.write(f"#!/bin/sh\n[ \"$1 $2\" = 'refresh --quiet' ] || exit 9\n{work}\n")
         os.chmod(program, 0o755)
-        return subprocess.run(script + ["--quiet"], env={"PATH": f"{folder}:/usr/bin:/bin"}, check=False).returncode
+        job = subprocess.Popen(script + ["--quiet"], env={"PATH": f"{folder}:/usr/bin:/bin"}, cwd=folder,
+                               stderr=subprocess.DEVNULL)
+        while stop and not os.path.exists(os.path.join(folder, "begun")):
+            time.sleep(0.02)
+        if stop:
+            job.terminate()
+        return job.wait(60)
 
 
 def check_times(things, config):
@@ -241,8 +248,13 @@ def check_times(things, config):
           and template["template"]["spec"]["restartPolicy"] == "Never", "refreshes run beside each other, or are repeated")
     check(seconds + 60 <= template["activeDeadlineSeconds"] <= 300 and job["schedule"] == "*/5 * * * *",
           "a refresh is ended before it ends by itself, or after the next is due")
-    for code, wanted in ((0, 0), (1, 1), (2, 1), (3, 0)):
-        check(exit_code(refresh["command"], code) == wanted, f"the CronJob's shell makes of {code} not {wanted}")
+    for code, wanted in ((0, 0), (1, 1), (2, 2), (3, 0)):
+        check(exit_code(refresh["command"], f"exit {code}") == wanted, f"the CronJob's shell makes of {code} not {wanted}")
+    # It waits until the refresh has ended as it sees fit.
+    for code, wanted in ((0, 0), (1, 1), (3, 0)):
+        work = f"trap 'sleep 0.2; exit {code}' TERM\n: >begun\nwhile :; do sleep 0.05; done"
+        check(exit_code(refresh["command"], work, stop=True) == wanted, f"a stopped CronJob that ends with {code} is not {wanted}")
+    check(exit_code(refresh["command"], "kill -9 $$") not in (0, 3), "a refresh that is killed is no failure")
 
 
 def check_kubernetes(build):

@@ -1,5 +1,5 @@
 #!/bin/sh
-# deploy/compose/refresh-loop: one at a time, code 3 is no failure, others are told, a signal stops what runs and then the loop.
+# deploy/compose/refresh-loop, with the words of compose.yaml before the refresh: one at a time, code 3 is no failure, others are told, a signal stops what runs and then the loop.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 work=$(mktemp -d "${TMPDIR:-/tmp}/embsum-loop.XXXXXX") || exit 1
@@ -36,7 +36,7 @@ until_runs() { # N
 }
 start() { # SECONDS
     : >"$work/runs"
-    sh deploy/compose/refresh-loop "$1" "$work/refresh" "$work" 2>"$work/err" &
+    sh deploy/compose/refresh-loop "$1" timeout -k 5 60 flock -n -E 3 -F "$work/lock" "$work/refresh" "$work" 2>"$work/err" &
     loop=$!
 }
 stopped() { # WHAT
@@ -52,7 +52,8 @@ start 0
 until_runs 4
 stopped "a run"
 [ "$(paste -sd ' ' "$work/runs")" = "0 3 1 waits stopped" ] || fail "runs: $(paste -sd ' ' "$work/runs")"
-printf '%s\n' "refresh-loop: another writer is at work" "refresh-loop: the refresh failed with 1" | cmp -s - "$work/err" || fail "what it says"
+printf '%s\n' "refresh-loop: another writer is at work" "refresh-loop: the refresh failed with 1" >"$work/wanted"
+grep '^refresh-loop' "$work/err" | cmp -s - "$work/wanted" || fail "what it says"
 
 # Between two runs it waits, and can be stopped.
 start 3600
