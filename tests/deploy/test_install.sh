@@ -12,9 +12,9 @@ fail() {
     [ $# -lt 2 ] || sed 's/^/    /' "$2"
     failed=1
 }
-# The jobs of a make that runs this test are not this make's. What is built stays as it is.
+# The jobs of a make that runs this test are not this make's. -o: what is built stays as it is, however it was.
 run_make() {
-    env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL make -s BUILD="$BUILD" MODE="$MODE" "$@" >"$work/make" 2>&1 || fail "make $*" "$work/make"
+    env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL make -s -o all BUILD="$BUILD" MODE="$MODE" "$@" >"$work/make" 2>&1 || fail "make $*" "$work/make"
 }
 there() { (cd "$1" && find . -type f -o -type l | sort); }
 root=$work/root
