@@ -258,6 +258,10 @@ lint: debug ## warnings as errors, and the source's format
 format: ## rewrite the source's format
 	$(Q)git ls-files '*.c' '*.h' '*.cc' | xargs clang-format -i
 
+install: all ## the programs, man pages, completion, configuration, units (DESTDIR=, PREFIX=/usr/local)
+uninstall: ## what install has put there (an edited configuration, stores and models stay)
+include deploy/install.mk
+
 clean: ## remove the build folder
 	rm -rf $(BUILD)
 

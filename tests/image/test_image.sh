@@ -101,6 +101,9 @@ run embsumd --version
 for tool in gcc cc g++ c++ cpp ld as make pkg-config git curl python3; do
     run sh -c "! command -v $tool" || fail "$tool is in the image"
 done
+for tool in sh sleep timeout flock perl; do
+    run sh -c "command -v $tool" >/dev/null || fail "$tool, which deploy/compose or deploy/kubernetes starts, is not in the image"
+done
 same "development packages" "" "$(run sh -c "dpkg-query -W -f '\${Package}\n' | grep -e '-dev\$' || true")"
 same "libraries that are missing" "" "$(run sh -c 'ldd /usr/local/bin/embsumd /usr/local/bin/embsum | grep "not found" || true')"
 same "programs that the user could change" "" "$(run find /usr/local/bin /etc/embsum -writable ! -type l)"
@@ -135,7 +138,7 @@ until curl -sf -o /dev/null "$url/readyz"; do
     fi
     sleep 0.1
 done
-run embsum-healthcheck || fail "the health check says no while the daemon is up"
+run embsum-healthcheck && run embsum-healthcheck /readyz || fail "the health check says no while the daemon is up"
 answer=$(curl -sS --fail-with-body -H 'Content-Type: application/json' \
     -d '{"user": "U20", "candidates": ["N1269", "N1201", "nowhere"]}' "$url/rank") || fail "POST /rank: $answer"
 echo "$answer"

@@ -14,6 +14,9 @@ why() {
     case ${1##*/} in
     test_sandbox) echo "the sandbox refuses what valgrind itself needs (the daemon runs without: server.sandbox=false)" ;;
     test_nomem_* | test_warm) echo "memcheck has a malloc of its own, in place of the one that fails or counts" ;;
+    test_redis.sh | test_scenario.sh) echo "refreshes of the whole demo, one after the other; test_refresh.sh and test_workers.sh run the same code" ;;
+    test_install.sh) echo "it builds the programs itself" ;;
+    test_man.sh | test_yaml.sh | test_refresh_loop.sh) echo "it runs none of the programs" ;;
     test_mpi.sh) echo "Open MPI loses memory of its own; make asan runs it" ;;
     test_encode_reference.sh) echo "a T5-small is too slow; test_encode_golden runs the same code on the tiny model" ;;
     test_train.sh | test_train_faults.sh | test_validation.sh | test_study.sh | test_overfit.sh)
