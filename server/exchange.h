@@ -6,6 +6,7 @@
 #include "server/http_guard.h"
 #include "server/http_message.h"
 #include "server/spares.h"
+#include "server/trace.h"
 
 #include <stdatomic.h>
 
@@ -32,13 +33,16 @@ struct exchange {
     unsigned refusal; /* a status, once it is known that the request is refused; 0 so far */
     const char *message;
     char id[HTTP_ID_MAX + 1];
+    bool traced; /* traceparent was valid, and is in: */
+    struct trace trace;
 
     /* The parts of the request. Values of header fields are the caller's, valid until the end. */
     struct writer target, body;
     struct http_guard guard;
-    const char *content_type, *authorization, *wanted_id, *timeout;
-    size_t received; /* bytes of the body, kept or not */
-    size_t charged;  /* of those to `bodies` */
+    const char *content_type, *authorization, *wanted_id, *timeout, *traceparent;
+    size_t traceparents; /* fields of the name */
+    size_t received;     /* bytes of the body, kept or not */
+    size_t charged;      /* of those to `bodies` */
     struct exchange_account *bodies;
 
     struct http_call call;

@@ -109,6 +109,11 @@ static enum MHD_Result answer(struct exchange *exchange, struct MHD_Connection *
     bool complete = MHD_add_response_header(to, "Content-Type", from->content_type) == MHD_YES &&
                     MHD_add_response_header(to, "Cache-Control", "no-store") == MHD_YES &&
                     MHD_add_response_header(to, "X-Request-Id", exchange->id) == MHD_YES;
+    if (exchange->traced) {
+        char trace[TRACE_TEXT];
+        trace_format(trace, &exchange->trace);
+        complete &= MHD_add_response_header(to, "traceresponse", trace) == MHD_YES;
+    }
     for (size_t i = 0; i < from->header_count; i++)
         complete &= MHD_add_response_header(to, from->headers[i].name, from->headers[i].value) == MHD_YES;
     if (from->close || atomic_load_explicit(&loop->http->draining, memory_order_relaxed))
