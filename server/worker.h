@@ -20,6 +20,7 @@
 #include "server/spares.h"
 
 struct http;
+struct process;
 struct rank_job;
 
 /* Shared; read-only while requests are answered, but for what has locks of its own. */
@@ -36,8 +37,9 @@ struct service {
     size_t thread_count, loop_count, worker_count, reader_count;
     struct worker *loops, *workers, *readers, *watcher, *admin; /* into threads */
     struct pool *worker_pool, *reader_pool;
-    const struct http *http; /* NULL in a test without sockets */
-    atomic_bool stopping;    /* long requests give up */
+    const struct http *http; /* this and the next are NULL in a test without sockets */
+    const struct process *process;
+    atomic_bool stopping; /* long requests give up */
 };
 
 /* Belongs to one thread. */
