@@ -196,8 +196,20 @@ bool exchange_finish(struct exchange *exchange, const char *method)
         .body_len = exchange->body.used,
         .id = exchange->id,
         .timeout_ms = timeout_ms,
+        .trace = exchange->traced ? &exchange->trace : NULL,
+        .client = exchange->client,
     };
     return true;
+}
+
+void exchange_describe(struct exchange *exchange)
+{
+    exchange->call.since_ns = clock_ns();
+    exchange->call.request = (struct http_request){
+        .id = exchange->id,
+        .trace = exchange->traced ? &exchange->trace : NULL,
+        .client = exchange->client,
+    };
 }
 
 void exchange_refuse(struct exchange *exchange)

@@ -32,6 +32,7 @@ struct exchange {
     bool begun;       /* the head is complete */
     unsigned refusal; /* a status, once it is known that the request is refused; 0 so far */
     const char *message;
+    const char *client; /* the address it came from; the caller's, until the end */
     char id[HTTP_ID_MAX + 1];
     bool traced; /* traceparent was valid, and is in: */
     struct trace trace;
@@ -67,6 +68,9 @@ bool exchange_begin(struct exchange *exchange, const char *version, size_t heade
     const struct exchange_limits *limits, uint64_t *id_state);
 bool exchange_receive(
     struct exchange *exchange, const char *data, size_t len, const struct exchange_limits *limits);
+
+/* What is known of a request that is refused, whatever pieces of it have come, for whoever counts and logs. */
+void exchange_describe(struct exchange *exchange);
 
 /* The request is complete. False: refused; else call.request is filled in and points into the exchange. */
 bool exchange_finish(struct exchange *exchange, const char *method);

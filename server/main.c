@@ -93,10 +93,9 @@ static bool handle_admin(void *loop, struct http_call *call)
     return router_handle_admin(loop, call);
 }
 
-static void refused(void *loop, unsigned status)
+static void refused(void *loop, struct http_call *call)
 {
-    struct worker *own = loop;
-    metrics_request(&own->metrics, METRICS_REFUSED, status, 0);
+    router_refused(loop, call);
 }
 
 /* The two listeners; an operator's is NULL where none is wanted. */

@@ -1,5 +1,6 @@
 #include "server/metrics.h"
 
+#include "server/access.h"
 #include "server/http.h"
 #include "server/metrics_int.h"
 #include "server/rank.h"
@@ -284,7 +285,20 @@ static void write_ranking(struct writer *w, const struct service *service)
             blob_reason_name((enum blob_reason)i), METRICS_SUM(service, blobs[i]));
 }
 
-/* ---- the page ---- */
+/* ---- the rest ---- */
+
+static void write_access(struct writer *w, const struct service *service)
+{
+    static const char *const unlogged[METRICS_UNLOGGED] = {"full", "limit"};
+    metrics_single(w, "embsum_access_log_lines_total", "counter",
+        "Lines of the access log that were written.", access_lines(service->access));
+    metrics_head(w, "embsum_access_log_dropped_total", "counter",
+        "Lines that the access log lacks: full, what writes or reads it is too slow; limit, too many "
+        "errors.");
+    for (size_t i = 0; i < METRICS_UNLOGGED; i++)
+        writer_printf(w, "embsum_access_log_dropped_total{reason=\"%s\"} %" PRIu64 "\n", unlogged[i],
+            METRICS_SUM(service, unlogged[i]));
+}
 
 void metrics_handle(struct worker *worker, const struct http_request *request, struct http_response *response)
 {
@@ -299,6 +313,7 @@ void metrics_handle(struct worker *worker, const struct http_request *request, s
     write_threads(w, service);
     metrics_write_store(w, service);
     metrics_write_generation(w, service);
+    write_access(w, service);
     int last;
     metrics_single(w, "embsum_sandbox_refused_total", "counter", "System calls that the sandbox refused.",
         sandbox_refused(&last));

@@ -32,6 +32,9 @@ enum metrics_shed { METRICS_SHED_QUEUE, METRICS_SHED_EARLY, METRICS_SHED_LATE, M
 /* Answers that are less than they could be, and say so. */
 enum metrics_degraded { METRICS_STORE_UNAVAILABLE, METRICS_USER_CORRUPT, METRICS_DEGRADED };
 
+/* Lines that the access log lacks: its reader was too slow, or there were too many errors. */
+enum metrics_unlogged { METRICS_LOG_FULL, METRICS_LOG_LIMITED, METRICS_UNLOGGED };
+
 #define METRICS_STATUSES 13 /* rows of metrics.c's table */
 #define METRICS_BUCKETS 19
 #define METRICS_STAGES 4 /* of a ranking, as in Server-Timing */
@@ -57,6 +60,7 @@ struct metrics {
     metrics_counter blobs[BLOB_REASONS]; /* blobs that were refused, by reason */
     metrics_counter shed[METRICS_SHEDS];
     metrics_counter store_errors[STORE_FAULTS];
+    metrics_counter unlogged[METRICS_UNLOGGED];
 };
 
 /* The writer is one thread: no locked instruction is needed, only that a reader never sees half a number. */

@@ -8,6 +8,7 @@
 #define EMBSUM_SERVER_WORKER_H
 
 #include "config/config.h"
+#include "server/access.h"
 #include "server/arena.h"
 #include "server/auth.h"
 #include "server/breaker.h"
@@ -39,7 +40,8 @@ struct service {
     struct pool *worker_pool, *reader_pool;
     const struct http *http; /* this and the next are NULL in a test without sockets */
     const struct process *process;
-    atomic_bool stopping; /* long requests give up */
+    struct access *access; /* NULL: no access log is wanted */
+    atomic_bool stopping;  /* long requests give up */
 };
 
 /* Belongs to one thread. */
@@ -57,7 +59,8 @@ struct worker {
     /* Of whoever scores: room for a window's scores, and for scorer_best(). */
     struct buffer scores, best;
     struct metrics metrics;
-    struct log_limit blob_lines, store_lines;
+    struct access_facts facts; /* of the ranking that it finishes */
+    struct log_limit blob_lines, store_lines, access_errors;
 };
 
 /* Loops and workers rank, and look into hot memory; where each is among them. */
