@@ -57,7 +57,9 @@ struct config {
         long warm_ms;     /* at most so long with what the generation before was asked for; 0: not at all */
     } memory;
     struct {
-        char level[CONFIG_STRING_MAX]; /* debug, info, warn, error */
+        char level[CONFIG_STRING_MAX];  /* debug, info, warn, error */
+        char access[CONFIG_STRING_MAX]; /* where the access log goes; empty: nowhere */
+        bool access_users;              /* with users' ids */
     } log;
     struct {
         char listen[CONFIG_STRING_MAX]; /* empty: nowhere */

@@ -9,6 +9,7 @@
 
 static bool is_listen(const char *text);
 static bool is_listen_or_none(const char *text);
+static bool is_output(const char *text);
 static bool is_prefix(const char *text);
 
 #define KEY(section, key) #section "." #key
@@ -108,6 +109,11 @@ const struct config_key config_keys[] = {
     STRING(log, level, 1, TEXT_MAX, "info",
         "The least important messages that are logged.",
         .choices = "debug|info|warn|error"),
+    STRING(log, access, 0, TEXT_MAX, "",
+        "Where a line of JSON for each request goes. Empty is nowhere.",
+        .valid = is_output, .shape = "nothing, stderr, fd:N or the path of a file, with a / in it"),
+    BOOL(log, access_users, "false",
+        "Let the access log name users."),
     STRING(admin, listen, 0, TEXT_MAX, "",
         "Where the daemon answers its operators: GET /generations, POST /generations/reload. Empty is nowhere.",
         .valid = is_listen_or_none, .shape = "nothing, or an address as in server.listen"),
@@ -127,6 +133,17 @@ static bool is_listen(const char *text)
 static bool is_listen_or_none(const char *text)
 {
     return !text[0] || is_listen(text);
+}
+
+/* A word that is none of these would be a file's name to nobody but us. */
+static bool is_output(const char *text)
+{
+    const bool descriptor = strncmp(text, "fd:", 3) == 0;
+    if (!text[0] || strcmp(text, "stderr") == 0)
+        return true;
+    if (descriptor && !strchr(text, '/'))
+        return text[3] && strlen(text + 3) <= 4 && text[3 + strspn(text + 3, "0123456789")] == '\0';
+    return strchr(text, '/') && text[strlen(text) - 1] != '/';
 }
 
 /* No braces: Redis takes what stands between them as the hash slot's name. No colon: the keys of one prefix must not

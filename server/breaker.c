@@ -8,6 +8,7 @@ void breaker_init(struct breaker *breaker, const struct log *log)
     pthread_mutex_init(&breaker->lock, NULL);
     atomic_init(&breaker->open, false);
     atomic_init(&breaker->failures, 0);
+    atomic_init(&breaker->openings, 0);
 }
 
 void breaker_done(struct breaker *breaker)
@@ -68,6 +69,7 @@ void breaker_failed(struct breaker *breaker, const char *why)
     if (failures >= BREAKER_FAILURES && !breaker_is_open(breaker)) {
         breaker->opened_ms = now;
         atomic_store_explicit(&breaker->open, true, memory_order_relaxed);
+        atomic_fetch_add_explicit(&breaker->openings, 1, memory_order_relaxed);
         log_state(breaker, LOG_WARN, "store breaker opened", why, 0);
     }
     pthread_mutex_unlock(&breaker->lock);

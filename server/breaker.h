@@ -19,6 +19,7 @@ struct breaker {
     atomic_bool open;
     atomic_uint failures; /* in a row */
     uint64_t opened_ms, probe_ms;
+    atomic_uint_fast64_t openings; /* so far */
 };
 
 void breaker_init(struct breaker *breaker, const struct log *log);
@@ -30,6 +31,11 @@ bool breaker_allows(struct breaker *breaker);
 /* How a call to the store has ended. It opens or closes with a line in the log, which tells why. */
 void breaker_succeeded(struct breaker *breaker);
 void breaker_failed(struct breaker *breaker, const char *why);
+
+static inline uint64_t breaker_opened(struct breaker *breaker) /* how often so far */
+{
+    return atomic_load_explicit(&breaker->openings, memory_order_relaxed);
+}
 
 static inline bool breaker_is_open(struct breaker *breaker)
 {

@@ -77,6 +77,23 @@ void exchange_field(
         exchange->wanted_id = value;
     if (!exchange->timeout && strcasecmp(name, "X-Timeout-Ms") == 0)
         exchange->timeout = value;
+    if (strcasecmp(name, "traceparent") == 0) {
+        exchange->traceparent = value;
+        exchange->traceparents++;
+    }
+}
+
+/* Of two traceparents nobody knows which is the right one. */
+static void note_trace(struct exchange *exchange, uint64_t *id_state)
+{
+    char id[HTTP_ID_MAX + 1];
+    if (exchange->traceparents != 1 || !trace_parse(&exchange->trace, exchange->traceparent))
+        return;
+    do
+        http_id_make(id, id_state);
+    while (strspn(id, "0") == sizeof exchange->trace.span_id - 1);
+    memcpy(exchange->trace.span_id, id, sizeof exchange->trace.span_id);
+    exchange->traced = true;
 }
 
 static const char *const body_too_long = "the body is longer than server.body_max_bytes";
@@ -90,6 +107,7 @@ bool exchange_begin(struct exchange *exchange, const char *version, size_t heade
         memcpy(exchange->id, exchange->wanted_id, strlen(exchange->wanted_id) + 1);
     else
         http_id_make(exchange->id, id_state);
+    note_trace(exchange, id_state);
     if (exchange->target.failed)
         return refuse(exchange, 500, "out of memory");
     const char *message;
@@ -181,8 +199,20 @@ bool exchange_finish(struct exchange *exchange, const char *method)
         .body_len = exchange->body.used,
         .id = exchange->id,
         .timeout_ms = timeout_ms,
+        .trace = exchange->traced ? &exchange->trace : NULL,
+        .client = exchange->client,
     };
     return true;
+}
+
+void exchange_describe(struct exchange *exchange)
+{
+    exchange->call.since_ns = clock_ns();
+    exchange->call.request = (struct http_request){
+        .id = exchange->id,
+        .trace = exchange->traced ? &exchange->trace : NULL,
+        .client = exchange->client,
+    };
 }
 
 void exchange_refuse(struct exchange *exchange)

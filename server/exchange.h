@@ -6,6 +6,7 @@
 #include "server/http_guard.h"
 #include "server/http_message.h"
 #include "server/spares.h"
+#include "server/trace.h"
 
 #include <stdatomic.h>
 
@@ -31,14 +32,18 @@ struct exchange {
     bool begun;       /* the head is complete */
     unsigned refusal; /* a status, once it is known that the request is refused; 0 so far */
     const char *message;
+    const char *client; /* the address it came from; the caller's, until the end */
     char id[HTTP_ID_MAX + 1];
+    bool traced; /* traceparent was valid, and is in: */
+    struct trace trace;
 
     /* The parts of the request. Values of header fields are the caller's, valid until the end. */
     struct writer target, body;
     struct http_guard guard;
-    const char *content_type, *authorization, *if_none_match, *wanted_id, *timeout;
-    size_t received; /* bytes of the body, kept or not */
-    size_t charged;  /* of those to `bodies` */
+    const char *content_type, *authorization, *if_none_match, *wanted_id, *timeout, *traceparent;
+    size_t traceparents; /* fields of the name */
+    size_t received;     /* bytes of the body, kept or not */
+    size_t charged;      /* of those to `bodies` */
     struct exchange_account *bodies;
 
     struct http_call call;
@@ -63,6 +68,9 @@ bool exchange_begin(struct exchange *exchange, const char *version, size_t heade
     const struct exchange_limits *limits, uint64_t *id_state);
 bool exchange_receive(
     struct exchange *exchange, const char *data, size_t len, const struct exchange_limits *limits);
+
+/* What is known of a request that is refused, whatever pieces of it have come, for whoever counts and logs. */
+void exchange_describe(struct exchange *exchange);
 
 /* The request is complete. False: refused; else call.request is filled in and points into the exchange. */
 bool exchange_finish(struct exchange *exchange, const char *method);

@@ -5,7 +5,9 @@
 #include "server/exchange.h"
 #include "server/http_conns.h"
 
+#include <arpa/inet.h>
 #include <microhttpd.h>
+#include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +62,7 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
     if (!exchange)
         return NULL;
     exchange->conn = conn;
+    exchange->client = conn->client;
     atomic_fetch_add_explicit(&loop->started, 1, memory_order_relaxed);
     exchange->owner = loop;
     exchange_target(exchange, target);
@@ -109,6 +112,11 @@ static enum MHD_Result answer(struct exchange *exchange, struct MHD_Connection *
     bool complete = MHD_add_response_header(to, "Content-Type", from->content_type) == MHD_YES &&
                     MHD_add_response_header(to, "Cache-Control", from->cache_control) == MHD_YES &&
                     MHD_add_response_header(to, "X-Request-Id", exchange->id) == MHD_YES;
+    if (exchange->traced) {
+        char trace[TRACE_TEXT];
+        trace_format(trace, &exchange->trace);
+        complete &= MHD_add_response_header(to, "traceresponse", trace) == MHD_YES;
+    }
     for (size_t i = 0; i < from->header_count; i++)
         complete &= MHD_add_response_header(to, from->headers[i].name, from->headers[i].value) == MHD_YES;
     if (from->close || atomic_load_explicit(&loop->http->draining, memory_order_relaxed))
@@ -119,11 +127,17 @@ static enum MHD_Result answer(struct exchange *exchange, struct MHD_Connection *
     return queued;
 }
 
-static enum MHD_Result refuse(struct exchange *exchange, struct MHD_Connection *connection)
+static void tell_refused(struct exchange *exchange)
 {
     const struct http_loop *loop = exchange->owner;
-    loop->http->options.refused(loop->ctx, exchange->refusal);
     exchange_refuse(exchange);
+    exchange_describe(exchange);
+    loop->http->options.refused(loop->ctx, &exchange->call);
+}
+
+static enum MHD_Result refuse(struct exchange *exchange, struct MHD_Connection *connection)
+{
+    tell_refused(exchange);
     return answer(exchange, connection);
 }
 
@@ -131,14 +145,13 @@ static enum MHD_Result refuse(struct exchange *exchange, struct MHD_Connection *
  * the socket directly; then the connection is closed. */
 static enum MHD_Result refuse_midway(struct exchange *exchange, struct MHD_Connection *connection)
 {
-    const struct http_loop *loop = exchange->owner;
     char bytes[1024];
     const size_t len = http_refusal(bytes, sizeof bytes, exchange->refusal, exchange->message, exchange->id);
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     if (info && send(info->connect_fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len)
         shutdown(info->connect_fd, SHUT_WR);
-    loop->http->options.refused(loop->ctx, exchange->refusal);
+    tell_refused(exchange);
     return MHD_NO;
 }
 
@@ -248,6 +261,21 @@ static void on_completed(
 
 /* ---- connections ---- */
 
+static void note_client(struct http_conn *conn, struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *address = info ? info->client_addr : NULL;
+    if (!conn || !address)
+        return;
+    if (address->sa_family == AF_INET)
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)address)->sin_addr, conn->client,
+            sizeof conn->client);
+    else if (address->sa_family == AF_INET6)
+        inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr, conn->client,
+            sizeof conn->client);
+}
+
 static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
     enum MHD_ConnectionNotificationCode code)
 {
@@ -260,6 +288,7 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     *socket_context = info ? http_conns_add(loop->http->conns, info->connect_fd) : NULL;
+    note_client(*socket_context, connection);
 }
 
 /* The loop with the fewest connections gets the new one; among equals they take turns. */

@@ -21,8 +21,8 @@ struct http;
 /* True: the response is complete. False: call->defer() was called, then the call was handed on, and call->answer() is
  * going to be called, once, by any thread. */
 typedef bool http_handle_fn(void *loop, struct http_call *call);
-/* A request was refused before it was one: tell whoever counts. */
-typedef void http_refused_fn(void *loop, unsigned status);
+/* A request was refused before it was one, by the call's response: tell whoever counts and logs. */
+typedef void http_refused_fn(void *loop, struct http_call *call);
 
 struct http_options {
     const char *listen; /* ADDR:PORT */

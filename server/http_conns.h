@@ -33,6 +33,7 @@ enum http_phase {
 struct http_conn {
     struct http_conn *previous, *next;
     int fd;
+    char client[46];            /* the address of the other end */
     bool spare;                 /* beyond the limit: there to ask how the daemon is, and for nothing else */
     atomic_uint_fast64_t state; /* since when, how often it has been idle, and the phase */
     uint64_t turn,

@@ -14,6 +14,9 @@
 #define HTTP_HEADERS_MAX 4
 #define HTTP_HEADER_MAX 256
 
+struct access_facts;
+struct trace;
+
 struct http_request {
     const char *method;
     const char *path;          /* as it came, still percent-encoded, without the query; NUL-terminated */
@@ -24,9 +27,11 @@ struct http_request {
     bool framed;               /* a Content-Length or chunks told where the body ends */
     const char *body;
     size_t body_len;
-    const char *id;      /* X-Request-Id, checked or made */
-    uint64_t timeout_ms; /* X-Timeout-Ms: the client waits no longer; 0: it did not say */
-    bool spare;          /* there are too many connections: only how the daemon is may be asked */
+    const char *id;            /* X-Request-Id, checked or made */
+    uint64_t timeout_ms;       /* X-Timeout-Ms: the client waits no longer; 0: it did not say */
+    const struct trace *trace; /* the trace that it belongs to; NULL: none */
+    const char *client;        /* the address it came from; NULL: not known */
+    bool spare;                /* there are too many connections: only how the daemon is may be asked */
 };
 
 struct http_header {
@@ -48,10 +53,11 @@ struct http_response {
  * work on it, back to the front. One thread at a time has it in hand. */
 struct http_call {
     struct http_request request;
-    struct http_response response; /* comes reset */
-    uint64_t since_ns;             /* when the request was complete */
-    const void *route;             /* the router's */
-    struct pool_task task;         /* to be put into a pool by whoever has the call in hand */
+    struct http_response response;    /* comes reset */
+    uint64_t since_ns;                /* when the request was complete */
+    const void *route;                /* the router's */
+    const struct access_facts *facts; /* what it was about, for the access log; NULL: nobody has said */
+    struct pool_task task;            /* to be put into a pool by whoever has the call in hand */
     /* Before the call goes to another thread, and when the response is complete: the call is gone then. */
     void (*defer)(struct http_call *call);
     void (*answer)(struct http_call *call);

@@ -27,8 +27,10 @@ struct live {
     /* The watcher's alone. */
     struct live_generation *retired; /* swapped out, perhaps still read by requests */
     int last_error;                  /* of the store, so that an outage is one line in the log */
+    uint64_t followed_ns;            /* when a look began that found all changes; 0: none has */
 
     atomic_uint_fast64_t loads, refusals, changes;
+    _Atomic time_t checked;
 };
 
 /* ---- one look at the store ---- */
@@ -68,6 +70,7 @@ static void swap(struct live *live, struct live_generation *fresh)
         old->next = live->retired;
         live->retired = old;
     }
+    live->followed_ns = 0; /* another generation's changes */
     count(&live->loads, 1);
     struct log_line line;
     log_begin(&line, live->service->log, LOG_INFO, "generation live");
@@ -133,13 +136,27 @@ static void note_store(struct live *live, int code, const struct err *err)
     live->last_error = code;
 }
 
+/* A change that was not there when the last look began has come since. When exactly only the store could tell, and its
+ * clock is not ours: so the time until now is what following it took at most. */
+static void note_delay(struct live *live, uint64_t began_ns, size_t changes)
+{
+    if (changes && live->followed_ns)
+        metrics_observe(
+            &live->service->watcher->metrics.change_delay, clock_ns() - live->followed_ns, changes);
+    if (changes < LIVE_CHANGES_AT_ONCE)
+        live->followed_ns = began_ns;
+}
+
 /* What has changed inside the generation in memory. ERR_NOT_FOUND: that cannot be told any more. */
 static int follow(struct live *live, struct err *err)
 {
     size_t changes = 0;
+    const uint64_t began_ns = clock_ns();
     const int code = live_generation_follow(live->current, live->service, &changes, err);
     if (code < 0)
         worker_note_store(live->service->watcher, code, err);
+    else
+        note_delay(live, began_ns, changes);
     count(&live->changes, changes);
     return code;
 }
@@ -182,6 +199,7 @@ int live_poll(struct live *live, struct err *err)
         return err_set(err, (enum err_code) - code, "%s", why.message);
     if (fresh)
         swap(live, fresh);
+    atomic_store_explicit(&live->checked, time(NULL), memory_order_relaxed);
     return 0;
 }
 
@@ -286,6 +304,7 @@ void live_stats(struct live *live, struct live_stats *out)
         .loads = atomic_load_explicit(&live->loads, memory_order_relaxed),
         .refusals = atomic_load_explicit(&live->refusals, memory_order_relaxed),
         .changes = atomic_load_explicit(&live->changes, memory_order_relaxed),
+        .checked = atomic_load_explicit(&live->checked, memory_order_relaxed),
     };
     pthread_mutex_lock(&live->lock);
     memcpy(out->refused, live->refused, sizeof out->refused);

@@ -28,6 +28,7 @@ void live_hurry(struct live *live);
 
 struct live_stats {
     uint64_t loads, refusals, changes;
+    time_t checked; /* when what is in memory was last seen to be what is live in the store; 0: never */
     char refused[STORE_GENERATION_MAX]; /* the live one in the store that is damaged; empty: none */
     char reason[512];
 };

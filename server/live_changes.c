@@ -1,13 +1,15 @@
 /* Changes inside a generation: a refresh writes new matrices or categories under old names, and says so in the store's
  * stream. */
 #include "core/id.h"
+#include "server/clock.h"
 #include "server/live_generation.h"
 #include "server/worker.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHANGES_AT_ONCE = 4096 };
+/* How often the manifest is read again where nothing has changed: a refresh that had nothing to do says so there. */
+enum { MANIFEST_MS = 2000 };
 
 /* What has changed, each once. */
 struct following {
@@ -111,6 +113,22 @@ static int follow(struct live_generation *generation, struct worker *watcher,
     return code;
 }
 
+void live_generation_describe(struct live_generation *generation, const struct manifest *manifest)
+{
+    atomic_store_explicit(&generation->user_count, manifest->users, memory_order_relaxed);
+    atomic_store_explicit(&generation->content_count, manifest->contents, memory_order_relaxed);
+    atomic_store_explicit(&generation->refreshed, manifest->refreshed, memory_order_relaxed);
+    generation->manifest_ms = clock_ms();
+}
+
+/* For those who watch; what is ranked does not hang on it. */
+static void read_manifest(struct live_generation *generation, struct store_link *link)
+{
+    struct manifest manifest;
+    if (manifest_get(&manifest, link, generation->name, NULL) == 0)
+        live_generation_describe(generation, &manifest);
+}
+
 int live_generation_follow(
     struct live_generation *generation, struct service *service, size_t *count, struct err *err)
 {
@@ -118,12 +136,14 @@ int live_generation_follow(
     char cursor[STORE_CURSOR_MAX];
     memcpy(cursor, generation->cursor, sizeof cursor);
     int code = store_changes_read(
-        service->watcher->link, generation->name, cursor, CHANGES_AT_ONCE, note, &following, err);
+        service->watcher->link, generation->name, cursor, LIVE_CHANGES_AT_ONCE, note, &following, err);
     if (code == 0 && following.count)
         code = follow(generation, service->watcher, &following, err);
     if (code == 0) { /* only now: what failed is done again */
         memcpy(generation->cursor, cursor, sizeof cursor);
         *count = following.count;
+        if (following.count || clock_ms() - generation->manifest_ms >= MANIFEST_MS)
+            read_manifest(generation, service->watcher->link);
     }
     id_map_done(&following.users);
     id_map_done(&following.contents);

@@ -211,6 +211,7 @@ int live_generation_load(struct live_generation **out, struct service *service, 
         live_generation_free(generation);
         return code;
     }
+    live_generation_describe(generation, &generation->manifest);
     generation->loaded = time(NULL);
     generation->load_seconds = (double)(clock_ns() - start) / 1e9;
     atomic_init(&generation->holders, 1);

@@ -28,6 +28,9 @@ struct live_generation {
     void *proj;         /* W_s, packed */
     void *default_user; /* A of the empty history, packed; NULL: unknown users are not ranked */
     struct matrices *users, *contents;
+    /* What a refresh inside the generation says of it now; the manifest stays as it was when it was loaded. */
+    atomic_size_t user_count, content_count;
+    _Atomic time_t refreshed; /* 0: never */
     time_t loaded;
     double load_seconds;
     atomic_size_t holders; /* requests, and the watcher */
@@ -39,6 +42,7 @@ struct live_generation {
     /* The watcher's. */
     struct live_generation *next;
     char cursor[STORE_CURSOR_MAX]; /* changes up to here are in memory */
+    uint64_t manifest_ms;          /* when the manifest was last read */
 };
 
 /* Load what the store holds under this name, verify it, and bring into memory what is asked for in the generation before
@@ -56,6 +60,12 @@ struct catalogue *live_generation_category(struct live_generation *generation, c
 /* Call fn for each category that a content is in, in the order of their names, under a lock: fn is short. */
 void live_generation_categories_of(struct live_generation *generation, const struct store_id *content,
     void (*fn)(void *ctx, const struct store_id *name), void *ctx);
+
+/* Let those who watch see what this manifest says of it. */
+void live_generation_describe(struct live_generation *generation, const struct manifest *manifest);
+
+/* At most so many changes are followed at a time. */
+#define LIVE_CHANGES_AT_ONCE 4096
 
 /* Follow the changes behind the cursor. *count receives how many there were. ERR_UNAVAILABLE: not all, try again.
  * ERR_NOT_FOUND: some have been trimmed, and the generation is to be loaded anew. */

@@ -19,18 +19,23 @@ int log_init(struct log *log, int fd, const char *level, struct err *err)
     return err_set(err, ERR_INVALID, "log.level: \"%s\" is none of debug, info, warn, error", level);
 }
 
+void log_format_time(char out[LOG_TIME_MAX], const struct timespec *time)
+{
+    struct tm utc;
+    gmtime_r(&time->tv_sec, &utc);
+    snprintf(out, LOG_TIME_MAX, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ", utc.tm_year + 1900, utc.tm_mon + 1,
+        utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, time->tv_nsec / 1000000);
+}
+
 void log_begin(struct log_line *line, const struct log *log, enum log_level level, const char *message)
 {
     *line = (struct log_line){.log = log && level >= log->level ? log : NULL};
     if (!line->log)
         return;
     struct timespec now;
-    struct tm utc;
-    char time[80];
+    char time[LOG_TIME_MAX];
     clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    snprintf(time, sizeof time, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ", utc.tm_year + 1900, utc.tm_mon + 1,
-        utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, now.tv_nsec / 1000000);
+    log_format_time(time, &now);
     writer_open(&line->text, '{');
     log_text(line, "ts", time);
     log_text(line, "level", level_names[level]);

@@ -51,6 +51,11 @@ struct log_limit {
     uint64_t count, dropped;
 };
 
+/* 2026-11-24T03:00:00.123Z */
+#define LOG_TIME_MAX 80
+struct timespec;
+void log_format_time(char out[LOG_TIME_MAX], const struct timespec *time);
+
 /* May a line be written now? *dropped receives how many were not since the last one. */
 bool log_allow(struct log_limit *limit, uint64_t *dropped);
 

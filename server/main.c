@@ -2,6 +2,7 @@
 #include "server/descriptors.h"
 #include "server/http.h"
 #include "server/options.h"
+#include "server/process.h"
 #include "server/router.h"
 #include "server/sandbox.h"
 #include "server/worker.h"
@@ -92,10 +93,9 @@ static bool handle_admin(void *loop, struct http_call *call)
     return router_handle_admin(loop, call);
 }
 
-static void refused(void *loop, unsigned status)
+static void refused(void *loop, struct http_call *call)
 {
-    struct worker *own = loop;
-    metrics_request(&own->metrics, METRICS_REFUSED, status, 0);
+    router_refused(loop, call);
 }
 
 /* The two listeners; an operator's is NULL where none is wanted. */
@@ -232,10 +232,13 @@ static int run(const struct config *config, const struct log *log, struct err *e
     set_up_malloc();
     struct service service = {0};
     struct fronts fronts = {0};
+    struct process process;
+    process_open(&process);
     int code = config->server.sandbox ? sandbox_files(config, err) : 0;
     const bool files_closed = code > 0;
     if (code >= 0)
         code = service_init(&service, config, log, err);
+    service.process = &process;
     if (code == 0)
         code = open_fronts(&fronts, &service, err);
     if (code == 0)
@@ -243,6 +246,7 @@ static int run(const struct config *config, const struct log *log, struct err *e
     http_free(fronts.admin);
     http_free(fronts.http);
     service_done(&service);
+    process_close(&process);
     return code;
 }
 

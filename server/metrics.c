@@ -1,10 +1,14 @@
 #include "server/metrics.h"
 
+#include "server/access.h"
 #include "server/http.h"
+#include "server/metrics_int.h"
+#include "server/rank.h"
 #include "server/sandbox.h"
 #include "server/worker.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char *const route_names[METRICS_ROUTES] = {
@@ -23,6 +27,11 @@ static const char *const route_names[METRICS_ROUTES] = {
     [METRICS_REFUSED] = "refused",
 };
 
+const char *metrics_route_name(enum metrics_route route)
+{
+    return route_names[route];
+}
+
 static const char *const missing_names[METRICS_MISSING] = {
     [METRICS_NOT_FOUND] = "not_found",
     [METRICS_CORRUPT] = "corrupt",
@@ -33,43 +42,54 @@ static const char *const missing_names[METRICS_MISSING] = {
 static const unsigned statuses[METRICS_STATUSES] = {
     200, 304, 400, 401, 404, 405, 408, 411, 413, 414, 415, 431, 503, 500};
 
-/* Upper bounds in microseconds, and as Prometheus writes them: seconds. */
+/* ---- counting ---- */
+
+/* Upper bounds, and as Prometheus writes them: seconds. */
 static const struct {
-    uint64_t us;
+    uint64_t ns;
     const char *seconds;
 } buckets[METRICS_BUCKETS] = {
-    {50, "5e-05"},
-    {100, "0.0001"},
-    {250, "0.00025"},
-    {500, "0.0005"},
-    {1000, "0.001"},
-    {2500, "0.0025"},
-    {5000, "0.005"},
-    {10000, "0.01"},
-    {25000, "0.025"},
-    {50000, "0.05"},
-    {100000, "0.1"},
-    {250000, "0.25"},
-    {1000000, "1"},
-    {5000000, "5"},
+    {5000, "5e-06"},
+    {10000, "1e-05"},
+    {25000, "2.5e-05"},
+    {50000, "5e-05"},
+    {100000, "0.0001"},
+    {250000, "0.00025"},
+    {500000, "0.0005"},
+    {1000000, "0.001"},
+    {2500000, "0.0025"},
+    {5000000, "0.005"},
+    {10000000, "0.01"},
+    {25000000, "0.025"},
+    {50000000, "0.05"},
+    {100000000, "0.1"},
+    {250000000, "0.25"},
+    {500000000, "0.5"},
+    {1000000000, "1"},
+    {2500000000, "2.5"},
+    {5000000000, "5"},
 };
+
+void metrics_observe(struct metrics_histogram *histogram, uint64_t ns, uint64_t count)
+{
+    size_t bucket = 0;
+    while (bucket < METRICS_BUCKETS && ns > buckets[bucket].ns)
+        bucket++;
+    metrics_add(&histogram->bucket[bucket], count);
+    metrics_add(&histogram->nanoseconds, ns * count);
+}
 
 void metrics_request(struct metrics *metrics, enum metrics_route route, unsigned status, uint64_t ns)
 {
-    size_t row = 0, bucket = 0;
+    size_t row = 0;
     while (row < METRICS_STATUSES - 1 && statuses[row] != status)
         row++;
-    while (bucket < METRICS_BUCKETS && ns > 1000 * buckets[bucket].us)
-        bucket++;
-    metrics_add(&metrics->requests[route][row], 1);
-    metrics_add(&metrics->bucket[route][bucket], 1);
-    metrics_add(&metrics->nanoseconds[route], ns);
+    metrics_observe(&metrics->requests[route][row], ns, 1);
 }
 
-/* ---- the page ---- */
+/* ---- the page's means ---- */
 
-/* The sum over the threads of the counter at this offset in struct metrics. */
-static uint64_t sum(const struct service *service, size_t offset)
+uint64_t metrics_sum(const struct service *service, size_t offset)
 {
     uint64_t total = 0;
     for (size_t i = 0; i < service->thread_count; i++) {
@@ -80,48 +100,89 @@ static uint64_t sum(const struct service *service, size_t offset)
     return total;
 }
 
-#define SUM(service, member) sum(service, offsetof(struct metrics, member))
-
-static void head(struct writer *w, const char *name, const char *type, const char *help)
+void metrics_head(struct writer *w, const char *name, const char *type, const char *help)
 {
     writer_printf(w, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-static void single(struct writer *w, const char *name, const char *type, const char *help, uint64_t value)
+void metrics_single(struct writer *w, const char *name, const char *type, const char *help, uint64_t value)
 {
-    head(w, name, type, help);
+    metrics_head(w, name, type, help);
     writer_printf(w, "%s %" PRIu64 "\n", name, value);
+}
+
+static size_t bucket_offset(size_t histogram, size_t bucket)
+{
+    return histogram + offsetof(struct metrics_histogram, bucket) + bucket * sizeof(metrics_counter);
+}
+
+void metrics_write_histogram(
+    struct writer *w, const struct service *service, const char *name, const char *labels, size_t offset)
+{
+    const char *comma = *labels ? "," : "", *open = *labels ? "{" : "", *close = *labels ? "}" : "";
+    uint64_t below = 0;
+    for (size_t i = 0; i < METRICS_BUCKETS; i++) {
+        below += metrics_sum(service, bucket_offset(offset, i));
+        writer_printf(
+            w, "%s_bucket{%s%sle=\"%s\"} %" PRIu64 "\n", name, labels, comma, buckets[i].seconds, below);
+    }
+    below += metrics_sum(service, bucket_offset(offset, METRICS_BUCKETS));
+    const uint64_t ns = metrics_sum(service, offset + offsetof(struct metrics_histogram, nanoseconds));
+    writer_printf(w, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", name, labels, comma, below);
+    writer_printf(w, "%s_sum%s%s%s %.9g\n", name, open, labels, close, (double)ns / 1e9);
+    writer_printf(w, "%s_count%s%s%s %" PRIu64 "\n", name, open, labels, close, below);
+}
+
+static uint64_t observed(const struct service *service, size_t offset)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i <= METRICS_BUCKETS; i++)
+        count += metrics_sum(service, bucket_offset(offset, i));
+    return count;
+}
+
+/* ---- requests ---- */
+
+/* Most routes never answer most codes, and a page of a machine with many threads is not to go through all their buckets:
+ * who was answered has taken time. Only what was refused is not timed. */
+static uint64_t answered(const struct service *service, size_t route, size_t row)
+{
+    const size_t offset = offsetof(struct metrics, requests[route][row]);
+    const bool timed = metrics_sum(service, offset + offsetof(struct metrics_histogram, nanoseconds)) > 0;
+    return timed || route == METRICS_REFUSED ? observed(service, offset) : 0;
+}
+
+/* Codes appear when they have been answered, but for those that rates are taken of: a rate wants a start. */
+static bool is_shown(size_t route, size_t row, uint64_t count)
+{
+    const bool awaited = statuses[row] == 200 || (route == METRICS_RANK && statuses[row] >= 500);
+    return count || (route < METRICS_OTHER && awaited);
 }
 
 static void write_requests(struct writer *w, const struct service *service)
 {
-    head(w, "embsum_http_requests_total", "counter", "Requests answered, by route and status.");
+    static const char requests[] = "embsum_http_requests_total",
+                      duration[] = "embsum_http_request_duration_seconds";
+    uint64_t count[METRICS_ROUTES][METRICS_STATUSES];
+    metrics_head(w, requests, "counter", "Requests answered, by route and status.");
     for (size_t route = 0; route < METRICS_ROUTES; route++) {
         for (size_t row = 0; row < METRICS_STATUSES; row++) {
-            const uint64_t count = SUM(service, requests[route][row]);
-            if (count)
-                writer_printf(w, "embsum_http_requests_total{route=\"%s\",code=\"%u\"} %" PRIu64 "\n",
-                    route_names[route], statuses[row], count);
+            count[route][row] = answered(service, route, row);
+            if (is_shown(route, row, count[route][row]))
+                writer_printf(w, "%s{route=\"%s\",code=\"%u\"} %" PRIu64 "\n", requests, route_names[route],
+                    statuses[row], count[route][row]);
         }
     }
-    head(w, "embsum_http_request_duration_seconds", "histogram",
-        "Time from a complete request to its answer's first byte, by route.");
+    metrics_head(w, duration, "histogram",
+        "Time from a complete request to its answer's first byte, by route and status.");
     for (size_t route = 0; route < METRICS_REFUSED; route++) {
-        uint64_t below = 0;
-        for (size_t i = 0; i < METRICS_BUCKETS; i++) {
-            below += SUM(service, bucket[route][i]);
-            writer_printf(w,
-                "embsum_http_request_duration_seconds_bucket{route=\"%s\",le=\"%s\"} %" PRIu64 "\n",
-                route_names[route], buckets[i].seconds, below);
+        for (size_t row = 0; row < METRICS_STATUSES; row++) {
+            char labels[64];
+            snprintf(labels, sizeof labels, "route=\"%s\",code=\"%u\"", route_names[route], statuses[row]);
+            if (is_shown(route, row, count[route][row]))
+                metrics_write_histogram(
+                    w, service, duration, labels, offsetof(struct metrics, requests[route][row]));
         }
-        below += SUM(service, bucket[route][METRICS_BUCKETS]);
-        const uint64_t nanoseconds = SUM(service, nanoseconds[route]);
-        writer_printf(w,
-            "embsum_http_request_duration_seconds_bucket{route=\"%s\",le=\"+Inf\"} %" PRIu64 "\n"
-            "embsum_http_request_duration_seconds_sum{route=\"%s\"} %.9g\n"
-            "embsum_http_request_duration_seconds_count{route=\"%s\"} %" PRIu64 "\n",
-            route_names[route], below, route_names[route], (double)nanoseconds / 1e9, route_names[route],
-            below);
     }
 }
 
@@ -129,156 +190,118 @@ static uint64_t ranked_by(const struct worker *worker)
 {
     uint64_t count = 0;
     for (size_t row = 0; row < METRICS_STATUSES; row++)
-        count += atomic_load_explicit(&worker->metrics.requests[METRICS_RANK][row], memory_order_relaxed);
+        for (size_t i = 0; i <= METRICS_BUCKETS; i++)
+            count += atomic_load_explicit(
+                &worker->metrics.requests[METRICS_RANK][row].bucket[i], memory_order_relaxed);
     return count;
 }
 
 static void write_threads(struct writer *w, const struct service *service)
 {
-    head(w, "embsum_worker_requests_total", "counter", "Requests ranked, by the worker that finished them.");
+    metrics_head(
+        w, "embsum_worker_requests_total", "counter", "Requests ranked, by the worker that finished them.");
     for (size_t i = 0; i < service->worker_count; i++)
         writer_printf(w, "embsum_worker_requests_total{worker=\"%zu\"} %" PRIu64 "\n", i,
             ranked_by(&service->workers[i]));
-    head(w, "embsum_loop_requests_total", "counter",
+    metrics_head(w, "embsum_loop_requests_total", "counter",
         "Short requests ranked by the loop that read them, without a worker.");
     for (size_t i = 0; i < service->loop_count; i++)
         writer_printf(
             w, "embsum_loop_requests_total{loop=\"%zu\"} %" PRIu64 "\n", i, ranked_by(&service->loops[i]));
-    single(w, "embsum_worker_queue", "gauge", "Tasks that no worker has begun.",
+    metrics_single(w, "embsum_worker_queue", "gauge", "Tasks that no worker has begun.",
         pool_waiting(service->worker_pool));
-    single(w, "embsum_reader_queue", "gauge", "Batches that no reader has begun.",
+    metrics_single(w, "embsum_worker_queue_limit", "gauge",
+        "Requests that may wait for a worker: server.queue_max.",
+        (uint64_t)service->config->server.queue_max);
+    metrics_single(w, "embsum_reader_queue", "gauge", "Batches that no reader has begun.",
         pool_waiting(service->reader_pool));
+}
+
+static void write_connections(struct writer *w, const struct service *service)
+{
+    struct http_stats stats;
+    if (!service->http)
+        return;
+    http_stats(service->http, &stats);
+    metrics_single(w, "embsum_http_connections", "gauge", "Connections open.", stats.connections);
+    metrics_single(w, "embsum_http_connections_limit", "gauge",
+        "Connections that may be open: server.connections_max, or what the system allows.",
+        (uint64_t)service->config->server.connections_max);
+    metrics_single(w, "embsum_http_connections_refused_total", "counter",
+        "Connections answered with 503 at the limit.", stats.refused);
+    static const char *const phases[] = {"header", "body", "write"};
+    metrics_head(w, "embsum_http_connections_cut_total", "counter",
+        "Connections closed because a header or a body came, or an answer was taken, too slowly.");
+    for (size_t i = 0; i < sizeof phases / sizeof *phases; i++)
+        writer_printf(
+            w, "embsum_http_connections_cut_total{phase=\"%s\"} %" PRIu64 "\n", phases[i], stats.cut[i]);
+    metrics_single(
+        w, "embsum_http_body_bytes", "gauge", "Bodies of the requests under way together.", stats.body_bytes);
+}
+
+/* ---- rankings ---- */
+
+static void write_times(struct writer *w, const struct service *service)
+{
+    static const char *const stages[METRICS_STAGES] = {"parse", "fetch", "score", "write"};
+    metrics_head(w, "embsum_rank_stage_seconds", "histogram",
+        "What a request to /rank has spent in each stage that it reached, as in Server-Timing.");
+    for (size_t i = 0; i < METRICS_STAGES; i++) {
+        char labels[32];
+        snprintf(labels, sizeof labels, "stage=\"%s\"", stages[i]);
+        metrics_write_histogram(
+            w, service, "embsum_rank_stage_seconds", labels, offsetof(struct metrics, stages[i]));
+    }
+    metrics_head(
+        w, "embsum_rank_queue_seconds", "histogram", "How long requests to /rank have waited for a worker.");
+    metrics_write_histogram(w, service, "embsum_rank_queue_seconds", "", offsetof(struct metrics, queue));
 }
 
 static void write_ranking(struct writer *w, const struct service *service)
 {
     static const char *const sheds[METRICS_SHEDS] = {"queue_full", "would_wait", "has_waited"};
-    head(w, "embsum_shed_total", "counter", "Requests refused with 503 because the daemon was too busy.");
+    static const char *const degraded[METRICS_DEGRADED] = {"store_unavailable", "user_corrupt"};
+    metrics_head(
+        w, "embsum_shed_total", "counter", "Requests refused with 503 because the daemon was too busy.");
     for (size_t i = 0; i < METRICS_SHEDS; i++)
-        writer_printf(w, "embsum_shed_total{reason=\"%s\"} %" PRIu64 "\n", sheds[i], SUM(service, shed[i]));
-    single(
-        w, "embsum_scored_total", "counter", "Pairs of a user and a candidate scored.", SUM(service, scored));
-    head(w, "embsum_missing_total", "counter", "Candidates that could not be scored, by reason.");
+        writer_printf(
+            w, "embsum_shed_total{reason=\"%s\"} %" PRIu64 "\n", sheds[i], METRICS_SUM(service, shed[i]));
+    write_times(w, service);
+    metrics_single(w, "embsum_scored_total", "counter", "Pairs of a user and a candidate scored.",
+        METRICS_SUM(service, scored));
+    metrics_head(w, "embsum_ranked_users_total", "counter",
+        "Users of answers to /rank, by what was found of them; default: ranked as the default user.");
+    for (size_t i = 0; i < METRICS_USER_STATUSES; i++)
+        writer_printf(w, "embsum_ranked_users_total{status=\"%s\"} %" PRIu64 "\n",
+            rank_user_status_name((enum user_status)i), METRICS_SUM(service, users[i]));
+    metrics_head(w, "embsum_degraded_total", "counter", "Answers to /rank marked as degraded, by reason.");
+    for (size_t i = 0; i < METRICS_DEGRADED; i++)
+        writer_printf(w, "embsum_degraded_total{reason=\"%s\"} %" PRIu64 "\n", degraded[i],
+            METRICS_SUM(service, degraded[i]));
+    metrics_head(w, "embsum_missing_total", "counter", "Candidates that could not be scored, by reason.");
     for (size_t i = 0; i < METRICS_MISSING; i++)
         writer_printf(w, "embsum_missing_total{reason=\"%s\"} %" PRIu64 "\n", missing_names[i],
-            SUM(service, missing[i]));
-    head(w, "embsum_blobs_refused_total", "counter", "Blobs read from the store and refused, by reason.");
+            METRICS_SUM(service, missing[i]));
+    metrics_head(
+        w, "embsum_blobs_refused_total", "counter", "Blobs read from the store and refused, by reason.");
     for (size_t i = BLOB_OK + 1; i < BLOB_REASONS; i++)
         writer_printf(w, "embsum_blobs_refused_total{reason=\"%s\"} %" PRIu64 "\n",
-            blob_reason_name((enum blob_reason)i), SUM(service, blobs[i]));
+            blob_reason_name((enum blob_reason)i), METRICS_SUM(service, blobs[i]));
 }
 
-static void write_hot(struct writer *w, const struct live_generation *generation)
-{
-    /* Counters begin anew with each generation, as Prometheus allows. */
-    static const struct {
-        const char *name, *type, *help;
-        size_t offset;
-    } rows[] = {
-        {"embsum_hot_entries", "gauge", "Matrices in memory.", offsetof(struct hot_stats, entries)},
-        {"embsum_hot_bytes", "gauge", "Bytes of memory in use.", offsetof(struct hot_stats, bytes)},
-        {"embsum_hot_limit_bytes", "gauge", "Bytes that may be used.",
-            offsetof(struct hot_stats, limit_bytes)},
-        {"embsum_hot_hits_total", "counter", "Look-ups that found their matrix.",
-            offsetof(struct hot_stats, hits)},
-        {"embsum_hot_misses_total", "counter", "Look-ups that did not.", offsetof(struct hot_stats, misses)},
-        {"embsum_hot_evictions_total", "counter", "Matrices forgotten for others.",
-            offsetof(struct hot_stats, evictions)},
-    };
-    struct hot_stats stats[2];
-    hot_stats(matrices_hot(generation->users), &stats[0]);
-    hot_stats(matrices_hot(generation->contents), &stats[1]);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        head(w, rows[i].name, rows[i].type, rows[i].help);
-        for (size_t kind = 0; kind < 2; kind++) {
-            uint64_t value;
-            memcpy(&value, (const char *)&stats[kind] + rows[i].offset, sizeof value);
-            writer_printf(w, "%s{kind=\"%s\"} %" PRIu64 "\n", rows[i].name, kind ? "content" : "user", value);
-        }
-    }
-}
+/* ---- the rest ---- */
 
-static void write_store(struct writer *w, struct service *service)
+static void write_access(struct writer *w, const struct service *service)
 {
-    head(w, "embsum_store_errors_total", "counter",
-        "Calls to the store that failed; paused: not made, as its connection may not try again yet.");
-    for (size_t i = 0; i < STORE_FAULTS; i++)
-        writer_printf(w, "embsum_store_errors_total{kind=\"%s\"} %" PRIu64 "\n",
-            store_fault_name((enum store_fault)i), SUM(service, store_errors[i]));
-    single(w, "embsum_store_breaker_open", "gauge",
-        "1 while the store is away: it is asked once a second, what is in memory is ranked.",
-        breaker_is_open(&service->breaker));
-}
-
-/* A label's text: messages quote what came from outside. */
-static void write_label(struct writer *w, const char *text)
-{
-    for (; *text; text++) {
-        const bool plain = *text >= ' ' && *text < 0x7F;
-        writer_printf(w, *text == '"' || *text == '\\' ? "\\%c" : "%c", plain ? *text : '?');
-    }
-}
-
-/* There as long as the store's pointer names it. */
-static void write_refused(struct writer *w, const struct live_stats *live)
-{
-    head(w, "embsum_generation_refused_info", "gauge",
-        "The live generation in the store, where it was refused, and why.");
-    if (!live->refused[0])
-        return;
-    writer_printf(w, "embsum_generation_refused_info{generation=\"%s\",reason=\"", live->refused);
-    write_label(w, live->reason);
-    writer_printf(w, "\"} 1\n");
-}
-
-static void write_generation(struct writer *w, const struct service *service)
-{
-    struct live_stats live;
-    live_stats(service->live, &live);
-    single(w, "embsum_generation_loads_total", "counter", "Generations taken into memory.", live.loads);
-    single(w, "embsum_generation_refusals_total", "counter", "Generations refused: incomplete or damaged.",
-        live.refusals);
-    write_refused(w, &live);
-    single(w, "embsum_generation_changes_total", "counter", "Changes inside generations that were followed.",
-        live.changes);
-    struct live_generation *generation = live_acquire(service->live);
-    single(w, "embsum_ready", "gauge", "1 if a verified generation is in memory.", generation != NULL);
-    if (!generation)
-        return;
-    const struct manifest *manifest = &generation->manifest;
-    head(w, "embsum_generation_info", "gauge", "The generation in memory.");
-    writer_printf(w,
-        "embsum_generation_info{generation=\"%s\",m=\"%zu\",n=\"%zu\",d=\"%zu\",dtype=\"%s\",kernel=\"%s\"} "
-        "1\n",
-        generation->name, manifest->m, manifest->n, manifest->d, service->config->scoring.dtype,
-        scorer_kernel(generation->scorer));
-    single(w, "embsum_generation_created_timestamp_seconds", "gauge", "When the generation was made.",
-        (uint64_t)manifest->created);
-    single(w, "embsum_generation_loaded_timestamp_seconds", "gauge", "When it was taken into memory.",
-        (uint64_t)generation->loaded);
-    head(w, "embsum_generation_load_seconds", "gauge", "How long loading it took.");
-    writer_printf(w, "embsum_generation_load_seconds %.9g\n", generation->load_seconds);
-    single(w, "embsum_generation_users", "gauge", "Users in the generation.", manifest->users);
-    single(w, "embsum_generation_contents", "gauge", "Contents in the generation.", manifest->contents);
-    write_hot(w, generation);
-    live_release(generation);
-}
-
-static void write_connections(struct writer *w, const struct http *http)
-{
-    struct http_stats stats;
-    http_stats(http, &stats);
-    single(w, "embsum_http_connections", "gauge", "Connections open.", stats.connections);
-    single(w, "embsum_http_connections_refused_total", "counter",
-        "Connections answered with 503 at the limit.", stats.refused);
-    static const char *const phases[] = {"header", "body", "write"};
-    head(w, "embsum_http_connections_cut_total", "counter",
-        "Connections closed because a header or a body came, or an answer was taken, too slowly.");
-    for (size_t i = 0; i < sizeof phases / sizeof *phases; i++)
-        writer_printf(
-            w, "embsum_http_connections_cut_total{phase=\"%s\"} %" PRIu64 "\n", phases[i], stats.cut[i]);
-    single(
-        w, "embsum_http_body_bytes", "gauge", "Bodies of the requests under way together.", stats.body_bytes);
+    static const char *const unlogged[METRICS_UNLOGGED] = {"full", "limit"};
+    metrics_single(w, "embsum_access_log_lines_total", "counter",
+        "Lines of the access log that were written.", access_lines(service->access));
+    metrics_head(w, "embsum_access_log_dropped_total", "counter",
+        "Lines that the access log lacks: full, what writes or reads it is too slow; limit, too many "
+        "errors.");
+    for (size_t i = 0; i < METRICS_UNLOGGED; i++)
+        writer_printf(w, "embsum_access_log_dropped_total{reason=\"%s\"} %" PRIu64 "\n", unlogged[i],
+            METRICS_SUM(service, unlogged[i]));
 }
 
 void metrics_handle(struct worker *worker, const struct http_request *request, struct http_response *response)
@@ -287,16 +310,17 @@ void metrics_handle(struct worker *worker, const struct http_request *request, s
     struct service *service = worker->service;
     struct writer *w = &response->body;
     response->content_type = "text/plain; version=0.0.4; charset=utf-8";
-    head(w, "embsum_build_info", "gauge", "The program's version.");
+    metrics_head(w, "embsum_build_info", "gauge", "The program's version.");
     writer_printf(w, "embsum_build_info{version=\"" EMBSUM_VERSION "\"} 1\n");
     write_requests(w, service);
     write_ranking(w, service);
     write_threads(w, service);
-    write_store(w, service);
-    write_generation(w, service);
+    metrics_write_store(w, service);
+    metrics_write_generation(w, service);
+    write_access(w, service);
     int last;
-    single(w, "embsum_sandbox_refused_total", "counter", "System calls that the sandbox refused.",
+    metrics_single(w, "embsum_sandbox_refused_total", "counter", "System calls that the sandbox refused.",
         sandbox_refused(&last));
-    if (service->http)
-        write_connections(w, service->http);
+    write_connections(w, service);
+    metrics_write_process(w, service);
 }

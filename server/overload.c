@@ -31,7 +31,9 @@ bool overload_before_queue(struct worker *loop, struct http_call *call)
 
 bool overload_after_queue(struct worker *worker, struct http_call *call)
 {
-    if (clock_ns() <= overload_deadline_ns(worker->service->config, call))
+    const uint64_t now = clock_ns();
+    metrics_observe(&worker->metrics.queue, now - call->since_ns, 1);
+    if (now <= overload_deadline_ns(worker->service->config, call))
         return false;
     return refuse(
         worker, call, METRICS_SHED_LATE, "too busy: the request has waited longer than it may take");

@@ -74,8 +74,12 @@ void rank_finish(struct rank_job *job, struct worker *worker)
     if (job->err.code < 0)
         http_fail(&call->response, &call->request, status_of(job->err.code), job->err.message);
     unsigned long long us[STAGES];
-    for (size_t i = 0; i < STAGES; i++)
-        us[i] = (atomic_load_explicit(&job->stage_ns[i], memory_order_relaxed) + 500) / 1000;
+    uint64_t ns[STAGES];
+    for (size_t i = 0; i < STAGES; i++) {
+        ns[i] = atomic_load_explicit(&job->stage_ns[i], memory_order_relaxed);
+        us[i] = (ns[i] + 500) / 1000;
+    }
+    rank_note(job, worker, ns);
     char rescored[48] = "";
     if (job->best_of)
         snprintf(rescored, sizeof rescored, ", rescored;desc=\"%zu\"", atomic_load(&job->rescored));

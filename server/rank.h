@@ -27,6 +27,8 @@ void rank_jobs_free(struct worker *worker); /* those kept for the next requests 
 
 enum user_status { USER_PRESENT, USER_DEFAULT, USER_NOT_FOUND, USER_CORRUPT, USER_UNAVAILABLE };
 
+const char *rank_user_status_name(enum user_status status); /* "present", "default", ... */
+
 struct rank_user {
     struct store_id id;
     enum user_status status;

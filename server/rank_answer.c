@@ -250,7 +250,7 @@ static void write_user(struct writer *w, const struct rank_user *user)
     writer_string(w, user->id.id, user->id.len);
 }
 
-static void write_status(struct writer *w, const struct rank_user *user)
+const char *rank_user_status_name(enum user_status status)
 {
     static const char *const names[] = {
         [USER_PRESENT] = "present",
@@ -259,8 +259,13 @@ static void write_status(struct writer *w, const struct rank_user *user)
         [USER_CORRUPT] = "corrupt",
         [USER_UNAVAILABLE] = "unavailable",
     };
+    return names[status];
+}
+
+static void write_status(struct writer *w, const struct rank_user *user)
+{
     writer_key(w, "user_status");
-    writer_text(w, names[user->status]);
+    writer_text(w, rank_user_status_name(user->status));
 }
 
 static void write_results(struct writer *w, struct explainer *explainer, const struct rank_result *result)

@@ -72,6 +72,9 @@ static inline struct rank_job *rank_job_of(struct pool_task *task)
 void rank_write(struct rank_job *job, struct worker *worker);
 void rank_finish(struct rank_job *job, struct worker *worker);
 
+/* rank_note.c: count the job, which took ns in each stage, and tell the access log of it. */
+void rank_note(struct rank_job *job, struct worker *worker, const uint64_t ns[STAGES]);
+
 /* rank_explain.c: find the hits' matrices, then go on with the details. */
 void rank_explain(struct rank_job *job, struct worker *worker);
 

@@ -103,6 +103,7 @@ static const struct route *admit(const struct route *table, struct auth *auth, s
     const struct http_request *request = &call->request;
     const struct route *route = find_route(table, request->path);
     call->route = route;
+    call->facts = NULL;
     if (request->spare && (!route || route->place != LOOP)) {
         http_fail(&call->response, request, 503, "too many connections");
         call->response.close = true;
@@ -117,11 +118,22 @@ static const struct route *admit(const struct route *table, struct auth *auth, s
     return NULL;
 }
 
+static void count(struct worker *worker, const struct http_call *call, enum metrics_route route, uint64_t ns)
+{
+    metrics_request(&worker->metrics, route, call->response.status, ns);
+    access_note(worker, call, route, ns);
+}
+
 static void count_request(struct worker *worker, const struct http_call *call)
 {
     const struct route *route = call->route;
-    metrics_request(&worker->metrics, route ? route->metrics : METRICS_OTHER, call->response.status,
-        clock_ns() - call->since_ns);
+    count(worker, call, route ? route->metrics : METRICS_OTHER, clock_ns() - call->since_ns);
+}
+
+void router_refused(struct worker *loop, struct http_call *call)
+{
+    call->facts = NULL;
+    count(loop, call, METRICS_REFUSED, 0);
 }
 
 void router_answer(struct worker *worker, struct http_call *call)

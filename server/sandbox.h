@@ -14,8 +14,9 @@
 
 #include <stdint.h>
 
-/* Files: the store's folder (or the nearest above it, as long as it is not made) for reading and writing; to read, the
- * folders of the token files, the store's password, and, where a name has to be looked up, what that takes. */
+/* Files: the store's folder (or the nearest above it, as long as it is not made) for reading and writing; the access log's
+ * folder for writing; to read, the folders of the token files, the store's password, and, where a name has to be looked
+ * up, what that takes. */
 int sandbox_files(const struct config *config, struct err *err);
 
 /* System calls: those of a table (sandbox_calls.c). Another one fails with EPERM, and noticed is called, inside a signal

@@ -18,6 +18,7 @@
 #define ACCESS_READ (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
 #define ACCESS_STORE                                                                                         \
     (ACCESS_READ | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG | ACCESS_TRUNCATE)
+#define ACCESS_LOG (LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG)
 #define ACCESS_OF_A_FILE (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | ACCESS_TRUNCATE)
 
 static uint64_t handled_by(long version)
@@ -60,14 +61,14 @@ static int allow_store(const struct rules *rules, const char *path, struct err *
     return allow(rules, at, ACCESS_STORE, err);
 }
 
-/* The folder and not the file: tokens are changed by putting another file in its place. */
-static int allow_beside(const struct rules *rules, const char *path, struct err *err)
+/* The folder and not the file: tokens are changed by putting another file in its place, and a log is renamed. */
+static int allow_beside(const struct rules *rules, const char *path, uint64_t access, struct err *err)
 {
     char copy[CONFIG_STRING_MAX];
     if (!path[0])
         return 0;
     memcpy(copy, path, strlen(path) + 1);
-    return allow(rules, dirname(copy), ACCESS_READ, err);
+    return allow(rules, dirname(copy), access, err);
 }
 
 static bool is_name(const char *listen)
@@ -98,9 +99,11 @@ static int allow_all(const struct rules *rules, const struct config *config, str
     if (code == 0 && config->store.password_file[0]) /* read once */
         code = allow(rules, config->store.password_file, ACCESS_READ, err);
     if (code == 0)
-        code = allow_beside(rules, config->server.token_file, err);
+        code = allow_beside(rules, config->server.token_file, ACCESS_READ, err);
     if (code == 0)
-        code = allow_beside(rules, config->admin.token_file, err);
+        code = allow_beside(rules, config->admin.token_file, ACCESS_READ, err);
+    if (code == 0 && strchr(config->log.access, '/'))
+        code = allow_beside(rules, config->log.access, ACCESS_LOG, err);
     const bool network = strncmp(url, "redis", 5) == 0 && strncmp(url, local, sizeof local - 1) != 0;
     if (code == 0 && (network || is_name(config->server.listen) || is_name(config->admin.listen)))
         code = allow_names(rules, err);

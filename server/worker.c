@@ -94,6 +94,8 @@ int service_init(struct service *service, const struct config *config, const str
     if (code == 0)
         code = make_threads(service, err);
     if (code == 0)
+        code = access_open(&service->access, config, log, service->thread_count, err);
+    if (code == 0)
         code = deadlines_start(&service->deadlines, err);
     if (code == 0)
         code = start_pool(&service->worker_pool, service->workers, service->worker_count, "rank", err);
@@ -114,6 +116,7 @@ void service_done(struct service *service)
     pool_free(service->worker_pool);
     pool_free(service->reader_pool);
     live_free(service->live);
+    access_close(service->access);
     deadlines_free(service->deadlines);
     for (size_t i = 0; service->threads && i < service->thread_count; i++) {
         struct worker *worker = &service->threads[i];

@@ -8,6 +8,7 @@
 #define EMBSUM_SERVER_WORKER_H
 
 #include "config/config.h"
+#include "server/access.h"
 #include "server/arena.h"
 #include "server/auth.h"
 #include "server/breaker.h"
@@ -20,6 +21,7 @@
 #include "server/spares.h"
 
 struct http;
+struct process;
 struct rank_job;
 
 /* Shared; read-only while requests are answered, but for what has locks of its own. */
@@ -36,8 +38,10 @@ struct service {
     size_t thread_count, loop_count, worker_count, reader_count;
     struct worker *loops, *workers, *readers, *watcher, *admin; /* into threads */
     struct pool *worker_pool, *reader_pool;
-    const struct http *http; /* NULL in a test without sockets */
-    atomic_bool stopping;    /* long requests give up */
+    const struct http *http; /* this and the next are NULL in a test without sockets */
+    const struct process *process;
+    struct access *access; /* NULL: no access log is wanted */
+    atomic_bool stopping;  /* long requests give up */
 };
 
 /* Belongs to one thread. */
@@ -55,7 +59,8 @@ struct worker {
     /* Of whoever scores: room for a window's scores, and for scorer_best(). */
     struct buffer scores, best;
     struct metrics metrics;
-    struct log_limit blob_lines, store_lines;
+    struct access_facts facts; /* of the ranking that it finishes */
+    struct log_limit blob_lines, store_lines, access_errors;
 };
 
 /* Loops and workers rank, and look into hot memory; where each is among them. */

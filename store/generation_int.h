@@ -2,6 +2,7 @@
 #ifndef EMBSUM_STORE_GENERATION_INT_H
 #define EMBSUM_STORE_GENERATION_INT_H
 
+#include "core/id.h"
 #include "store/generation.h"
 #include "store/lease.h"
 

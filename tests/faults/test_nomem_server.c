@@ -331,10 +331,10 @@ static bool handle(void *loop, struct http_call *call)
     return router_handle(loop, call);
 }
 
-static void count_refused(void *loop, unsigned status)
+static void count_refused(void *loop, struct http_call *call)
 {
     (void)loop;
-    (void)status;
+    (void)call;
 }
 
 static int open_http(struct err *err)

@@ -731,6 +731,115 @@ class Sandbox(Case):
         self.assertEqual(daemon.stop()[0], 0)
 
 
+class AccessLog(unittest.TestCase):
+    TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="embsum-test-api-")
+        self.generation = publish(f"lmdb:{self.folder}/store", 1)
+        os.mkdir(f"{self.folder}/log")
+        self.path = f"{self.folder}/log/access.log"
+
+    def tearDown(self):
+        shutil.rmtree(self.folder)
+
+    def start(self, *settings):
+        return Daemon(f"lmdb:{self.folder}/store", *settings)
+
+    def read(self, path=None):
+        with open(path or self.path, encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    def test_lines(self):
+        daemon = self.start(f"log.access={self.path}")
+        parent = f"00-{self.TRACE}-{self.PARENT}-01"
+        headers = {"X-Request-Id": "traced", "traceparent": parent}
+        status, answered, body = daemon.ask("POST", "/rank", json.loads(GOOD), headers)
+        self.assertEqual((status, answered["X-Request-Id"]), (200, "traced"))
+        span = re.fullmatch(rf"00-{self.TRACE}-([0-9a-f]{{16}})-01", answered["traceresponse"]).group(1)
+        self.assertNotIn(span, (self.PARENT, "0" * 16))
+        self.assertIsNone(answered["traceparent"])
+        for value in ("", "ff" + parent[2:], parent.upper(), parent + "-x", parent[:-3]):
+            status, answered, _ = daemon.ask("GET", "/livez", headers={"traceparent": value, "X-Request-Id": "untraced"})
+            self.assertEqual((status, answered["traceresponse"]), (200, None))
+        with Raw(daemon) as raw:  # two of them, white space, a refusal
+            head = f"GET /livez HTTP/1.1\r\nHost: x\r\nX-Request-Id: raw\r\nTraceParent: \t{parent} \r\n"
+            raw.send(f"{head}traceparent: {parent}\r\n\r\n".encode(), f"{head}\r\n".encode())
+            self.assertNotIn("traceresponse", raw.receive()[1])
+            self.assertIn(self.TRACE, raw.receive()[1]["traceresponse"])
+            raw.send(f"{head}Host: y\r\n\r\n".encode())
+            status, headers, _ = raw.receive()
+            self.assertEqual((status, headers["x-request-id"]), (400, "raw"))
+            self.assertIn(self.TRACE, headers["traceresponse"])
+        self.assertEqual(daemon.ask("GET", "/nothing?token=secret")[0], 404)
+        self.assertEqual(daemon.stop()[0], 0)
+
+        lines = self.read()
+        line = next(line for line in lines if line["request_id"] == "traced")
+        self.assertEqual((line["trace_id"], line["parent_id"], line["span_id"]), (self.TRACE, self.PARENT, span))
+        self.assertEqual((line["client"], line["method"], line["path"], line["route"]), ("127.0.0.1", "POST", "/rank", "/rank"))
+        self.assertEqual((line["status"], line["bytes"], line["generation"]), (200, len(body), self.generation))
+        self.assertEqual((line["users"], line["present"], line["candidates"], line["missing"]), (1, 1, 3, 0))
+        self.assertEqual(len([line for line in lines if line["request_id"] == "untraced" and "trace_id" not in line]), 5)
+        raw = [(line["route"], line["status"], "trace_id" in line) for line in lines if line["request_id"] == "raw"]
+        self.assertEqual(sorted(raw), [("/livez", 200, False), ("/livez", 200, True), ("refused", 400, True)])
+        self.assertEqual(len(lines), 10)
+        text = json.dumps(lines)
+        for secret in ("secret", '"U1"'):
+            self.assertNotIn(secret, text)
+        self.assertEqual(os.stat(self.path).st_mode & 0o777, 0o640 & ~self.umask())
+
+    @staticmethod
+    def umask():
+        mask = os.umask(0)
+        os.umask(mask)
+        return mask
+
+    def test_renamed_inside_the_sandbox(self):
+        daemon = self.start(f"log.access={self.path}")
+        daemon.ask("GET", "/livez", headers={"X-Request-Id": "before"})
+        os.rename(self.path, self.path + ".1")
+        deadline, asked = time.monotonic() + 20 * SLOW, 1
+        while not (os.path.exists(self.path) and os.stat(self.path).st_size) and time.monotonic() < deadline:
+            daemon.ask("GET", "/livez", headers={"X-Request-Id": "after"})
+            asked += 1
+            time.sleep(0.02)
+        self.assertEqual(daemon.stop()[0], 0)  # which looks for refused system calls
+        old, new = self.read(self.path + ".1"), self.read()
+        self.assertEqual(old[0]["request_id"], "before")
+        self.assertGreater(len(new), 0)
+        self.assertEqual(len(old) + len(new), asked)
+
+    def test_under_load(self):
+        """On the stderr that the other lines go to: none is torn, and what is not there was counted."""
+        daemon = self.start("log.access=stderr", "server.workers=2", "server.io_threads=2")
+        load = Load(daemon, 8, is_200)
+        time.sleep(1)
+        load.stopping.set()
+        load.join()
+        self.assertEqual((load.lost, load.wrong), ([], []))
+        deadline = time.monotonic() + 10 * SLOW
+        count = lambda name: daemon.metric(name) or 0  # noqa: E731
+        while count("embsum_access_log_lines_total") + count('embsum_access_log_dropped_total{reason="full"}') < load.answered:
+            self.assertLess(time.monotonic(), deadline, "lines that are neither written nor counted")
+            time.sleep(0.05)
+        dropped = count('embsum_access_log_dropped_total{reason="full"}')
+        self.assertEqual(daemon.stop()[0], 0)
+        lines = [json.loads(line) for line in daemon.lines]
+        ranked = [line for line in lines if line["msg"] == "request" and line["route"] == "/rank"]
+        self.assertEqual(len(ranked) + dropped, load.answered)
+        self.assertGreater(len(ranked), 100)
+        self.assertEqual(len({line["request_id"] for line in ranked}), len(ranked))
+        print(f"{len(ranked)} lines, {dropped:.0f} left out", end=" ")
+
+    def test_it_cannot_be_opened(self):
+        for where in (f"{self.folder}/nowhere/access.log", "fd:77"):
+            done = subprocess.run([EMBSUMD, "--store", f"lmdb:{self.folder}/store", "--listen", "127.0.0.1:0", "--set",
+                                   f"log.access={where}"], capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(where, done.stderr)
+
+
 class Stop(unittest.TestCase):
     def test_sigterm_under_load(self):
         folder = tempfile.mkdtemp(prefix="embsum-test-api-")

@@ -182,6 +182,38 @@ static void test_refusals(void **state)
     exchange_pool_done(&pool);
 }
 
+/* One traceparent that is valid is taken, with an operation of our own; of two nobody knows which is right. */
+static void test_trace(void **state)
+{
+    (void)state;
+    static const char first[] = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                      second[] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", wrong[] = "00-x";
+    static const struct {
+        const char *values[2];
+        bool traced;
+    } rows[] = {{{first, NULL}, true}, {{second, NULL}, true}, {{wrong, NULL}, false}, {{NULL, NULL}, false},
+        {{first, second}, false}, {{first, first}, false}, {{wrong, first}, false}};
+    struct exchange_pool pool = {0};
+    uint64_t ids = 1;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct exchange *exchange = exchange_take(&pool);
+        exchange_target(exchange, "/");
+        exchange_field(exchange, "Host", 4, "x", 1);
+        for (size_t k = 0; k < 2 && rows[i].values[k]; k++)
+            exchange_field(exchange, k ? "TraceParent" : "traceparent", 11, rows[i].values[k],
+                strlen(rows[i].values[k]));
+        assert_true(exchange_begin(exchange, "HTTP/1.1", 100, &limits, &ids));
+        assert_int_equal(exchange->traced, rows[i].traced);
+        if (rows[i].traced) {
+            assert_memory_equal(exchange->trace.trace_id, rows[i].values[0] + 3, 32);
+            assert_int_equal(strspn(exchange->trace.span_id, "0123456789abcdef"), 16);
+            assert_string_not_equal(exchange->trace.span_id, exchange->trace.parent_id);
+        }
+        exchange_give(&pool, exchange);
+    }
+    exchange_pool_done(&pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -190,6 +222,7 @@ int main(void)
         cmocka_unit_test(test_too_long),
         cmocka_unit_test(test_account),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_trace),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -178,15 +178,27 @@ static void test_metrics(void **state)
     struct bench *bench = *state;
     json_decref(rank(bench, 200, "{\"user\":\"U1\",\"candidates\":[\"N1\",\"N2\",\"X\"]}"));
     json_decref(rank(bench, 400, "{}"));
+    put(bench, STORE_USER, "U2", "EMBS", 4);
+    json_decref(rank(bench, 200, "{\"users\":[\"U2\",\"nobody\"],\"candidates\":[\"N1\"]}"));
     const struct http_request request = {.method = "GET", .path = "/metrics", .id = "x"};
     send_request(bench, &request);
     assert_int_equal(bench->call.response.status, 200);
     writer_raw(&bench->call.response.body, "", 1);
     static const char *const lines[] = {
-        "\nembsum_http_requests_total{route=\"/rank\",code=\"200\"} 1\n",
+        "\nembsum_http_requests_total{route=\"/rank\",code=\"200\"} 2\n",
         "\nembsum_http_requests_total{route=\"/rank\",code=\"400\"} 1\n",
-        "\nembsum_http_request_duration_seconds_count{route=\"/rank\"} 2\n",
-        "\nembsum_scored_total 2\n",
+        "\nembsum_http_request_duration_seconds_count{route=\"/rank\",code=\"200\"} 2\n",
+        "\nembsum_http_request_duration_seconds_count{route=\"/rank\",code=\"400\"} 1\n",
+        "\nembsum_http_request_duration_seconds_bucket{route=\"/rank\",code=\"200\",le=\"+Inf\"} 2\n",
+        "\nembsum_rank_stage_seconds_count{stage=\"parse\"} 3\n",
+        "\nembsum_rank_stage_seconds_count{stage=\"score\"} 2\n",
+        "\nembsum_ranked_users_total{status=\"present\"} 1\n",
+        "\nembsum_ranked_users_total{status=\"default\"} 2\n",
+        "\nembsum_degraded_total{reason=\"store_unavailable\"} 0\n",
+        "\nembsum_degraded_total{reason=\"user_corrupt\"} 1\n",
+        "\nembsum_blobs_refused_total{reason=\"length\"} 1\n",
+        "\nembsum_rank_queue_seconds_bucket{le=\"+Inf\"} 0\n",
+        "\nembsum_scored_total 4\n",
         "\nembsum_missing_total{reason=\"not_found\"} 1\n",
         "\nembsum_hot_entries{kind=\"content\"} 2\n",
         "\nembsum_ready 1\n",

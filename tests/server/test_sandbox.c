@@ -78,6 +78,7 @@ static void enter_files(const char *store)
     config_init(&config);
     snprintf(config.store.url, sizeof config.store.url, "lmdb:%s", store);
     snprintf(config.server.token_file, sizeof config.server.token_file, "%s", at("secrets/tokens"));
+    snprintf(config.log.access, sizeof config.log.access, "%s", at("log/access.log"));
     const int code = sandbox_files(&config, &err);
     if (code == 0)
         _exit(SKIPPED);
@@ -103,6 +104,11 @@ static void files_child(void)
     CHECK(open_close(at("secrets/tokens"), O_RDONLY) == 0);
     CHECK(REFUSED(open_close(at("secrets/tokens"), O_RDWR), EACCES));
     CHECK(REFUSED(unlink(at("secrets/tokens")), EACCES));
+    /* The access log: to be written and to be made anew, and no more. */
+    CHECK(open_close(at("log/access.log"), O_WRONLY | O_APPEND | O_CREAT) == 0);
+    CHECK(open_close(at("log/access.log"), O_WRONLY | O_APPEND) == 0);
+    CHECK(REFUSED(open_close(at("log/access.log"), O_RDONLY), EACCES));
+    CHECK(REFUSED(unlink(at("log/access.log")), EACCES));
 }
 
 static void test_files(void **state)
@@ -249,8 +255,8 @@ static int make_folder(void **state)
 {
     (void)state;
     scratch_make(folder);
-    if (mkdir(at("store"), 0700) < 0 || mkdir(at("secrets"), 0700) < 0 || mkdir(at("late"), 0700) < 0 ||
-        symlink(at("other"), at("store/outwards")) < 0)
+    if (mkdir(at("store"), 0700) < 0 || mkdir(at("secrets"), 0700) < 0 || mkdir(at("log"), 0700) < 0 ||
+        mkdir(at("late"), 0700) < 0 || symlink(at("other"), at("store/outwards")) < 0)
         return -1;
     scratch_write(folder, "other", "x", 1);
     scratch_write(folder, "secrets/tokens", "x", 1);

@@ -85,6 +85,21 @@ static void test_no_allocation(void **state)
     json_decref(rank(bench, 200, "{\"user\":\"U1\",\"candidates\":[\"absent\"]}"));
     assert_true(atomic_load(&allocations) > before);
 }
+
+/* Nor does one that is logged, nor the thread that writes its line. */
+static void test_no_allocation_for_the_log(void **state)
+{
+    struct bench *bench = *state;
+    struct err err = ERR_INIT;
+    char path[300];
+    snprintf(path, sizeof path, "%s/access.log", bench->folder);
+    service_done(&bench->service);
+    require(config_set(&bench->config, "log.access", path, &err), &err);
+    start(bench);
+    require(live_poll(bench->service.live, &err), &err);
+    test_no_allocation(state);
+    assert_true(access_lines(bench->service.access) > 0);
+}
 #endif
 
 int main(void)
@@ -94,7 +109,8 @@ int main(void)
         return 77;
     }
 #if COUNTED
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_no_allocation, setup, teardown)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_no_allocation, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_allocation_for_the_log, setup, teardown)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 #endif
 }

@@ -264,15 +264,16 @@ static void test_killed_inside(void **state)
     assert_verified(f, name, -ERR_CORRUPT);
 }
 
-/* A writer that dies after a user's matrix is deleted and before the summary is; inside a generation, or in one that is built. Of
- * users who are there nothing is lost: one who was to be deleted and was not, one who is being written by another. */
+/* A writer that dies after a user's matrix is deleted and before the summary is, or after a summary is put and before the
+ * matrix is; inside a generation, or in one that is built. What workers were to write is left to them. */
 static void test_killed_deleting(void **state)
 {
     struct test_store *const f = *state;
     struct err err = ERR_INIT;
     char name[STORE_GENERATION_MAX];
-    for (int building = 0; building <= 1; building++) {
-        const uint64_t settings = building ? 6 : 5;
+    for (int building = 0; building <= 2; building++) { /* 2: by workers */
+        const bool gone_too = building < 2;
+        const uint64_t settings = 5 + (uint64_t)building;
         const enum generation_choice choice = building ? GENERATION_ANEW : GENERATION_ANY;
         if (building) {
             struct generation_writer *const first = resume(f, settings, choice);
@@ -289,17 +290,18 @@ static void test_killed_deleting(void **state)
         ok(store_delete(f->link, name, STORE_CONTENT, &(struct store_id){"N2", 2}, 1, &err));
         for (const char *const *id = (const char *const[]){"u:U1", "u:U2", "c:N1", "c:N2", NULL}; *id; id++)
             put_text(f->link, name, STORE_WHY, *id, "why");
-        put_text(f->link, name, STORE_JOURNAL, "", "uU7\n-uU1\n-cN1\n-uU2\n-cN2\n");
+        put_text(f->link, name, STORE_JOURNAL, "",
+            building == 2 ? "+\nuU7\nuU1\ncN2\n" : "uU7\nuU1\ncN1\nuU2\ncN2\n");
         assert_value(f->link, name, STORE_SUMMARY, "U1", "likes tests");
         struct generation_writer *const writer = resume(f, settings, choice);
         assert_string_equal(generation_name(writer), name);
-        assert_value(f->link, name, STORE_SUMMARY, "U1", NULL);
+        assert_value(f->link, name, STORE_SUMMARY, "U1", gone_too ? NULL : "likes tests");
         assert_value(f->link, name, STORE_SUMMARY, "U2", "likes tests");
-        assert_value(f->link, name, STORE_SUMMARY, "U7", "of one whose matrix comes");
-        assert_value(f->link, name, STORE_WHY, "u:U1", NULL);
+        assert_value(f->link, name, STORE_SUMMARY, "U7", gone_too ? NULL : "of one whose matrix comes");
+        assert_value(f->link, name, STORE_WHY, "u:U1", gone_too ? NULL : "why");
         assert_value(f->link, name, STORE_WHY, "u:U2", "why");
         assert_value(f->link, name, STORE_WHY, "c:N1", "why");
-        assert_value(f->link, name, STORE_WHY, "c:N2", NULL);
+        assert_value(f->link, name, STORE_WHY, "c:N2", gone_too ? NULL : "why");
         assert_value(f->link, name, STORE_JOURNAL, "", "");
         generation_end(writer);
     }
