@@ -31,6 +31,7 @@
  *     P:<gen>:u:<user>       A, blob
  *     P:<gen>:c:<content>    B, blob
  *     P:<gen>:s:<user>       the summary text
+ *     P:<gen>:t:<content>    the title, UTF-8
  *     P:<gen>:k:<category>   the ids of the category's contents, see store/category.h
  *     P:<gen>:journal        what a refresh inside the generation has in hand
  *     {P}:<gen>:changes      the stream of changed ids
@@ -94,6 +95,7 @@ enum store_kind {
     STORE_CONTENT = 'c',
     STORE_SUMMARY = 's',
     STORE_CATEGORY = 'k',
+    STORE_TITLE = 't', /* of a content, UTF-8 */
     STORE_SCORE_PROJ = 'w',
     STORE_MANIFEST = 'm',
     STORE_JOURNAL = 'j',

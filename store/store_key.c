@@ -160,6 +160,9 @@ void store_key_kind(
     case STORE_CATEGORY:
         append(key, "k:");
         break;
+    case STORE_TITLE:
+        append(key, "t:");
+        break;
     case STORE_HISTORY:
         append(key, "h:");
         break;
