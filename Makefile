@@ -122,6 +122,10 @@ $(BUILD)/obj/%.o: %.c Makefile
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_$(firstword $(subst /, ,$*))) -c -o $@ $<
 
+# What embsum doctor compares the loaded libraries with.
+$(BUILD)/obj/batch/doctor_libraries.o: CPPFLAGS += -DEMBSUM_BUILT_WITH='"$(foreach l,libmicrohttpd jansson openblas hiredis \
+    libxxhash nettle sentencepiece libcurl lmdb,$(l)=$(shell $(PKG_CONFIG) --modversion $(l) 2>/dev/null) )"'
+
 # The templates are in it.
 $(BUILD)/obj/batch/prompt_shipped.o: config/prompts/news.txt config/prompts/books.txt
 

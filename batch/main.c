@@ -24,6 +24,7 @@ static const struct {
     {"import", ".npy matrices to the store, and live", command_import},
     {"generations", "list, promote, rollback, drop, verify", command_generations},
     {"rank", "rank from a store, without a daemon", command_rank},
+    {"doctor", "check this machine, a store, a model: what to do", command_doctor},
     {"tokenize", "lines on stdin to token ids", command_tokenize},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
@@ -38,10 +39,11 @@ static void print_help(FILE *out)
         "Exit codes: 0 done, 1 failed, 2 usage, 3 another writer holds the lock.\n");
 }
 
-/* The encoder's products are most of the work; EMBSUM_ONEDNN=0 leaves them to OpenBLAS. A ranking has none. */
+/* The encoder's products are most of the work; EMBSUM_ONEDNN=0 leaves them to OpenBLAS. A ranking has none, and the doctor
+ * looks into them itself. */
 static int prepare_products(int (*run)(int argc, char **argv), struct err *err)
 {
-    if (run == command_rank)
+    if (run == command_rank || run == command_doctor)
         return 0;
     const char *wish = getenv("EMBSUM_ONEDNN");
     const int result = gemm_init(err);
