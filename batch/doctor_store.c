@@ -165,7 +165,7 @@ static void check_servers(struct doctor *doctor, const struct store_inspection *
     else if (it->replicated && !it->replicas)
         doctor_tell(doctor, FINDING_WARNING, "store.replicas",
             "Give each master a replica: writes are done without one, and lost with their master.",
-            "%zu masters, and one of them has no replica", it->masters);
+            "%s has no replica", it->masters > 1 ? "one of the masters" : "the master");
     else if (*it->role)
         doctor_tell(doctor, FINDING_OK, "store.replicas", NULL, "%zu %s, %zu replicas%s", it->masters,
             it->masters > 1 ? "masters" : "master", it->replicas, it->masters > 1 ? " each at least" : "");

@@ -21,7 +21,11 @@ static int inspect(struct store_link *link, struct store_inspection *out, struct
     int rc = cluster_refresh(self, redis_deadline_in(self->store->connect_timeout_ms), err);
     while (rc == 0 && (node = next_master(self, &at)))
         rc = cluster_failed(self, node, redis_inspect_server(&node->link, out, err));
-    return rc < 0 ? rc : cluster_on_global(link, redis_inspect_lock, out, err);
+    if (rc < 0)
+        return rc;
+    if (out->room != UINT64_MAX)
+        out->room *= out->masters;
+    return cluster_on_global(link, redis_inspect_lock, out, err);
 }
 
 static int probe(struct store_link *link, struct err *err)

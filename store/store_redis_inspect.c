@@ -78,18 +78,18 @@ static uint64_t count_keys(const char *info, int database)
 
 /* ---- one server ---- */
 
+/* Keys are spread evenly, so the fullest master of a cluster is what limits it: room is that of one of them until the end. */
 static void add_memory(struct store_inspection *it, const char *info)
 {
     const uint64_t used = number(info, "used_memory"), limit = number(info, "maxmemory"),
-                   machine = number(info, "total_system_memory");
+                   room = limit == 0     ? UINT64_MAX
+                          : limit > used ? limit - used
+                                         : 0;
     const bool first = it->masters == 1;
     it->used += used;
-    it->machine += machine;
+    it->machine += number(info, "total_system_memory");
     it->limit = limit && (first || it->limit) ? it->limit + limit : 0;
-    if (!limit)
-        it->room = UINT64_MAX;
-    else if (it->room != UINT64_MAX)
-        it->room += limit > used ? limit - used : 0;
+    it->room = first || room < it->room ? room : it->room;
 }
 
 static void add_info(struct store_inspection *it, const char *info, int database)

@@ -2,8 +2,14 @@
 #include "store/store_inspect.h"
 #include "tests/lib/stores.h"
 
+#include <lmdb.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #define GENERATION "20200101T000000Z-00000000"
 
@@ -115,6 +121,69 @@ static void test_sample(void **state)
     id_map_done(&none.ids);
 }
 
+/* ---- an embedded store whose writer was stopped in the midst of a transaction ---- */
+
+/* Say that the transaction has begun, and stay in it until the pipe's other end is closed. */
+static void stay_in_transaction(const char *path, int begun)
+{
+    MDB_env *env;
+    MDB_txn *txn;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (mdb_env_create(&env) || mdb_env_open(env, path, 0, 0660) || mdb_txn_begin(env, NULL, 0, &txn) ||
+        write(begun, "x", 1) != 1)
+        _exit(1);
+    pause();
+    _exit(0);
+}
+
+static void test_never_waits_for_a_writer(void **state)
+{
+    (void)state;
+    char root[256], url[300], byte;
+    int begun[2];
+    struct store *store = NULL;
+    struct store_link *link = NULL;
+    struct store_options options = STORE_OPTIONS_INIT;
+    struct store_inspection it;
+    struct told told = {.most = SIZE_MAX};
+    struct err err = ERR_INIT;
+    bool whole = false;
+    scratch_make(root);
+    snprintf(url, sizeof url, "lmdb:%s/store", root);
+    ok(store_open(&store, url, NULL, &err));
+    ok(store_connect(&link, store, &err));
+    put_many(link, GENERATION, 10);
+    store_disconnect(link);
+    store_close(store);
+    assert_int_equal(pipe(begun), 0);
+    fflush(NULL);
+    const pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        stay_in_transaction(url + 5, begun[1]);
+    assert_int_equal(read(begun[0], &byte, 1), 1);
+
+    alarm(60); /* instead of waiting for ever */
+    options.read_only = true;
+    ok(store_open(&store, url, &options, &err));
+    ok(store_connect(&link, store, &err));
+    ok(store_ping(link, &err));
+    ok(store_inspect(link, &it, &err));
+    assert_int_equal(it.keys, 10);
+    ok(store_sample(link, GENERATION, STORE_CONTENT, 1000, tell, &told, &whole, &err));
+    assert_int_equal(told.ids.count, 10);
+    ok(store_probe(link, &err));
+    alarm(0);
+    id_map_done(&told.ids);
+    store_disconnect(link);
+    store_close(store);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    close(begun[0]);
+    close(begun[1]);
+    scratch_remove(root);
+}
+
 static int run(const char *world_name)
 {
     const struct CMUnitTest tests[] = {
@@ -124,5 +193,8 @@ static int run(const char *world_name)
 
 int main(void)
 {
-    return test_worlds(run);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_never_waits_for_a_writer)};
+    const int failed = cmocka_run_group_tests_name("inspect beside a writer", tests, NULL, NULL);
+    const int code = test_worlds(run);
+    return failed ? 1 : code;
 }
