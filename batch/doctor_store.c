@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { PINGS = 5, CONNECT_MS = 2000, COMMAND_MS = 2000, CLOCK_MAX = 5 };
+enum { PINGS = 5, CONNECT_MS = 2000, COMMAND_MS = 2000, PATIENCE_MS = 250, CLOCK_MAX = 5 };
 
 /* What to do when the store does not answer as it should; by the reason. */
 static const char *advice(enum store_fault fault)
@@ -75,6 +75,12 @@ static bool check_reachable(struct doctor *doctor, struct store_link *link)
     const double median = ms[PINGS / 2];
     const long limit = doctor->config.store.command_timeout_ms;
     const bool slow = median * 4 > (double)limit;
+    if (median > PATIENCE_MS) { /* some dozens of questions would take too long */
+        doctor_tell(doctor, FINDING_ERROR, "store.reachable", advice(STORE_TIMEOUT),
+            "%.*s: answers within %.0f ms: too slow to be looked at, and to be ranked from",
+            (int)strcspn(doctor->config.store.url, ":"), doctor->config.store.url, median);
+        return false;
+    }
     doctor_tell(doctor, slow ? FINDING_WARNING : FINDING_OK, "store.reachable",
         slow ? "Move the daemon nearer to its store, or raise store.command_timeout_ms." : NULL,
         "%.*s: answers within %.2f ms; store.command_timeout_ms is %ld",

@@ -15,9 +15,9 @@ void screen_init(struct screen *screen, FILE *out)
     const char *const no = getenv("NO_COLOR"), *const term = getenv("TERM");
     struct winsize size = {0};
     *screen = (struct screen){.out = out, .terminal = isatty(fileno(out)) == 1, .width = SIZE_MAX};
-    screen->locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
     if (!screen->terminal)
         return;
+    screen->locale = newlocale(LC_CTYPE_MASK, SCREEN_LOCALE, (locale_t)0);
     screen->colour = !(no && *no) && term && *term && strcmp(term, "dumb") != 0;
     screen->width = ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : WIDTH_USUAL;
     screen->width = screen->width < WIDTH_MIN ? WIDTH_MIN : screen->width;

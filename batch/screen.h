@@ -14,9 +14,12 @@ enum screen_style { SCREEN_PLAIN, SCREEN_BOLD, SCREEN_DIM, SCREEN_GREEN, SCREEN_
 struct screen {
     FILE *out;
     bool terminal, colour;
-    size_t width;    /* columns of a line; SIZE_MAX where it has no end */
-    locale_t locale; /* that knows how wide characters are; 0: each is taken for one column */
+    size_t width; /* columns of a line; SIZE_MAX where it has no end */
+    locale_t
+        locale; /* that knows how wide characters are; 0, as where lines have no end: each is taken for one column */
 };
+
+#define SCREEN_LOCALE "C.UTF-8"
 
 void screen_init(struct screen *screen, FILE *out);
 void screen_done(struct screen *screen);

@@ -246,6 +246,39 @@ kill -CONT $redis
 found error store.reachable "no answer within"
 [ $(($(date +%s) - start)) -le $((8 * EMBSUM_SLOW)) ] || fail "a Redis that hangs holds it up"
 
+# One that is far away: a proxy that lets each answer wait.
+cat >"$dir/far.py" <<'EOF'
+import socket, sys, threading, time
+listener = socket.create_server(("127.0.0.1", 0))
+open(sys.argv[1] + "/port", "w").write("%d\n" % listener.getsockname()[1])
+def pump(source, target, wait):
+    while data := source.recv(65536):
+        time.sleep(wait)
+        target.sendall(data)
+    target.shutdown(socket.SHUT_WR)
+while True:
+    client, _ = listener.accept()
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(sys.argv[1] + "/redis.sock")
+    threading.Thread(target=pump, args=(client, server, 0), daemon=True).start()
+    threading.Thread(target=pump, args=(server, client, float(sys.argv[2])), daemon=True).start()
+EOF
+far() { # SECONDS: its URL is in $far
+    rm -f "$dir/port"
+    python3 "$dir/far.py" "$dir" "$1" &
+    pids="$pids $!"
+    until [ -s "$dir/port" ]; do sleep 0.05; done
+    far="redis://127.0.0.1:$(cat "$dir/port")/0"
+}
+far 0.08
+doctor 0 --store "$far"
+found warning store.reachable "answers within [0-9.]* ms; store.command_timeout_ms is 200" "nearer"
+found ok store.writable "can be written"
+far 0.4
+doctor 1 --store "$far"
+found error store.reachable "too slow to be looked at"
+not_found ok generation
+
 if [ -e "$dir/wrong.so" ]; then
     with LD_PRELOAD=$dir/wrong.so 1 --store "$url"
     found warning store.clock "its clock is 1000 s" "Synchronise"

@@ -58,6 +58,7 @@ refresh="$embsum refresh --quiet --model $demo/model --news $demo/news.tsv --beh
 $refresh --store "$url" >"$dir/refresh.out" || exit 1
 $refresh --store "lmdb:$dir/store" >/dev/null || exit 1
 start_daemon() { # URL NAME: its address is in $address
+    : >"$dir/$2.log"
     "$BUILD/embsumd" --store "$1" --listen 127.0.0.1:0 2>"$dir/$2.log" &
     pids="$pids $!"
     for _ in $(seq 600); do
@@ -86,6 +87,7 @@ quoted=$(echo "$some" | sed 's/,/","/g')
 users=$(cut -f2 $demo/behaviors.tsv | sort -u | awk 'NR % 12 == 1')
 for store in "$url" "lmdb:$dir/store"; do
     start_daemon "$store" "${store%%:*}"
+    [ "$store" = "$url" ] || users=$(echo "$users" | head -n 2)
     for user in $users; do
         same "$user" "{\"user\":\"$user\",\"candidates\":[\"$quoted\"],\"top_k\":10}" --user "$user" --candidates "$some"
         same "$user, everything" "{\"user\":\"$user\",\"top_k\":288}" --user "$user" --top-k 288

@@ -15,6 +15,8 @@ static char *put(const char *text, size_t len, size_t columns, size_t *used)
     struct screen screen;
     screen_init(&screen, out);
     assert_false(screen.terminal);
+    screen.locale = newlocale(LC_CTYPE_MASK, SCREEN_LOCALE, (locale_t)0); /* as a terminal's */
+    assert_non_null(screen.locale);
     *used = screen_put(&screen, text, len, columns);
     fclose(out);
     screen_done(&screen);
