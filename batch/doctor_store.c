@@ -320,9 +320,12 @@ void doctor_store(struct doctor *doctor)
     int rc = store_args_open_configured(&store, &config, true, &err);
     if (rc == 0)
         rc = store_connect(&link, store, &err);
-    if (rc < 0)
+    if (rc == -ERR_INVALID)
         doctor_tell_err(
             doctor, "store.url", "Correct the URL, the prefix or the file of the password.", &err);
+    else if (rc < 0)
+        doctor_tell_err(doctor, "store.reachable",
+            "Give this user the right to what is named there, or run as its owner.", &err);
     else
         look_at(doctor, link);
     store_disconnect(link);

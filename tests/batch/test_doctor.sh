@@ -145,6 +145,21 @@ found ok model.live "it made the live generation"
 doctor 1 --store "lmdb:$dir/lmdb" --prefix 'no{}'
 found error store.url prefix
 
+# Somebody else's store, which may be read.
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+    chmod 755 "$dir" "$dir/lmdb"
+    chmod 644 "$dir/lmdb/data.mdb"
+    chmod 666 "$dir/lmdb/lock.mdb"
+    setpriv --reuid=65534 --clear-groups "$embsum" doctor --json --store "lmdb:$dir/lmdb" >"$dir/out" 2>&1
+    [ $? = 1 ] || fail "a store that may not be written"
+    found error store.writable "Permission denied" "right to write"
+    chmod 600 "$dir/lmdb/lock.mdb"
+    setpriv --reuid=65534 --clear-groups "$embsum" doctor --json --store "lmdb:$dir/lmdb" >"$dir/out" 2>&1
+    found error store.reachable "Permission denied" "owner"
+else
+    echo "skipped: not root, so nobody else"
+fi
+
 # A full disk, where a file system of one's own may be mounted.
 cat >"$dir/full.sh" <<EOF
 mount -t tmpfs -o size=3m none "$dir/disk" && cp "$dir"/lmdb/* "$dir/disk" && dd if=/dev/zero of="$dir/disk/rest" bs=4k 2>/dev/null
