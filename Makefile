@@ -126,6 +126,9 @@ $(BUILD)/obj/%.o: %.c Makefile
 $(BUILD)/obj/server/console.o: $(wildcard server/console/*)
 # The descriptions are in it.
 $(BUILD)/obj/server/openapi.o: server/openapi.json server/openapi_admin.json
+# What embsum doctor compares the loaded libraries with.
+$(BUILD)/obj/batch/doctor_libraries.o: CPPFLAGS += -DEMBSUM_BUILT_WITH='"$(foreach l,libmicrohttpd jansson openblas hiredis \
+    libxxhash nettle sentencepiece libcurl lmdb,$(l)=$(shell $(PKG_CONFIG) --modversion $(l) 2>/dev/null) )"'
 
 # The templates are in it.
 $(BUILD)/obj/batch/prompt_shipped.o: config/prompts/news.txt config/prompts/books.txt

@@ -17,6 +17,8 @@ int command_refresh(int argc, char **argv);
 int command_worker(int argc, char **argv);
 int command_import(int argc, char **argv);
 int command_generations(int argc, char **argv);
+int command_rank(int argc, char **argv);
+int command_doctor(int argc, char **argv);
 
 /* Print the failure and choose the exit code. */
 int command_failed(const char *command, const struct err *err);

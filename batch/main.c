@@ -23,6 +23,8 @@ static const struct {
     {"worker", "encode for a refresh on another machine", command_worker},
     {"import", ".npy matrices to the store, and live", command_import},
     {"generations", "list, promote, rollback, drop, verify", command_generations},
+    {"rank", "rank from a store, without a daemon", command_rank},
+    {"doctor", "check this machine, a store, a model: what to do", command_doctor},
     {"tokenize", "lines on stdin to token ids", command_tokenize},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
@@ -37,9 +39,12 @@ static void print_help(FILE *out)
         "Exit codes: 0 done, 1 failed, 2 usage, 3 another writer holds the lock.\n");
 }
 
-/* The encoder's products are most of the work; EMBSUM_ONEDNN=0 leaves them to OpenBLAS. */
-static int prepare_products(struct err *err)
+/* The encoder's products are most of the work; EMBSUM_ONEDNN=0 leaves them to OpenBLAS. A ranking has none, and the doctor
+ * looks into them itself. */
+static int prepare_products(int (*run)(int argc, char **argv), struct err *err)
 {
+    if (run == command_rank || run == command_doctor)
+        return 0;
     const char *wish = getenv("EMBSUM_ONEDNN");
     const int result = gemm_init(err);
     if (result == 0 && !(wish && strcmp(wish, "0") == 0) && gemm_use_onednn(err) == -ERR_CORRUPT)
@@ -67,7 +72,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < COMMANDS; i++) {
         if (strcmp(argv[1], commands[i].name) != 0)
             continue;
-        if (prepare_products(&err) < 0)
+        if (prepare_products(commands[i].run, &err) < 0)
             return command_failed(commands[i].name, &err);
         return commands[i].run(argc - 1, argv + 1);
     }

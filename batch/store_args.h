@@ -24,5 +24,14 @@ struct store_args {
 
 /* Flags win over EMBSUM_STORE_*, which win over the daemon's defaults; deadlines are longer than a daemon's. */
 int store_args_open(struct store **store, const struct store_args *args, struct err *err);
+/* The same for who writes nothing: a store that is not there is not made. */
+int store_args_open_to_read(struct store **store, const struct store_args *args, struct err *err);
+
+struct config;
+/* Put the flags, as far as they are given, over what is configured. */
+int store_args_apply(struct config *config, const struct store_args *args, struct err *err);
+/* Open what is configured. */
+int store_args_open_configured(
+    struct store **store, const struct config *config, bool read_only, struct err *err);
 
 #endif

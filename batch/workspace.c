@@ -25,7 +25,7 @@ int workspace_dtype(struct workspace_options *options, const char *name)
 }
 
 /* What the model is, as one number: a change in any of its files is a change of every text's inputs. */
-static int identify(struct workspace *w, const char *dir, struct err *err)
+int workspace_identify(uint64_t hash[LINEAR_DTYPES], char sha256[65], const char *dir, struct err *err)
 {
     static const char *const files[] = {"model.safetensors", "config.json", "spiece.model"};
     uint8_t digest[3][DIGEST_SIZE];
@@ -37,9 +37,19 @@ static int identify(struct workspace *w, const char *dir, struct err *err)
         if (result < 0)
             return result;
     }
-    digest_hex(w->model_sha256, digest[0]);
-    w->model_hash = XXH3_64bits_withSeed(digest, sizeof digest, (XXH64_hash_t)w->dtype);
+    digest_hex(sha256, digest[0]);
+    for (enum linear_dtype dtype = LINEAR_F32; dtype < LINEAR_DTYPES; dtype++)
+        hash[dtype] = XXH3_64bits_withSeed(digest, sizeof digest, (XXH64_hash_t)dtype);
     return 0;
+}
+
+static int identify(struct workspace *w, const char *dir, struct err *err)
+{
+    uint64_t hash[LINEAR_DTYPES];
+    const int result = workspace_identify(hash, w->model_sha256, dir, err);
+    if (result == 0)
+        w->model_hash = hash[w->dtype];
+    return result;
 }
 
 int workspace_tokenizer(struct tokenizer **out, const struct model *model, const char *path, struct err *err)

@@ -45,6 +45,9 @@ struct workspace_options {
 /* Take the name, NULL for none; EXIT_USAGE after a message on stderr, else EXIT_DONE. */
 int workspace_dtype(struct workspace_options *options, const char *name);
 
+/* A model's model_sha256, and its model_hash in each dtype, from the bytes of its files. */
+int workspace_identify(uint64_t hash[LINEAR_DTYPES], char sha256[65], const char *dir, struct err *err);
+
 /* Load a model's vocabulary and check that it fits the model. */
 int workspace_tokenizer(struct tokenizer **out, const struct model *model, const char *path, struct err *err);
 

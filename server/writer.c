@@ -1,7 +1,7 @@
 #include "server/writer.h"
 
+#include "core/decimal.h"
 #include "core/id.h"
-#include "server/decimal.h"
 
 #include <math.h>
 #include <stdarg.h>

@@ -316,12 +316,17 @@ int store_stream(struct store_link *link, const char *generation, enum store_kin
     return stream.rc < 0 ? stream.rc : rc;
 }
 
-int store_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
-    void *ctx, struct err *err)
+int store_check_scan(const char *generation, enum store_kind kind, struct err *err)
 {
     if (kind == STORE_SCORE_PROJ || kind == STORE_MANIFEST || kind == STORE_JOURNAL)
         return err_set(err, ERR_INVALID, "W_s, the manifest and the journal have no ids to list");
-    const int rc = check_place(generation, kind, err);
+    return check_place(generation, kind, err);
+}
+
+int store_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
+    void *ctx, struct err *err)
+{
+    const int rc = store_check_scan(generation, kind, err);
     return rc < 0 ? rc : link->store->backend->scan(link, generation, kind, fn, ctx, err);
 }
 

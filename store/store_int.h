@@ -7,6 +7,7 @@
 
 #include "core/id.h"
 #include "store/store.h"
+#include "store/store_inspect.h"
 #include "store/store_work.h"
 
 #define STORE_PREFIX_MAX 64 /* with the NUL */
@@ -90,6 +91,14 @@ struct store_work_backend {
     int (*done)(struct store_link *link, const char *place, const void *result, size_t len, struct err *err);
 };
 
+/* The functions of store_inspect.h, which says what each does. */
+struct store_inspect_backend {
+    int (*inspect)(struct store_link *link, struct store_inspection *out, struct err *err);
+    int (*probe)(struct store_link *link, struct err *err);
+    int (*sample)(struct store_link *link, const char *generation, enum store_kind kind, int64_t until_ms,
+        store_id_fn *fn, void *ctx, bool *whole, struct err *err);
+};
+
 struct store_backend {
     /* address is the URL behind its scheme; out->backend, prefix and read_only are filled in by the caller.
      */
@@ -129,6 +138,7 @@ struct store_backend {
         void *ctx, struct err *err);
     int (*clicks_trim)(struct store_link *link, const char *cursor, struct err *err);
     const struct store_work_backend *work; /* NULL: it has no queues */
+    const struct store_inspect_backend *inspect;
 };
 
 extern const struct store_backend store_lmdb;
@@ -138,6 +148,9 @@ extern const struct store_backend store_redis_tcp, store_redis_unix, store_redis
 /* What the door checks. A generation's name is none of STORE_SHARED. */
 int store_check_generation(const char *name, struct err *err);
 int store_check_writable(const struct store_link *link, struct err *err);
+int store_check_scan(const char *generation, enum store_kind kind, struct err *err);
+
+int64_t store_now_ms(void); /* CLOCK_MONOTONIC */
 
 /* The refusals that all backends word alike. */
 int store_err_fenced(struct err *err, uint64_t token);

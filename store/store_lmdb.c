@@ -224,4 +224,5 @@ const struct store_backend store_lmdb = {
     .clicks_append = lmdb_clicks_append,
     .clicks_read = lmdb_clicks_read,
     .clicks_trim = lmdb_clicks_trim,
+    .inspect = &lmdb_inspect,
 };

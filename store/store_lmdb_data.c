@@ -80,32 +80,42 @@ int lmdb_stream(struct store_link *link, const char *generation, enum store_kind
 }
 
 /* Walk the pairs whose keys begin with base; the id is the rest of the key. */
-int lmdb_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
-    void *ctx, struct err *err)
+int lmdb_scan_until(struct lmdb_link *link, const char *generation, enum store_kind kind, int64_t until_ms,
+    store_id_fn *fn, void *ctx, bool *whole, struct err *err)
 {
-    struct lmdb_link *const self = (struct lmdb_link *)link;
+    enum { LOOK = 256 }; /* ids between two looks at the clock */
     struct store_key base;
     MDB_cursor *cursor;
-    store_key_kind(&base, link->store, generation, kind);
-    int rc = lmdb_read_begin(self, err);
+    store_key_kind(&base, link->base.store, generation, kind);
+    int rc = lmdb_read_begin(link, err);
     if (rc < 0)
         return rc;
-    int error = mdb_cursor_open(self->read, self->env->dbi, &cursor);
+    int error = mdb_cursor_open(link->read, link->env->dbi, &cursor);
     if (error) {
-        lmdb_read_end(self);
-        return lmdb_err(err, self->env, error, "read the LMDB store");
+        lmdb_read_end(link);
+        return lmdb_err(err, link->env, error, "read the LMDB store");
     }
     MDB_val key = lmdb_val(base.text, base.len), value, data;
     error = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
-    while (!error && rc == 0 && lmdb_begins(&key, &base)) {
+    bool late = false;
+    for (size_t told = 1; !error && rc == 0 && !late && lmdb_begins(&key, &base); told++) {
         struct store_id id;
         if (lmdb_pair_split(&id, &data, base.len, &key, &value))
             rc = fn(ctx, id.id, id.len);
         error = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+        late = told % LOOK == 0 && until_ms != INT64_MAX && store_now_ms() >= until_ms;
     }
+    *whole = !late && rc == 0;
     mdb_cursor_close(cursor);
-    lmdb_read_end(self);
-    return error && error != MDB_NOTFOUND ? lmdb_err(err, self->env, error, "read the LMDB store") : rc;
+    lmdb_read_end(link);
+    return error && error != MDB_NOTFOUND ? lmdb_err(err, link->env, error, "read the LMDB store") : rc;
+}
+
+int lmdb_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
+    void *ctx, struct err *err)
+{
+    bool whole;
+    return lmdb_scan_until((struct lmdb_link *)link, generation, kind, INT64_MAX, fn, ctx, &whole, err);
 }
 
 /* ---- writing ---- */

@@ -81,6 +81,7 @@ static inline bool lmdb_begins(const MDB_val *key, const struct store_key *base)
 }
 
 /* store_lmdb_table.c */
+int64_t lmdb_clock_ms(void); /* what leases end by: since 1970, the same for all processes */
 int lmdb_ping(struct store_link *link, struct err *err);
 int lmdb_live(struct store_link *link, char name[STORE_GENERATION_MAX], struct err *err);
 int lmdb_generations(struct store_link *link, struct store_rows *rows, struct err *err);
@@ -91,7 +92,12 @@ int lmdb_commit(struct store_link *link, uint64_t token, const struct store_gene
     const char *live, struct err *err);
 int lmdb_drop(struct store_link *link, uint64_t token, const char *generation, struct err *err);
 
-/* store_lmdb_data.c */
+/* store_lmdb_inspect.c */
+extern const struct store_inspect_backend lmdb_inspect;
+
+/* store_lmdb_data.c; lmdb_scan_until() as redis_scan_until() */
+int lmdb_scan_until(struct lmdb_link *link, const char *generation, enum store_kind kind, int64_t until_ms,
+    store_id_fn *fn, void *ctx, bool *whole, struct err *err);
 int lmdb_stream(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
     store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err);
 int lmdb_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,

@@ -7,7 +7,7 @@
 #include <time.h>
 
 /* The clock that processes share across restarts; a lease is compared with it. */
-static int64_t now_ms(void)
+int64_t lmdb_clock_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -121,7 +121,7 @@ static int check_token(const struct lmdb_link *link, MDB_txn *txn, uint64_t toke
 static int take_lock(const struct lmdb_link *link, MDB_txn *txn, uint64_t token, int ttl_ms, struct err *err)
 {
     char text[64];
-    snprintf(text, sizeof text, "%" PRIu64 " %" PRId64, token, now_ms() + ttl_ms);
+    snprintf(text, sizeof text, "%" PRIu64 " %" PRId64, token, lmdb_clock_ms() + ttl_ms);
     return fail(err, link, global_put(link, txn, "lock", text));
 }
 
@@ -138,7 +138,7 @@ static int check_lock_free(const struct lmdb_link *link, MDB_txn *txn, struct er
         !store_number_parse(&expiry, space + 1, value.mv_size - (size_t)(space + 1 - text)) ||
         expiry > INT64_MAX)
         return err_set(err, ERR_CORRUPT, "the writers' lock is damaged");
-    const int64_t left_ms = (int64_t)expiry - now_ms();
+    const int64_t left_ms = (int64_t)expiry - lmdb_clock_ms();
     return left_ms > 0 ? store_err_busy(err, holder, left_ms) : 0;
 }
 

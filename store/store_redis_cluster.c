@@ -465,4 +465,5 @@ const struct store_backend store_redis_cluster = {
     .clicks_read = cluster_clicks_read,
     .clicks_trim = cluster_clicks_trim,
     .work = &redis_work,
+    .inspect = &cluster_inspect,
 };

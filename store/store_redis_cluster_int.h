@@ -111,4 +111,6 @@ int cluster_scan(struct store_link *link, const char *generation, enum store_kin
     void *ctx, struct err *err);
 int cluster_drop(struct store_link *link, uint64_t token, const char *generation, struct err *err);
 
+extern const struct store_inspect_backend cluster_inspect;
+
 #endif

@@ -290,36 +290,45 @@ int redis_scan_step(struct redis_link *link, const struct store_key *base, char 
 
 /* SCAN may show a key twice, when the server resizes its table meanwhile; ours must not, so ids are
  * remembered. */
+int redis_scan_until(struct redis_link *link, const struct store_key *base, struct id_map *seen,
+    int64_t until_ms, store_id_fn *fn, void *ctx, bool *whole, struct err *err)
+{
+    char cursor[REDIS_CURSOR_MAX] = "0";
+    int stopped = 0, rc = redis_begin(link, err);
+    *whole = false;
+    while (rc == 0 && !stopped && !*whole) {
+        redisReply *reply = NULL;
+        rc = redis_scan_step(link, base, cursor, &reply, err);
+        for (size_t i = 0; rc == 0 && !stopped && i < reply->element[1]->elements; i++) {
+            const redisReply *const key = reply->element[1]->element[i];
+            const char *const id = key->str + base->len;
+            bool added = false;
+            if (id_map_add(seen, id, key->len - base->len, &added) < 0)
+                rc = err_set(err, ERR_NOMEM, "out of memory");
+            else if (added)
+                stopped = fn(ctx, id, key->len - base->len);
+        }
+        freeReplyObject(reply);
+        *whole = rc == 0 && !stopped && strcmp(cursor, "0") == 0;
+        if (redis_now_ms() >= until_ms)
+            break;
+    }
+    if (rc < 0)
+        return rc;
+    redis_succeed(link);
+    return stopped;
+}
+
 int redis_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
     void *ctx, struct err *err)
 {
-    struct redis_link *const self = (struct redis_link *)link;
     struct id_map seen = {0};
     struct store_key base;
-    char cursor[REDIS_CURSOR_MAX] = "0";
-    int stopped = 0;
+    bool whole;
     store_key_kind(&base, link->store, generation, kind);
-    int rc = redis_begin(self, err);
-    do {
-        redisReply *reply = NULL;
-        if (rc == 0)
-            rc = redis_scan_step(self, &base, cursor, &reply, err);
-        for (size_t i = 0; rc == 0 && !stopped && i < reply->element[1]->elements; i++) {
-            const redisReply *const key = reply->element[1]->element[i];
-            const char *const id = key->str + base.len;
-            bool added = false;
-            if (id_map_add(&seen, id, key->len - base.len, &added) < 0)
-                rc = err_set(err, ERR_NOMEM, "out of memory");
-            else if (added)
-                stopped = fn(ctx, id, key->len - base.len);
-        }
-        freeReplyObject(reply);
-    } while (rc == 0 && !stopped && strcmp(cursor, "0") != 0);
+    const int rc = redis_scan_until((struct redis_link *)link, &base, &seen, INT64_MAX, fn, ctx, &whole, err);
     id_map_done(&seen);
-    if (rc < 0)
-        return rc;
-    redis_succeed(self);
-    return stopped;
+    return rc;
 }
 
 /* ---- writing: one command an entry, each with one answer ---- */

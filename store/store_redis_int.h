@@ -232,6 +232,11 @@ size_t *redis_value_bytes(size_t bytes[REDIS_KINDS], enum store_kind kind);
 int redis_scan_step(struct redis_link *link, const struct store_key *base, char cursor[REDIS_CURSOR_MAX],
     redisReply **out, struct err *err);
 
+/* Tell the ids behind base that are not in `seen`, until all are told (*whole), fn ends it, or, after a step at least, the time
+ * has come. */
+int redis_scan_until(struct redis_link *link, const struct store_key *base, struct id_map *seen,
+    int64_t until_ms, store_id_fn *fn, void *ctx, bool *whole, struct err *err);
+
 int redis_stream(struct store_link *link, const char *generation, enum store_kind kind, size_t head,
     store_next_fn *next, store_value_fn *fn, void *ctx, struct err *err);
 int redis_scan(struct store_link *link, const char *generation, enum store_kind kind, store_id_fn *fn,
@@ -281,5 +286,15 @@ int redis_clicks_trim(struct store_link *link, const char *cursor, struct err *e
 typedef int redis_step_fn(struct redis_link *link, void *ctx, struct err *err);
 
 extern const struct store_work_backend redis_work;
+
+/* ---- store_redis_inspect.c ---- */
+
+extern const struct store_inspect_backend redis_inspect;
+/* Add what the server says of itself. */
+int redis_inspect_server(struct redis_link *link, struct store_inspection *out, struct err *err);
+/* Who holds the lock; ctx is the struct store_inspection. */
+int redis_inspect_lock(struct redis_link *link, void *ctx, struct err *err);
+/* Write a key that goes by itself, and take it away. */
+int redis_probe_step(struct redis_link *link, void *ctx, struct err *err);
 
 #endif

@@ -13,9 +13,7 @@
 
 int64_t redis_now_ms(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return store_now_ms();
 }
 
 struct redis_deadline redis_deadline_in(int ms)

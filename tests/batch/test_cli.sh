@@ -34,7 +34,7 @@ check "no command" 2 "usage: embsum COMMAND" $embsum
 check "unknown command" 2 "unknown command frobnicate" $embsum frobnicate
 check "help" 0 "Exit codes" $embsum --help
 check "version" 0 "embsum [0-9]" $embsum --version
-for command in init train eval encode refresh worker import generations tokenize; do
+for command in init train eval encode refresh worker import generations rank doctor tokenize; do
     check "$command --help" 0 "usage: embsum $command" $embsum $command --help
     check "$command --nonsense" 2 "unknown option --nonsense" $embsum $command --nonsense
 done

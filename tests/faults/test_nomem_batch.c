@@ -1,4 +1,4 @@
-/* Memory that runs out in the commands of embsum: refresh, import, generations, encode. */
+/* Memory that runs out in the commands of embsum: refresh, import, generations, encode, rank, doctor. */
 #include "batch/commands.h"
 #include "batch/stop.h"
 #include "core/gemm.h"
@@ -198,6 +198,44 @@ static void test_generations(void **state)
     nomem_test(&verifying);
 }
 
+/* ---- rank and doctor ---- */
+
+static int rank_json(struct err *err)
+{
+    const char *const words[] = {"rank", "--store", url, "--user", "U1", "--explain", "--json", NULL};
+    return run_command(command_rank, words, err);
+}
+
+static int rank_table(struct err *err)
+{
+    const char *const words[] = {"rank", "--store", url, "--user", "U9", "--candidates", "N1,N2,N7", NULL};
+    return run_command(command_rank, words, err);
+}
+
+/* Its findings are on stdout, and one of them is that memory is short. */
+static int doctor(struct err *err)
+{
+    const char *const words[] = {"doctor", "--store", url, "--model", TINY, "--json", NULL};
+    const int code = run_command(command_doctor, words, err);
+    return code > 0 ? err_set(err, ERR_NOMEM, "an error among the findings") : code;
+}
+
+static void test_rank(void **state)
+{
+    (void)state;
+    static const struct nomem_scenario json = {.name = "rank --explain --json", .run = rank_json};
+    static const struct nomem_scenario table = {.name = "rank", .run = rank_table};
+    nomem_test(&json);
+    nomem_test(&table);
+}
+
+static void test_doctor(void **state)
+{
+    (void)state;
+    static const struct nomem_scenario s = {.name = "doctor", .run = doctor, .cost = 10};
+    nomem_test(&s);
+}
+
 static int prepare(void **state)
 {
     (void)state;
@@ -238,6 +276,8 @@ int main(void)
         cmocka_unit_test(test_encode),
         cmocka_unit_test(test_import),
         cmocka_unit_test(test_generations),
+        cmocka_unit_test(test_rank),
+        cmocka_unit_test(test_doctor),
     };
     return cmocka_run_group_tests(tests, prepare, clean);
 }

@@ -10,7 +10,7 @@
  * All quantities are counted in quarters of 10^k, where the bounds are even or odd multiples of 2^(q-1) or 2^(q-2), and
  * rounded to odd: whatever was cut off leaves the lowest bit set, so that they compare with whole quarters as the
  * exact ones do. */
-#include "server/decimal.h"
+#include "core/decimal.h"
 
 #include <endian.h>
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 /* Numbers as text. */
-#ifndef EMBSUM_SERVER_DECIMAL_H
-#define EMBSUM_SERVER_DECIMAL_H
+#ifndef EMBSUM_CORE_DECIMAL_H
+#define EMBSUM_CORE_DECIMAL_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* Shortest decimals against a slow search that the C library's printf and strtof decide. EMBSUM_LONG=1 compares all
  * finite float32, which takes half an hour on two cores. */
-#include "server/decimal.h"
+#include "core/decimal.h"
 #include "tests/lib/scratch.h"
 
 #include <float.h>
