@@ -23,8 +23,10 @@ why() {
     test_gradients_t5) echo "too many passes, for differences; test_train runs the same ones" ;;
     test_load.sh) echo "the load generator measures time" ;;
     test_serve.sh) echo "a benchmark under valgrind says nothing" ;;
+    test_commands.sh | test_pytorch.sh) echo "a page's commands have seconds, not minutes; others run the same ones" ;;
+    test_sizing.sh) echo "it measures memory" ;;
     test_quickstart.sh) echo "it builds the programs itself; others run all of them" ;;
-    test_hardening.sh | test_layers.sh | test_shell.sh | test_source.sh | test_systemd.sh | test_demo.sh | test_reference.sh)
+    test_hardening.sh | test_layers.sh | test_links.sh | test_shell.sh | test_source.sh | test_systemd.sh | test_demo.sh | test_reference.sh)
         echo "it runs none of the programs"
         ;;
     esac
