@@ -63,7 +63,7 @@ w = np.load(folder / "score_proj.npy").astype(float)
 erf = np.vectorize(math.erf)
 worst = 0.0
 for user, matrix in zip(users, a):
-    query = urllib.parse.urlencode({"user": user or "a-stranger", "candidates": ",".join(contents)})
+    query = urllib.parse.urlencode({"user": user or "a-stranger", "candidates": ",".join(contents)}, safe=",")
     answer = json.load(urllib.request.urlopen(f"{url}/rank?{query}", timeout=10))
     assert answer["user_status"] == ("present" if user else "default"), answer
     assert len(answer["ranking"]) == len(contents) and not answer["missing"], answer["missing"]
