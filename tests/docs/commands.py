@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the commands that the documentation shows, page by page, as a reader would, in a temporary copy of the tree.
 
-    commands.py [--list] [PAGE...]      docs/*.md unless pages are given
+    commands.py [--list] [PAGE...]      README.md and docs/*.md unless pages are given
 
 In a code block (indented by four, or fenced) a line that begins with "$ " is a command; one that ends with a backslash goes
 on in the next line. What follows it in the block is its output: each "..." stands for anything, digits and the names of
@@ -31,6 +31,8 @@ SLOW = int(os.environ.get("EMBSUM_SLOW", "1"))
 SECONDS = 120 * SLOW  # that a command may take
 # What begins like this in a block is a command, and wants its "$ ".
 PROGRAMS = r"(build/|sudo |sh |bash |make( |$)|curl |wrk |embsum |embsumd |redis-|python3 |mpirun |systemctl |apt-get |git |docker |kubectl )"
+# But not a line of a list of programs, which says behind two blanks what each is.
+SYNOPSIS = r"embsumd?( [a-z]+)? {2,}\S"
 # These look at what is there, so they are asked again until they say what is expected of them.
 LOOKS = r"curl |python3 \S+ compare |(build/)?embsum generations list"
 
@@ -77,19 +79,31 @@ def read_page(page):
                 commands.append(current)
             elif current:
                 current.shown.append(line)
-            elif re.match(PROGRAMS, line):
+            elif re.match(PROGRAMS, line) and not re.match(SYNOPSIS, line):
                 unmarked.append(f"{page}:{number}: a command without its '$ ': {line}")
     return commands, unmarked
 
 
-def apply_rules(commands, pages):
-    """rules.txt: page | skip, exit N or replace | beginning of a command, or OLD => NEW | reason. Returns what is wrong."""
-    wrong = []
+def rules():
+    """(place, page, how, what, reason) of each rule; rules.txt says what they are."""
     for number, line in enumerate((ROOT / "tests/docs/rules.txt").read_text().split("\n"), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        page, how, what, reason = (field.strip() for field in line.split(" | "))
-        if page not in pages:
+        if line.strip() and not line.startswith("#"):
+            yield (f"tests/docs/rules.txt:{number}", *(field.strip() for field in line.split(" | ")))
+
+
+def all_pages():
+    """Without those that are left to another test."""
+    elsewhere = {page for _, page, how, _, _ in rules() if how == "page"}
+    return [page for page in ["README.md"] + sorted(glob.glob("docs/*.md")) if page not in elsewhere]
+
+
+def apply_rules(commands, pages):
+    """Returns what is wrong with the rules."""
+    wrong = []
+    for place, page, how, what, reason in rules():
+        if not reason or not pathlib.Path(page).exists():
+            wrong.append(f"{place}: no reason, or no such page")
+        if page not in pages or how == "page":
             continue
         used = False
         for command in commands:
@@ -105,9 +119,7 @@ def apply_rules(commands, pages):
                 command.how, command.code = ("skip", 0) if how == "skip" else ("run", int(how.split()[1]))
                 command.reason = reason
         if not used:
-            wrong.append(f"tests/docs/rules.txt:{number}: {page} has no such command: {what}")
-        if not reason:
-            wrong.append(f"tests/docs/rules.txt:{number}: no reason")
+            wrong.append(f"{place}: {page} has no such command: {what}")
     return wrong
 
 
@@ -244,7 +256,7 @@ def main():
     parser.add_argument("pages", nargs="*", metavar="PAGE")
     args = parser.parse_args()
     os.chdir(ROOT)
-    pages = args.pages or sorted(glob.glob("docs/*.md"))
+    pages = args.pages or all_pages()
     commands, wrong = [], []
     for page in pages:
         found, unmarked = read_page(page)
