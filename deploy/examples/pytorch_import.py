@@ -6,13 +6,13 @@
     pytorch_import.py encode  --model MODEL --news news.tsv --behaviors behaviors.tsv --out DIR
     pytorch_import.py compare --scores DIR/scores.tsv --url http://127.0.0.1:8080
 
-`new` builds an EmbSum and saves it as a model folder, which `embsum refresh --model` takes. `train` is the shortest loop that trains one,
-in place of yours: an example at a time, no batches, no schedule. `encode` loads a model folder and computes here, in PyTorch, what `embsum import --in` takes: the matrices of all contents and
-users, and beside them scores.tsv, the scores by the paper's formula. `compare` asks a daemon for the same scores and prints
-the largest difference.
+`new` builds an EmbSum with random weights and saves it as a model folder, which `embsum refresh --model` takes. `train` is the
+shortest loop that trains one, in place of yours: an example at a time, no batches, no schedule. `encode` loads a model folder
+and computes here, in PyTorch, what `embsum import --in` takes: the matrices of all contents and users, and beside them
+scores.tsv, the scores by the paper's formula. `compare` asks a daemon for the same scores and prints the largest difference.
 
 Needs torch, numpy and sentencepiece (Debian: python3-torch, python3-numpy, python3-sentencepiece). The parameters have
-the names that Hugging Face's T5ForConditionalGeneration gives them, so a checkpoint from there loads as it is.
+the names that Hugging Face's T5ForConditionalGeneration gives them, and five more.
 """
 import argparse
 import json
@@ -29,7 +29,7 @@ import sentencepiece
 import torch
 from torch import nn
 
-DTYPE = torch.float64  # of everything computed here; training uses float32, this is for scores to compare with
+DTYPE = torch.float64  # exact enough to judge scores by; to train in earnest take float32
 
 
 # ---- T5: x is (..., length, d_model) throughout ----------------------------------------------------------
@@ -259,7 +259,7 @@ def save_safetensors(path, tensors):
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors.values():
-            file.write(tensor.detach().cpu().numpy().astype("<f4").tobytes())
+            file.write(tensor.detach().cpu().float().numpy().astype("<f4").tobytes())
 
 
 def load_safetensors(path):
@@ -284,7 +284,10 @@ def save_model(model, vocab, directory):
 
 def load_model(directory):
     model = EmbSum(json.loads((directory / "config.json").read_text()))
-    model.load_state_dict(load_safetensors(directory / "model.safetensors"))
+    known = model.state_dict()
+    tensors = load_safetensors(directory / "model.safetensors")
+    # what is not known are copies of the embedding, which checkpoints of Hugging Face may carry
+    model.load_state_dict({name: tensor for name, tensor in tensors.items() if name in known})
     return model
 
 
