@@ -222,7 +222,7 @@ def names():
     yield "| name | unless given | what |"
     yield "|---|---|---|"
     for name, (value, what) in INPUTS.items():
-        yield f"| `{name}` | {value if isinstance(value, str) else format(value, ',g')} | {what} |"
+        yield f"| `{name}` | {value if isinstance(value, str) else format(value, ',.10g')} | {what} |"
 
 
 def page(text):
