@@ -31,6 +31,8 @@ INPUTS = {
     "dtype": ("float32", "of stored matrices (--store-dtype): float32, bfloat16 or float16"),
     "id_bytes": (8, "of a user's or content's id"),
     "summary_bytes": (200, "of a user's summary; 0: none are kept"),
+    "title_bytes": (60, "of a content's title; 0: none are kept"),
+    "explain": (0, "1: refresh --explain keeps what each code looks at"),
     "history_items": (60, "ids in a history; 0: none are kept (import)"),
     "generations": (2, "stored at a time: 1 while one model stays, 2 during a change of models, up to --keep + 2"),
     "replicas": (1, "copies beside each master of Redis"),
@@ -61,6 +63,8 @@ def inputs(changes):
 
 # ---- Redis ----
 
+WHY_USER, WHY_CONTENT = 60, 94  # bytes a code of the JSON that refresh --explain keeps: the demo's mean
+
 def key(p, value):
     """Bytes of a key with its value; capacity.py's keys have ids of 8 bytes."""
     return capacity.key_bytes(p, value) + p.id_bytes - 8
@@ -68,11 +72,12 @@ def key(p, value):
 
 def user_keys(p):
     summary = key(p, p.summary_bytes) if p.summary_bytes else 0
-    return key(p, capacity.matrix_bytes(p, p.m)) + summary
+    return key(p, capacity.matrix_bytes(p, p.m)) + summary + (key(p, WHY_USER * p.m) if p.explain else 0)
 
 
 def content_keys(p):
-    return key(p, capacity.matrix_bytes(p, p.n))
+    title = key(p, p.title_bytes) if p.title_bytes else 0
+    return key(p, capacity.matrix_bytes(p, p.n)) + title + (key(p, WHY_CONTENT * p.n) if p.explain else 0)
 
 
 def history_keys(p):

@@ -386,6 +386,7 @@ def encode(args):
     (args.out / "content.ids").write_text("".join(f"{item}\n" for item in news))
     (args.out / "user.ids").write_text("".join(f"{user}\n" for user in histories))
     (args.out / "categories.tsv").write_text("".join(f"{item}\t{row[1]}\n" for item, row in news.items() if row[1]))
+    (args.out / "titles.tsv").write_text("".join(f"{item}\t{row[3]}\n" for item, row in news.items() if row[3]), encoding="utf-8")
     with open(args.out / "summaries.jsonl", "w", encoding="utf-8") as file:
         for user, (_, summary) in zip(histories, made):
             file.write(json.dumps({"user": user, "summary": texts.text(summary)}) + "\n")

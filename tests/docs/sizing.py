@@ -20,9 +20,9 @@ WITHIN = 0.05
 
 # Power of two and not, one panel and two, ids that fit into an entry and one that does not.
 STORES = (
-    "users=3000 contents=3000 m=16 n=4 d=64 dtype=float32 summary_bytes=80 id_bytes=8",
-    "users=800 contents=4000 m=32 n=4 d=512 dtype=bfloat16 summary_bytes=200 id_bytes=8",
-    "users=1200 contents=3000 m=40 n=3 d=100 dtype=float16 summary_bytes=0 id_bytes=48",
+    "users=3000 contents=3000 m=16 n=4 d=64 dtype=float32 summary_bytes=80 title_bytes=60 id_bytes=8",
+    "users=800 contents=4000 m=32 n=4 d=512 dtype=bfloat16 summary_bytes=200 title_bytes=0 id_bytes=8",
+    "users=1200 contents=3000 m=40 n=3 d=100 dtype=float16 summary_bytes=0 title_bytes=200 id_bytes=48",
 )
 
 
@@ -48,6 +48,8 @@ def write_matrices(folder, p):
     np.save(folder / "score_proj.npy", draw.standard_normal((int(p.d), int(p.d)), dtype=np.float32) / 50)
     (folder / "content.ids").write_text(ids("N", p.contents))
     (folder / "user.ids").write_text(ids("U", p.users))
+    if p.title_bytes:
+        (folder / "titles.tsv").write_text("".join(f"{i}\t{'t' * int(p.title_bytes)}\n" for i in ids("N", p.contents).split()))
     if p.summary_bytes:
         with open(folder / "summaries.jsonl", "w") as file:
             for user in ids("U", p.users).split():
