@@ -45,6 +45,10 @@ grep -q '"auc": 0\.9' "$work/lmdb" || fail "it does not show how good the model 
 grep -q '^ *[0-9]*\. \* ' "$work/lmdb" || fail "it does not show what was clicked" "$work/lmdb"
 grep -A 1 '^==> GET /users' "$work/lmdb" | tail -n 1 | grep -q '[a-z]' || fail "no summary is shown" "$work/lmdb"
 [ -d "$work/kept/store" ] || fail "--dir keeps nothing"
+# README shows what a newcomer sees: the same lines, figures aside, but for those that it leaves out.
+sed -n '/^    ==> /,/^[^ ]/s/^    //p' README.md | sed '/^ *\.\.\.$/d; s/[0-9][0-9.]*/#/g' | grep . >"$work/shown"
+sed 's/[0-9][0-9.]*/#/g' "$work/lmdb" | grep -vxFf - "$work/shown" >"$work/not_shown" && fail "README shows what is not so" "$work/not_shown"
+[ "$(wc -l <"$work/shown")" -ge 10 ] || fail "README shows no quickstart" "$work/shown"
 
 expect "--redis" 0 "$work/redis" sh deploy/quickstart --once --redis
 [ "$(ranking "$work/lmdb")" = "$(ranking "$work/redis")" ] || fail "the two stores rank differently" "$work/redis"

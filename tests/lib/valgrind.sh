@@ -28,8 +28,10 @@ why() {
     test_curl.sh) echo "its page gives curl a second; test_replay.sh sends the same requests" ;;
     test_serve.sh) echo "a benchmark under valgrind says nothing" ;;
     test_console.sh) echo "the browser waits for nobody; test_console runs the daemon's part" ;;
+    test_commands.sh | test_pytorch.sh) echo "a page's commands have seconds, not minutes; others run the same ones" ;;
+    test_sizing.sh) echo "it measures memory" ;;
     test_quickstart.sh) echo "it builds the programs itself; others run all of them" ;;
-    test_hardening.sh | test_layers.sh | test_shell.sh | test_source.sh | test_systemd.sh | test_demo.sh | test_reference.sh | test_openapi.sh)
+    test_hardening.sh | test_layers.sh | test_links.sh | test_shell.sh | test_source.sh | test_systemd.sh | test_demo.sh | test_reference.sh | test_openapi.sh)
         echo "it runs none of the programs"
         ;;
     esac
