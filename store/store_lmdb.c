@@ -224,4 +224,6 @@ const struct store_backend store_lmdb = {
     .clicks_append = lmdb_clicks_append,
     .clicks_read = lmdb_clicks_read,
     .clicks_trim = lmdb_clicks_trim,
+    .shadow_add = lmdb_shadow_add,
+    .shadow_get = lmdb_shadow_get,
 };

@@ -282,4 +282,11 @@ typedef int redis_step_fn(struct redis_link *link, void *ctx, struct err *err);
 
 extern const struct store_work_backend redis_work;
 
+/* ---- store_redis_shadow.c: on the one node that has the keys {P}:..., as is the queue of work ---- */
+
+int redis_shadow_add(
+    struct store_link *link, const char *generation, const struct store_shadow *more, struct err *err);
+int redis_shadow_get(
+    struct store_link *link, const char *generation, struct store_shadow *out, struct err *err);
+
 #endif
