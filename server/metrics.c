@@ -2,6 +2,7 @@
 
 #include "server/http.h"
 #include "server/sandbox.h"
+#include "server/shadow.h"
 #include "server/worker.h"
 
 #include <inttypes.h>
@@ -290,6 +291,7 @@ void metrics_handle(struct worker *worker, const struct http_request *request, s
     write_threads(w, service);
     write_store(w, service);
     write_generation(w, service);
+    shadow_write(service->shadow, w);
     int last;
     single(w, "embsum_sandbox_refused_total", "counter", "System calls that the sandbox refused.",
         sandbox_refused(&last));
