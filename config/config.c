@@ -55,6 +55,14 @@ bool config_put_long(struct config *config, const struct config_key *key, long l
     return true;
 }
 
+bool config_put_share(struct config *config, const struct config_key *key, double value)
+{
+    if (key->type != CONFIG_SHARE || !(value >= 0 && value <= 1))
+        return false;
+    memcpy((char *)config + key->offset, &value, sizeof value);
+    return true;
+}
+
 bool config_put_bool(struct config *config, const struct config_key *key, bool value)
 {
     if (key->type != CONFIG_BOOL)
@@ -91,14 +99,20 @@ bool config_put_string(struct config *config, const struct config_key *key, cons
 /* The text of a flag or of the environment. */
 static bool put_text(struct config *config, const struct config_key *key, const char *text)
 {
+    char *end;
     switch (key->type) {
     case CONFIG_LONG: {
-        char *end;
         if (text[strspn(text, "-0123456789")] != '\0') /* strtoll would take spaces and a plus */
             return false;
         errno = 0;
         const long long value = strtoll(text, &end, 10);
         return errno == 0 && end != text && *end == '\0' && config_put_long(config, key, value);
+    }
+    case CONFIG_SHARE: {
+        if (text[strspn(text, ".0123456789")] != '\0') /* strtod would take "inf" and hexadecimal digits */
+            return false;
+        const double value = strtod(text, &end);
+        return end != text && *end == '\0' && config_put_share(config, key, value);
     }
     case CONFIG_BOOL:
         if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)

@@ -57,6 +57,10 @@ struct config {
         long warm_ms;     /* at most so long with what the generation before was asked for; 0: not at all */
     } memory;
     struct {
+        double share;                       /* of the requests, 0 to 1 */
+        char generation[CONFIG_STRING_MAX]; /* empty: the newest that is ready */
+    } shadow;
+    struct {
         char level[CONFIG_STRING_MAX];  /* debug, info, warn, error */
         char access[CONFIG_STRING_MAX]; /* where the access log goes; empty: nowhere */
         bool access_users;              /* with users' ids */
@@ -67,7 +71,7 @@ struct config {
     } admin;
 };
 
-enum config_type { CONFIG_LONG, CONFIG_BOOL, CONFIG_STRING };
+enum config_type { CONFIG_LONG, CONFIG_SHARE, CONFIG_BOOL, CONFIG_STRING }; /* a share: 0 to 1 */
 
 /* One row of the table. */
 struct config_key {

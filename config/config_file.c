@@ -69,7 +69,9 @@ static int load_value(
     const struct config_key *const key = len < (int)sizeof dotted ? config_find(dotted) : NULL;
     if (!key)
         return refuse_unknown(section, name, err);
-    if (json_is_integer(value) ? config_put_long(config, key, json_integer_value(value))
+    if (key->type == CONFIG_SHARE && json_is_number(value)
+            ? config_put_share(config, key, json_number_value(value))
+        : json_is_integer(value) ? config_put_long(config, key, json_integer_value(value))
         : json_is_boolean(value)
             ? config_put_bool(config, key, json_is_true(value))
             : json_is_string(value) && config_put_string(config, key, json_string_value(value)))

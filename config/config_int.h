@@ -10,6 +10,7 @@ const struct config_key *config_find(const char *name); /* the row, or NULL */
 
 /* Write a value and return true, or return false where the key does not take it. */
 bool config_put_long(struct config *config, const struct config_key *key, long long value);
+bool config_put_share(struct config *config, const struct config_key *key, double value);
 bool config_put_bool(struct config *config, const struct config_key *key, bool value);
 bool config_put_string(struct config *config, const struct config_key *key, const char *text);
 

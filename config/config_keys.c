@@ -19,6 +19,11 @@ static bool is_prefix(const char *text);
         .name = KEY(section, key), .type = CONFIG_LONG, .offset = AT(section, key), .min = (low),            \
         .max = (high), .fallback = (standard), .help = (meaning)                                             \
     }
+#define SHARE(section, key, standard, meaning)                                                               \
+    {                                                                                                        \
+        .name = KEY(section, key), .type = CONFIG_SHARE, .offset = AT(section, key), .fallback = (standard), \
+        .help = (meaning)                                                                                    \
+    }
 #define BOOL(section, key, standard, meaning)                                                                \
     {                                                                                                        \
         .name = KEY(section, key), .type = CONFIG_BOOL, .offset = AT(section, key), .fallback = (standard),  \
@@ -106,6 +111,11 @@ const struct config_key config_keys[] = {
         "Fill the memory before a generation is served; false reserves it, and fills it with what is asked for."),
     LONG(memory, warm_ms, 0, 600000, "5000",
         "Where the memory is not filled with all there is: how long, at most, a new generation is filled with what the one before has in memory, before it is served. 0 is not at all."),
+    SHARE(shadow, share, "0",
+        "Of so many users, 0.01 say, the requests are ranked on a second generation as well, after they have been answered from the live one; how far the two rankings agree is in /metrics and in the store. 0 is off. The second generation is kept in memory.limit_bytes of its own."),
+    STRING(shadow, generation, 0, 63, "",
+        "The generation that is not live but ranked on. Empty is the newest that is ready (`embsum refresh --no-promote`) and was not made before the live one.",
+        .valid = is_prefix, .shape = "nothing, or 1 to 63 letters, digits or any of . _ -"),
     STRING(log, level, 1, TEXT_MAX, "info",
         "The least important messages that are logged.",
         .choices = "debug|info|warn|error"),
@@ -175,6 +185,8 @@ void config_allowed(char out[CONFIG_ALLOWED_MAX], const struct config_key *key)
         out[used] = '\0';
     } else if (key->type == CONFIG_BOOL) {
         snprintf(out, CONFIG_ALLOWED_MAX, "true, false");
+    } else if (key->type == CONFIG_SHARE) {
+        snprintf(out, CONFIG_ALLOWED_MAX, "a number from 0 to 1");
     } else if (key->type == CONFIG_LONG) {
         snprintf(out, CONFIG_ALLOWED_MAX, "a whole number from %ld to %ld", key->min, key->max);
     } else {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int compare_ids(const struct store_id *x, const struct store_id *y)
+int catalogue_compare(const struct store_id *x, const struct store_id *y)
 {
     const int order = memcmp(x->id, y->id, x->len < y->len ? x->len : y->len);
     return order ? order : (x->len > y->len) - (x->len < y->len);
@@ -14,13 +14,13 @@ static int compare_ids(const struct store_id *x, const struct store_id *y)
 
 static int compare_elements(const void *a, const void *b)
 {
-    return compare_ids(a, b);
+    return catalogue_compare(a, b);
 }
 
 static int compare_changes(const void *a, const void *b)
 {
     const struct catalogue_change *x = a, *y = b;
-    return compare_ids(&x->id, &y->id);
+    return catalogue_compare(&x->id, &y->id);
 }
 
 static int compare_indices(const void *a, const void *b)
@@ -117,9 +117,9 @@ int catalogue_apply(struct catalogue **out, const struct catalogue *old, struct 
     qsort(changes, count, sizeof *changes, compare_changes);
     size_t used = 0, at = 0;
     for (size_t i = 0; i < count; i++) {
-        while (at < old->count && compare_ids(&old->ids[at], &changes[i].id) < 0)
+        while (at < old->count && catalogue_compare(&old->ids[at], &changes[i].id) < 0)
             ids[used++] = old->ids[at++];
-        if (at < old->count && compare_ids(&old->ids[at], &changes[i].id) == 0)
+        if (at < old->count && catalogue_compare(&old->ids[at], &changes[i].id) == 0)
             at++;
         if (changes[i].here)
             ids[used++] = changes[i].id;

@@ -38,6 +38,9 @@ int catalogue_apply(struct catalogue **out, const struct catalogue *old, struct 
 int catalogue_select(
     struct catalogue **out, struct catalogue *of, size_t *indices, size_t count, struct err *err);
 
+/* The order in which the ids are: negative, 0 or positive. */
+int catalogue_compare(const struct store_id *x, const struct store_id *y);
+
 ptrdiff_t catalogue_find(const struct catalogue *catalogue, const struct store_id *id); /* its index, or -1 */
 void catalogue_hold(struct catalogue *catalogue);
 void catalogue_release(struct catalogue *catalogue); /* NULL is allowed */

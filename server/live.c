@@ -1,10 +1,10 @@
 #include "server/live.h"
 
 #include "server/clock.h"
+#include "server/shadow.h"
 #include "server/worker.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,25 +38,6 @@ struct live {
 static void count(atomic_uint_fast64_t *counter, size_t more)
 {
     atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
-}
-
-/* What a generation has held, and what requests have given back meanwhile, goes to the kernel: malloc would keep it, each
- * time elsewhere. Not by the clock: it takes up to a millisecond a megabyte, during which whoever allocates waits. */
-static void free_retired(struct live *live)
-{
-    bool freed = false;
-    for (struct live_generation **at = &live->retired; *at;) {
-        struct live_generation *generation = *at;
-        if (!live_generation_idle(generation)) {
-            at = &generation->next;
-            continue;
-        }
-        *at = generation->next;
-        live_generation_free(generation);
-        freed = true;
-    }
-    if (freed)
-        malloc_trim(0);
 }
 
 static void swap(struct live *live, struct live_generation *fresh)
@@ -152,13 +133,23 @@ static int follow(struct live *live, struct err *err)
 {
     size_t changes = 0;
     const uint64_t began_ns = clock_ns();
-    const int code = live_generation_follow(live->current, live->service, &changes, err);
+    const int code = live_generation_follow(live->current, live->service->watcher, &changes, err);
     if (code < 0)
         worker_note_store(live->service->watcher, code, err);
     else
         note_delay(live, began_ns, changes);
     count(&live->changes, changes);
     return code;
+}
+
+/* What was the shadow until now is in memory already. */
+static void take_shadow(struct live *live, const char *name)
+{
+    struct live_generation *fresh = live->current && strcmp(live->current->name, name) == 0
+                                        ? NULL
+                                        : shadow_hand_over(live->service->shadow, name);
+    if (fresh)
+        swap(live, fresh);
 }
 
 /* The generation in memory is followed, where it is the one of this name; any other is loaded, and so is this one if what has
@@ -174,7 +165,7 @@ static int follow_or_load(
         forget_refused(live);
         return code;
     }
-    code = live_generation_load(fresh, live->service, name, live->current, err);
+    code = live_generation_load(fresh, live->service->watcher, name, live->current, err);
     if (code == 0 && same)
         log_err(live->service->log, LOG_WARN, "the generation was loaded anew", err); /* err says why */
     if (code == -ERR_CORRUPT)
@@ -186,12 +177,14 @@ int live_poll(struct live *live, struct err *err)
 {
     char name[STORE_GENERATION_MAX];
     struct err why = ERR_INIT;
-    free_retired(live);
+    live_generation_sweep(&live->retired);
     if (!breaker_allows(&live->service->breaker))
         return err_set(err, ERR_UNAVAILABLE, "the store is away, and the next probe is not due yet");
     int code = store_live(live->service->watcher->link, name, &why);
     worker_note_store(live->service->watcher, code, &why);
     struct live_generation *fresh = NULL;
+    if (code == 0)
+        take_shadow(live, name);
     if (code == 0)
         code = follow_or_load(live, name, &fresh, &why);
     note_store(live, code == -ERR_CORRUPT ? 0 : code, &why);
@@ -287,7 +280,7 @@ struct live_generation *live_acquire(struct live *live)
     pthread_mutex_lock(&live->lock);
     struct live_generation *generation = live->current;
     if (generation)
-        atomic_fetch_add_explicit(&generation->holders, 1, memory_order_relaxed);
+        live_generation_hold(generation);
     pthread_mutex_unlock(&live->lock);
     return generation;
 }
@@ -295,7 +288,7 @@ struct live_generation *live_acquire(struct live *live)
 void live_release(struct live_generation *generation)
 {
     if (generation)
-        atomic_fetch_sub_explicit(&generation->holders, 1, memory_order_release);
+        live_generation_release(generation);
 }
 
 void live_stats(struct live *live, struct live_stats *out)

@@ -130,15 +130,15 @@ static void read_manifest(struct live_generation *generation, struct store_link 
 }
 
 int live_generation_follow(
-    struct live_generation *generation, struct service *service, size_t *count, struct err *err)
+    struct live_generation *generation, struct worker *watcher, size_t *count, struct err *err)
 {
     struct following following = {.err = err};
     char cursor[STORE_CURSOR_MAX];
     memcpy(cursor, generation->cursor, sizeof cursor);
     int code = store_changes_read(
-        service->watcher->link, generation->name, cursor, LIVE_CHANGES_AT_ONCE, note, &following, err);
+        watcher->link, generation->name, cursor, LIVE_CHANGES_AT_ONCE, note, &following, err);
     if (code == 0 && following.count)
-        code = follow(generation, service->watcher, &following, err);
+        code = follow(generation, watcher, &following, err);
     if (code == 0) { /* only now: what failed is done again */
         memcpy(generation->cursor, cursor, sizeof cursor);
         *count = following.count;

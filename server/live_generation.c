@@ -6,6 +6,7 @@
 #include "server/worker.h"
 #include "store/blob.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -151,10 +152,11 @@ static int make_matrices(struct live_generation *generation, struct service *ser
 /* ---- life ---- */
 
 static int load(struct live_generation *generation, const struct live_generation *before,
-    struct service *service, struct err *err)
+    struct worker *watcher, struct err *err)
 {
+    struct service *service = watcher->service;
     const struct config *config = service->config;
-    struct store_link *link = service->watcher->link;
+    struct store_link *link = watcher->link;
     struct manifest *manifest = &generation->manifest;
     int code = manifest_get(manifest, link, generation->name, err);
     if (code == -ERR_NOT_FOUND)
@@ -177,13 +179,13 @@ static int load(struct live_generation *generation, const struct live_generation
         code =
             category_index_read(&generation->categories, link, generation->name, generation->catalogue, err);
     if (code == 0)
-        code = live_verify(generation, service, err);
+        code = live_verify(generation, watcher, err);
     if (code == 0 && !config->memory.preload)
         hot_reserve(matrices_hot(generation->contents), manifest->contents);
     if (code == 0)
         code = warm(generation, before, service, err);
     if (code == 0 && config->memory.preload)
-        code = preload(generation, service, err);
+        code = preload(generation, watcher, err);
     return code;
 }
 
@@ -196,7 +198,7 @@ static void await_readers(const struct live_generation *generation)
         nanosleep(&pause, NULL);
 }
 
-int live_generation_load(struct live_generation **out, struct service *service, const char *name,
+int live_generation_load(struct live_generation **out, struct worker *watcher, const char *name,
     const struct live_generation *before, struct err *err)
 {
     const uint64_t start = clock_ns();
@@ -205,7 +207,7 @@ int live_generation_load(struct live_generation **out, struct service *service, 
         return err_set(err, ERR_NOMEM, "no memory for a generation");
     memcpy(generation->name, name, strlen(name) + 1);
     pthread_mutex_init(&generation->catalogue_lock, NULL);
-    const int code = load(generation, before, service, err);
+    const int code = load(generation, before, watcher, err);
     if (code < 0) {
         await_readers(generation);
         live_generation_free(generation);
@@ -238,6 +240,25 @@ void live_generation_free(struct live_generation *generation)
     free(generation->proj);
     free(generation->default_user);
     free(generation);
+}
+
+/* What a generation has held, and what requests have given back meanwhile, goes to the kernel: malloc would keep it, each
+ * time elsewhere. Not by the clock: it takes up to a millisecond a megabyte, during which whoever allocates waits. */
+void live_generation_sweep(struct live_generation **retired)
+{
+    bool freed = false;
+    for (struct live_generation **at = retired; *at;) {
+        struct live_generation *generation = *at;
+        if (!live_generation_idle(generation)) {
+            at = &generation->next;
+            continue;
+        }
+        *at = generation->next;
+        live_generation_free(generation);
+        freed = true;
+    }
+    if (freed)
+        malloc_trim(0);
 }
 
 struct catalogue *live_generation_catalogue(struct live_generation *generation)

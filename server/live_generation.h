@@ -15,6 +15,7 @@
 
 struct config;
 struct service;
+struct worker;
 
 /* Does this processor have the kernel that the configuration asks for, for its dtype? ERR_INVALID says what it has. */
 int live_generation_check(const struct config *config, struct err *err);
@@ -46,12 +47,16 @@ struct live_generation {
 };
 
 /* Load what the store holds under this name, verify it, and bring into memory what is asked for in the generation before
- * (NULL: there is none) or, where the configuration says so, all that fits. Uses the watcher's link and the readers. ERR_CORRUPT: the generation is not what it should be. */
-int live_generation_load(struct live_generation **out, struct service *service, const char *name,
+ * (NULL: there is none) or, where the configuration says so, all that fits. Uses the watcher's link and the readers; the
+ * watcher is the thread that watches the generation. ERR_CORRUPT: the generation is not what it should be. */
+int live_generation_load(struct live_generation **out, struct worker *watcher, const char *name,
     const struct live_generation *before, struct err *err);
 bool live_generation_idle(
     struct live_generation *generation); /* the watcher alone holds it, nothing is under way */
 void live_generation_free(struct live_generation *generation); /* NULL is allowed */
+
+/* Free those of a list that are idle. */
+void live_generation_sweep(struct live_generation **retired);
 
 /* All contents, and those of a category (NULL: there is none of the name); to be released. */
 struct catalogue *live_generation_catalogue(struct live_generation *generation);
@@ -70,6 +75,17 @@ void live_generation_describe(struct live_generation *generation, const struct m
 /* Follow the changes behind the cursor. *count receives how many there were. ERR_UNAVAILABLE: not all, try again.
  * ERR_NOT_FOUND: some have been trimmed, and the generation is to be loaded anew. */
 int live_generation_follow(
-    struct live_generation *generation, struct service *service, size_t *count, struct err *err);
+    struct live_generation *generation, struct worker *watcher, size_t *count, struct err *err);
+
+/* One more, and one less, of those who hold it; taking hold needs what keeps it from being given up meanwhile. */
+static inline void live_generation_hold(struct live_generation *generation)
+{
+    atomic_fetch_add_explicit(&generation->holders, 1, memory_order_relaxed);
+}
+
+static inline void live_generation_release(struct live_generation *generation)
+{
+    atomic_fetch_sub_explicit(&generation->holders, 1, memory_order_release);
+}
 
 #endif

@@ -119,14 +119,14 @@ static int verify_users(struct sample *sample, struct err *err)
     return code < 0 ? code : 0;
 }
 
-int live_verify(struct live_generation *generation, struct service *service, struct err *err)
+int live_verify(struct live_generation *generation, struct worker *watcher, struct err *err)
 {
     struct sample *sample = calloc(2, sizeof *sample);
     if (!sample)
         return err_set(err, ERR_NOMEM, "no memory to verify a generation");
     for (int i = 0; i < 2; i++) {
         sample[i].generation = generation;
-        sample[i].watcher = service->watcher;
+        sample[i].watcher = watcher;
         sample[i].kind = i ? STORE_USER : STORE_CONTENT;
         sample[i].rng = rng_seed(XXH3_64bits(generation->name, strlen(generation->name)), (uint64_t)i);
     }

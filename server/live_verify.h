@@ -8,7 +8,7 @@
 #include <stddef.h>
 
 struct live_generation;
-struct service;
+struct worker;
 
 /* So many damaged or missing blobs among those that were read are a reason to answer without them (they are told as
  * `missing`), more are a reason to refuse the generation: one, and a fiftieth of what was read. One damaged blob takes no
@@ -22,6 +22,6 @@ static inline size_t live_verify_tolerated(size_t read)
  * lists, and counted if there are no more than that: users can be too many to list. The choice follows from the
  * generation's name, so that every daemon says the same of it. ERR_CORRUPT says what is wrong, with the id and the
  * reason of the first bad blob; each of them is logged. For the watcher. */
-int live_verify(struct live_generation *generation, struct service *service, struct err *err);
+int live_verify(struct live_generation *generation, struct worker *watcher, struct err *err);
 
 #endif

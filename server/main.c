@@ -5,6 +5,7 @@
 #include "server/process.h"
 #include "server/router.h"
 #include "server/sandbox.h"
+#include "server/shadow.h"
 #include "server/worker.h"
 
 #include <errno.h>
@@ -189,6 +190,8 @@ static int serve(struct service *service, const struct fronts *fronts, bool file
      * it says that it listens. A store that is away is the watcher's affair. */
     live_poll(service->live, NULL);
     int code = live_start(service->live, err);
+    if (code == 0)
+        code = shadow_start(service->shadow, err);
     service->http = fronts->http;
     if (code == 0)
         code = http_start(fronts->http, err);

@@ -5,6 +5,7 @@
 #include "server/metrics_int.h"
 #include "server/rank.h"
 #include "server/sandbox.h"
+#include "server/shadow.h"
 #include "server/worker.h"
 
 #include <inttypes.h>
@@ -318,6 +319,7 @@ void metrics_handle(struct worker *worker, const struct http_request *request, s
     metrics_write_store(w, service);
     metrics_write_generation(w, service);
     write_access(w, service);
+    shadow_write(service->shadow, w);
     int last;
     metrics_single(w, "embsum_sandbox_refused_total", "counter", "System calls that the sandbox refused.",
         sandbox_refused(&last));

@@ -153,11 +153,16 @@ static void print_value(struct writer *w, const struct config *config, const str
 {
     const char *at = (const char *)config + key->offset;
     long number;
+    double share;
     bool truth;
     switch (key->type) {
     case CONFIG_LONG:
         memcpy(&number, at, sizeof number);
         writer_int(w, number);
+        break;
+    case CONFIG_SHARE:
+        memcpy(&share, at, sizeof share);
+        writer_float(w, (float)share);
         break;
     case CONFIG_BOOL:
         memcpy(&truth, at, sizeof truth);

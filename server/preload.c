@@ -166,8 +166,9 @@ static bool fits(struct matrices *matrices, size_t count)
            stats.limit_bytes / (matrices_bytes(matrices) + 256); /* with its id and its place in the index */
 }
 
-int preload(struct live_generation *generation, struct service *service, struct err *err)
+int preload(struct live_generation *generation, struct worker *watcher, struct err *err)
 {
+    struct service *service = watcher->service;
     const struct catalogue *contents = generation->catalogue;
     struct wanted wanted = {
         .into = generation->contents,
@@ -179,7 +180,7 @@ int preload(struct live_generation *generation, struct service *service, struct 
     if (code < 0 || !fits(generation->users, generation->manifest.users))
         return code;
     struct catalogue *users = NULL;
-    code = catalogue_read(&users, service->watcher->link, generation->name, STORE_USER, err);
+    code = catalogue_read(&users, watcher->link, generation->name, STORE_USER, err);
     if (code == 0) {
         wanted = (struct wanted){
             .into = generation->users,

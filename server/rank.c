@@ -6,6 +6,7 @@
 #include "server/rank_answer.h"
 #include "server/rank_job.h"
 #include "server/router.h"
+#include "server/shadow.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,6 +89,7 @@ void rank_finish(struct rank_job *job, struct worker *worker)
         us[STAGE_PARSE] / 1000, us[STAGE_PARSE] % 1000, us[STAGE_FETCH] / 1000, us[STAGE_FETCH] % 1000,
         us[STAGE_SCORE] / 1000, us[STAGE_SCORE] % 1000, us[STAGE_WRITE] / 1000, us[STAGE_WRITE] % 1000,
         rescored);
+    struct shadow_sample *sample = shadow_sample(job->service->shadow, job);
     gather_free(&job->gather);
     gather_free(&job->explained);
     details_release(job->details);
@@ -96,6 +98,7 @@ void rank_finish(struct rank_job *job, struct worker *worker)
     live_release(job->generation);
     rank_job_give(job, worker);
     router_answer(worker, call);
+    shadow_rank(sample);
 }
 
 void rank_write(struct rank_job *job, struct worker *worker)

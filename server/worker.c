@@ -1,6 +1,7 @@
 #include "server/worker.h"
 
 #include "server/rank.h"
+#include "server/shadow.h"
 
 #include <sched.h>
 #include <stdlib.h>
@@ -8,9 +9,8 @@
 #include <unistd.h>
 
 /* Reading is all a daemon does. What is not there yet is waited for: a daemon may start before its store. */
-static int open_store(struct service *service, struct err *err)
+int worker_open_store(struct store **out, const struct config *config, struct err *err)
 {
-    const struct config *config = service->config;
     char password[CONFIG_STRING_MAX];
     int code = config_password(config, password, err);
     if (code < 0)
@@ -24,7 +24,7 @@ static int open_store(struct service *service, struct err *err)
         .retry_max_ms = (int)config->store.retry_max_ms,
         .read_only = true,
     };
-    code = store_open(&service->store, config->store.url, &options, err);
+    code = store_open(out, config->store.url, &options, err);
     explicit_bzero(password, sizeof password);
     return code;
 }
@@ -52,15 +52,17 @@ static int make_threads(struct service *service, struct err *err)
     service->loop_count = config->server.io_threads ? (size_t)config->server.io_threads : count_processors();
     service->worker_count = config->server.workers ? (size_t)config->server.workers : count_processors();
     service->reader_count = (size_t)config->store.connections;
-    service->thread_count = service->loop_count + service->worker_count + service->reader_count + 2;
+    service->thread_count = service->loop_count + service->worker_count + service->reader_count + 4;
     service->threads = calloc(service->thread_count, sizeof *service->threads);
     if (!service->threads)
         return err_set(err, ERR_NOMEM, "no memory for the threads");
     service->loops = seat(service, service->threads, service->loop_count);
     service->workers = seat(service, service->loops + service->loop_count, service->worker_count);
-    service->readers = seat(service, service->workers + service->worker_count, service->reader_count);
+    service->shadow_ranker = seat(service, service->workers + service->worker_count, 1);
+    service->readers = seat(service, service->shadow_ranker + 1, service->reader_count);
     service->watcher = seat(service, service->readers + service->reader_count, 1);
-    service->admin = seat(service, service->watcher + 1, 1);
+    service->shadow_watcher = seat(service, service->watcher + 1, 1);
+    service->admin = seat(service, service->shadow_watcher + 1, 1);
     int code = 0;
     for (struct worker *at = service->readers; code == 0 && at <= service->admin; at++)
         code = store_connect(&at->link, service->store, err);
@@ -90,7 +92,7 @@ int service_init(struct service *service, const struct config *config, const str
     if (code == 0)
         code = auth_open(&service->admin_auth, "admin.token_file", config->admin.token_file, log, err);
     if (code == 0)
-        code = open_store(service, err);
+        code = worker_open_store(&service->store, config, err);
     if (code == 0)
         code = make_threads(service, err);
     if (code == 0)
@@ -103,6 +105,8 @@ int service_init(struct service *service, const struct config *config, const str
         code = start_pool(&service->reader_pool, service->readers, service->reader_count, "store", err);
     if (code == 0)
         code = live_new(&service->live, service, err);
+    if (code == 0)
+        code = shadow_new(&service->shadow, service, err);
     return code;
 }
 
@@ -110,12 +114,14 @@ void service_done(struct service *service)
 {
     atomic_store(&service->stopping, true);
     live_stop(service->live); /* what it has asked of the readers comes first */
+    shadow_stop(service->shadow);
     deadlines_stop(service->deadlines);
     pool_stop(service->worker_pool);
     pool_stop(service->reader_pool);
     pool_free(service->worker_pool);
     pool_free(service->reader_pool);
     live_free(service->live);
+    shadow_free(service->shadow);
     access_close(service->access);
     deadlines_free(service->deadlines);
     for (size_t i = 0; service->threads && i < service->thread_count; i++) {

@@ -23,6 +23,7 @@
 struct http;
 struct process;
 struct rank_job;
+struct shadow;
 
 /* Shared; read-only while requests are answered, but for what has locks of its own. */
 struct service {
@@ -33,10 +34,12 @@ struct service {
     struct breaker breaker; /* before the store */
     struct deadlines *deadlines;
     struct live *live;
+    struct shadow *shadow; /* NULL: off */
     struct worker *
-        threads; /* all of them: loops, then workers, then readers, then the watcher and the operators' loop */
+        threads; /* all of them: loops, then workers, the shadow's, then readers, two watchers and the operators' loop */
     size_t thread_count, loop_count, worker_count, reader_count;
-    struct worker *loops, *workers, *readers, *watcher, *admin; /* into threads */
+    struct worker *loops, *workers, *shadow_ranker, *readers, *watcher, *shadow_watcher,
+        *admin; /* into threads */
     struct pool *worker_pool, *reader_pool;
     const struct http *http; /* this and the next are NULL in a test without sockets */
     const struct process *process;
@@ -49,7 +52,7 @@ struct worker {
     struct service *service;
     size_t number;           /* among its kind */
     bool deferred;           /* of loops: the call in hand has been handed on */
-    struct store_link *link; /* of readers, the watcher and admin */
+    struct store_link *link; /* of readers, the watchers and admin */
     struct arena arena;      /* reset after each request that a handler answers */
     /* Of readers: blobs become blocks in these. */
     struct buffer matrices, gates, blocks;
@@ -63,7 +66,7 @@ struct worker {
     struct log_limit blob_lines, store_lines, access_errors;
 };
 
-/* Loops and workers rank, and look into hot memory; where each is among them. */
+/* Loops and workers rank, and look into hot memory, as does the shadow's; where each is among them. */
 static inline size_t worker_slot(const struct worker *worker)
 {
     return (size_t)(worker - worker->service->threads);
@@ -71,7 +74,7 @@ static inline size_t worker_slot(const struct worker *worker)
 
 static inline size_t worker_slots(const struct service *service)
 {
-    return service->loop_count + service->worker_count;
+    return service->loop_count + service->worker_count + 1;
 }
 
 static inline bool worker_is_loop(const struct worker *worker)
@@ -84,6 +87,9 @@ static inline bool worker_is_loop(const struct worker *worker)
 int service_init(
     struct service *service, const struct config *config, const struct log *log, struct err *err);
 void service_done(struct service *service);
+
+/* Open the store that the configuration names, for reading. */
+int worker_open_store(struct store **out, const struct config *config, struct err *err);
 
 /* A blob that was refused is counted and logged by its reason; kind is "user" or "content". */
 void worker_note_blob(struct worker *worker, const char *kind, const struct store_id *id,

@@ -39,6 +39,7 @@
  *                            was made with explanations
  *     P:<gen>:journal        what a refresh inside the generation has in hand
  *     {P}:<gen>:changes      the stream of changed ids
+ *     {P}:<gen>:shadow       how it ranks beside the live one: a hash on Redis, "LIVE SUM SUM ..." on LMDB
  *
  * Outside of generations, so that they outlive each of them:
  *
@@ -86,7 +87,7 @@ struct store_options {
     int connect_timeout_ms; /* until connected and authenticated; looking up a name comes on top */
     int command_timeout_ms; /* for each answer; a long call takes many, one after the other */
     int retry_min_ms, retry_max_ms; /* back-off between attempts to reconnect */
-    bool read_only;                 /* refuse writes (ERR_INVALID), and do not create what is missing */
+    bool read_only; /* refuse writes but store_shadow_add (ERR_INVALID), and do not create what is missing */
 };
 
 #define STORE_OPTIONS_INIT                                                                                   \
@@ -239,6 +240,42 @@ int store_changes_end(
 /* Forget the oldest changes, so that the newest `keep` (at least 1) stay. A generation may live for months; those who
  * follow it look every few seconds. */
 int store_changes_trim(struct store_link *link, const char *generation, size_t keep, struct err *err);
+
+/* ---- the shadow: how a generation ranks what another one, the live one, ranks ----
+ *
+ * Sums of what any number of daemons have compared. They live as long as the generation, and are of one live generation:
+ * who adds what was compared with another begins anew.
+ */
+
+enum store_shadow_sum {
+    STORE_SHADOW_REQUESTS, /* ranked on both */
+    STORE_SHADOW_RANKINGS, /* of these, one for each user that they asked for */
+    STORE_SHADOW_SHARED,   /* among the 10 best of a ranking, those that both have there */
+    STORE_SHADOW_TAUS,     /* rankings that have a tau-b: some ties nothing but */
+    STORE_SHADOW_TAU,      /* the sum of these, in millionths */
+    STORE_SHADOW_DIFFERENCES, /* rankings whose live scores differ, and by how much the others' scores are off, in standard */
+    STORE_SHADOW_DIFFERENCE, /* deviations of the live ones, summed, in millionths */
+    STORE_SHADOW_BOTH, /* candidates that both have, that the live one alone has, that the other alone has */
+    STORE_SHADOW_LIVE_ALONE,
+    STORE_SHADOW_ALONE,
+    STORE_SHADOW_SUMS
+};
+
+struct store_shadow {
+    char live[STORE_GENERATION_MAX]; /* what was compared with; "": nothing was yet */
+    int64_t sums[STORE_SHADOW_SUMS];
+};
+const char *store_shadow_name(enum store_shadow_sum sum); /* "requests", "rankings", ... */
+
+/* Add to a generation's sums, in one atomic step. Allowed also where the store was opened for reading. ERR_NOT_FOUND: there is
+ * no such generation, or it is being dropped. Who may not write gets ERR_IO (LMDB) or ERR_UNAVAILABLE (see store_fault).
+ * ERR_UNAVAILABLE: it may have been done. */
+int store_shadow_add(
+    struct store_link *link, const char *generation, const struct store_shadow *more, struct err *err);
+
+/* Zeros where nothing was added. */
+int store_shadow_get(
+    struct store_link *link, const char *generation, struct store_shadow *out, struct err *err);
 
 /* ---- the stream of clicks ----
  *

@@ -57,6 +57,12 @@ static inline bool store_kind_changes(int kind)
 /* A click of these two; of two empty ones if either is none. */
 struct store_click store_click_of(struct store_id user, struct store_id item);
 
+/* Is a generation of this row one that may be ranked on? What is building may be going. */
+bool store_row_complete(const char *row, size_t len);
+
+/* A sum of a generation's shadow: a decimal number, perhaps negative. */
+bool store_shadow_parse(int64_t *out, const char *text, size_t len);
+
 /* ---- keys ---- */
 
 struct store_key {
@@ -66,6 +72,7 @@ struct store_key {
 
 void store_key_global(struct store_key *key, const struct store *store, const char *what); /* {P}:what */
 void store_key_changes(struct store_key *key, const struct store *store, const char *generation);
+void store_key_shadow(struct store_key *key, const struct store *store, const char *generation);
 /* What all keys of a generation begin with, but for its changes. */
 void store_key_generation(struct store_key *key, const struct store *store, const char *generation);
 /* The key of a manifest or W_s; of the other kinds what their keys begin with, "P:<gen>:u:". */
@@ -137,6 +144,11 @@ struct store_backend {
     int (*clicks_read)(struct store_link *link, char cursor[STORE_CURSOR_MAX], size_t max, store_click_fn *fn,
         void *ctx, struct err *err);
     int (*clicks_trim)(struct store_link *link, const char *cursor, struct err *err);
+    int (*shadow_add)(
+        struct store_link *link, const char *generation, const struct store_shadow *more, struct err *err);
+    /* *out comes zeroed */
+    int (*shadow_get)(
+        struct store_link *link, const char *generation, struct store_shadow *out, struct err *err);
     const struct store_work_backend *work; /* NULL: it has no queues */
     const struct store_inspect_backend *inspect;
 };
@@ -159,5 +171,7 @@ int store_err_live(struct err *err, const char *generation);
 int store_err_no_live(struct err *err);
 int store_err_cursor(struct err *err, const char *cursor);
 int store_err_trimmed(struct err *err, const char *generation);
+int store_err_unknown(struct err *err, const char *generation);
+int store_err_shadow(struct err *err, const char *generation);
 
 #endif

@@ -73,6 +73,12 @@ static bool row_parse(struct store_generation *row, const char *value, size_t le
     return false;
 }
 
+bool store_row_complete(const char *row, size_t len)
+{
+    struct store_generation parsed;
+    return row_parse(&parsed, row, len) && parsed.state != STORE_BUILDING;
+}
+
 int store_rows_add(struct store_rows *rows, const char *name, size_t name_len, const char *value, size_t len,
     struct err *err)
 {
@@ -123,6 +129,12 @@ void store_key_changes(struct store_key *key, const struct store *store, const c
 {
     store_key_global(key, store, generation);
     append(key, ":changes");
+}
+
+void store_key_shadow(struct store_key *key, const struct store *store, const char *generation)
+{
+    store_key_global(key, store, generation);
+    append(key, ":shadow");
 }
 
 void store_key_generation(struct store_key *key, const struct store *store, const char *generation)

@@ -225,4 +225,6 @@ const struct store_backend store_lmdb = {
     .clicks_read = lmdb_clicks_read,
     .clicks_trim = lmdb_clicks_trim,
     .inspect = &lmdb_inspect,
+    .shadow_add = lmdb_shadow_add,
+    .shadow_get = lmdb_shadow_get,
 };

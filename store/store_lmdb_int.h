@@ -121,4 +121,10 @@ int lmdb_clicks_read(struct store_link *link, char cursor[STORE_CURSOR_MAX], siz
     void *ctx, struct err *err);
 int lmdb_clicks_trim(struct store_link *link, const char *cursor, struct err *err);
 
+/* store_lmdb_shadow.c */
+int lmdb_shadow_add(
+    struct store_link *link, const char *generation, const struct store_shadow *more, struct err *err);
+int lmdb_shadow_get(
+    struct store_link *link, const char *generation, struct store_shadow *out, struct err *err);
+
 #endif

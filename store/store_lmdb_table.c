@@ -296,12 +296,13 @@ static int mark_row(
 static int drop_step(
     struct lmdb_link *link, uint64_t token, const char *generation, bool *more, struct err *err)
 {
-    struct store_key keys, changes;
+    struct store_key keys, changes, shadow;
     size_t done = 0;
     MDB_txn *txn;
     store_key_generation(&keys, link->base.store, generation);
     store_key_changes(&changes, link->base.store, generation);
     store_key_append(&changes, ":", 1);
+    store_key_shadow(&shadow, link->base.store, generation);
     int rc = lmdb_write_begin(&txn, link, err);
     if (rc < 0)
         return rc;
@@ -312,6 +313,8 @@ static int drop_step(
         rc = fail(err, link, delete_some(&done, link, txn, &keys, LMDB_DELETES));
     if (rc == 0)
         rc = fail(err, link, delete_some(&done, link, txn, &changes, LMDB_DELETES));
+    if (rc == 0)
+        rc = fail(err, link, delete_some(&done, link, txn, &shadow, LMDB_DELETES));
     *more = done == LMDB_DELETES;
     if (rc == 0 && !*more)
         rc = fail(err, link, delete_row(link, txn, generation));

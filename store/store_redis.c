@@ -112,7 +112,8 @@ int redis_ping(struct store_link *link, struct err *err)
     .changes_append = redis_changes_append, .changes_read = redis_changes_read,                              \
     .changes_end = redis_changes_end, .changes_trim = redis_changes_trim,                                    \
     .clicks_append = redis_clicks_append, .clicks_read = redis_clicks_read,                                  \
-    .clicks_trim = redis_clicks_trim, .work = &redis_work, .inspect = &redis_inspect
+    .clicks_trim = redis_clicks_trim, .shadow_add = redis_shadow_add, .shadow_get = redis_shadow_get,        \
+    .work = &redis_work, .inspect = &redis_inspect
 
 const struct store_backend store_redis_tcp = {.open = redis_open_tcp, COMMON};
 const struct store_backend store_redis_unix = {.open = redis_open_unix, COMMON};

@@ -464,6 +464,8 @@ const struct store_backend store_redis_cluster = {
     .clicks_append = cluster_clicks_append,
     .clicks_read = cluster_clicks_read,
     .clicks_trim = cluster_clicks_trim,
+    .shadow_add = redis_shadow_add,
+    .shadow_get = redis_shadow_get,
     .work = &redis_work,
     .inspect = &cluster_inspect,
 };

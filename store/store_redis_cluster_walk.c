@@ -154,9 +154,10 @@ int cluster_drop(struct store_link *link, uint64_t token, const char *generation
     struct cluster_link *const self = (struct cluster_link *)link;
     const unsigned slot = cluster_global_slot(self);
     struct cluster_route begin = cluster_route_to(self, slot), end = begin;
-    struct store_key keys, changes;
+    struct store_key keys, changes, shadow;
     store_key_generation(&keys, link->store, generation);
     store_key_changes(&changes, link->store, generation);
+    store_key_shadow(&shadow, link->store, generation);
     while (cluster_route_next(&begin, err))
         begin.rc = redis_drop_begin(&begin.node->link, token, generation, err);
     int rc = begin.rc;
@@ -164,8 +165,9 @@ int cluster_drop(struct store_link *link, uint64_t token, const char *generation
         rc = walk(self, &keys, unlink_keys, NULL, err);
     if (rc == 0) {
         redisReply stream = {.type = REDIS_REPLY_STRING, .str = changes.text, .len = changes.len};
-        redisReply *const one[] = {&stream};
-        rc = cluster_unlink(self, one, 1, err);
+        redisReply sums = {.type = REDIS_REPLY_STRING, .str = shadow.text, .len = shadow.len};
+        redisReply *const both[] = {&stream, &sums};
+        rc = cluster_unlink(self, both, 2, err);
     }
     if (rc == 0)
         rc = cluster_confirm(self, err);

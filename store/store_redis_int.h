@@ -297,4 +297,11 @@ int redis_inspect_lock(struct redis_link *link, void *ctx, struct err *err);
 /* Write a key that goes by itself, and take it away. */
 int redis_probe_step(struct redis_link *link, void *ctx, struct err *err);
 
+/* ---- store_redis_shadow.c: on the one node that has the keys {P}:..., as is the queue of work ---- */
+
+int redis_shadow_add(
+    struct store_link *link, const char *generation, const struct store_shadow *more, struct err *err);
+int redis_shadow_get(
+    struct store_link *link, const char *generation, struct store_shadow *out, struct err *err);
+
 #endif

@@ -313,16 +313,18 @@ int redis_drop_end(struct redis_link *link, uint64_t token, const char *generati
 int redis_drop(struct store_link *link, uint64_t token, const char *generation, struct err *err)
 {
     struct redis_link *const self = (struct redis_link *)link;
-    struct store_key keys, changes;
+    struct store_key keys, changes, shadow;
     store_key_generation(&keys, link->store, generation);
     store_key_changes(&changes, link->store, generation);
+    store_key_shadow(&shadow, link->store, generation);
     int rc = redis_drop_begin(self, token, generation, err);
     if (rc == 0)
         rc = unlink_all(self, &keys, err);
     if (rc == 0) {
         redisReply stream = {.type = REDIS_REPLY_STRING, .str = changes.text, .len = changes.len};
-        redisReply *one[] = {&stream};
-        rc = unlink_keys(self, &(redisReply){.elements = 1, .element = one}, err);
+        redisReply sums = {.type = REDIS_REPLY_STRING, .str = shadow.text, .len = shadow.len};
+        redisReply *both[] = {&stream, &sums};
+        rc = unlink_keys(self, &(redisReply){.elements = 2, .element = both}, err);
     }
     return rc == 0 ? redis_drop_end(self, token, generation, err) : rc;
 }

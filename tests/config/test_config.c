@@ -88,6 +88,8 @@ static void test_defaults(void **state)
     assert_int_equal(config.store.retry_max_ms, 1000);
     assert_int_equal(config.store.poll_ms, 250);
     assert_int_equal(config.memory.limit_bytes, 1073741824);
+    assert_true(config.shadow.share == 0);
+    assert_string_equal(config.shadow.generation, "");
     assert_string_equal(config.log.level, "info");
     assert_int_equal(config_check(&config, &err), 0);
 }
@@ -99,7 +101,7 @@ static void test_file(void **state)
     struct err err = ERR_INIT;
     const char json[] =
         "{\"server\": {\"listen\": \"[::1]:0\", \"workers\": 2}, \"rank\": {\"default_user\": false},"
-        " \"memory\": {}, \"log\": {\"level\": \"debug\"}}\n";
+        " \"memory\": {}, \"shadow\": {\"share\": 0.01}, \"log\": {\"level\": \"debug\"}}\n";
     write_file(json, strlen(json));
     config_init(&config);
     config_init(&expected);
@@ -115,6 +117,7 @@ static void test_file(void **state)
     assert_string_equal(config.log.level, "debug");
     assert_int_equal(config.server.workers, 2);
     assert_false(config.rank.default_user);
+    assert_true(config.shadow.share == 0.01);
     assert_int_equal(config.server.connections_max, expected.server.connections_max);
     assert_string_equal(config.store.url, expected.store.url);
 }
@@ -151,7 +154,7 @@ static void test_file_unknown(void **state)
 {
     (void)state;
     REFUSED("{\"sever\": {}}", "\"sever\" is no section",
-        "known: server, rank, scoring, store, memory, log, admin");
+        "known: server, rank, scoring, store, memory, shadow, log, admin");
     REFUSED("{\"server.listen\": \"a:1\"}", "\"server.listen\" is no section");
     REFUSED("{\"\": {}}", "\"\" is no section");
     REFUSED("{\"serve\": {}}", "\"serve\" is no section");
@@ -200,6 +203,11 @@ static void test_file_values(void **state)
         "{\"memory\": {\"limit_bytes\": 9223372036854775807}}", "memory.limit_bytes is 9223372036854775807;");
     REFUSED("{\"rank\": {\"default_user\": \"true\"}}", "rank.default_user is \"true\"", "true, false");
     REFUSED("{\"rank\": {\"default_user\": 1}}", "rank.default_user is 1;");
+    REFUSED("{\"shadow\": {\"share\": 1.01}}", "shadow.share is 1.01;", "a number from 0 to 1");
+    REFUSED("{\"shadow\": {\"share\": -1}}", "shadow.share is -1;");
+    REFUSED("{\"shadow\": {\"share\": \"0.5\"}}", "shadow.share is \"0.5\";");
+    REFUSED("{\"shadow\": {\"share\": true}}", "shadow.share is true;");
+    REFUSED("{\"shadow\": {\"generation\": \"a:b\"}}", "shadow.generation is \"a:b\"", "nothing, or 1 to 63");
     REFUSED("{\"log\": {\"level\": \"INFO\"}}", "log.level is \"INFO\"", "debug, info, warn, error");
     REFUSED("{\"log\": {\"level\": \"\"}}", "log.level is \"\"");
     REFUSED("{\"log\": {\"level\": \"inf\"}}", "log.level is \"inf\"");
@@ -247,6 +255,8 @@ static void test_set(void **state)
         {"server.workers", "0x2"}, {"server.workers", "2k"}, {"server.workers", "2-"},
         {"server.workers", "-"}, {"server.workers", "-1"}, {"server.workers", "257"},
         {"server.workers", "99999999999999999999"}, {"rank.default_user", ""}, {"rank.default_user", "yes"},
+        {"shadow.share", ""}, {"shadow.share", "."}, {"shadow.share", "1.1"}, {"shadow.share", "-0"},
+        {"shadow.share", "1e-3"}, {"shadow.share", "nan"}, {"shadow.share", "0.1.1"}, {"shadow.share", "0x0"},
         {"rank.default_user", "TRUE"}, {"rank.default_user", "truefalse"}, {"log.level", "trace"}};
     config_init(&config);
     assert_int_equal(config_set(&config, "server.workers", "256", &err), 0);
@@ -255,6 +265,10 @@ static void test_set(void **state)
     assert_int_equal(config.memory.limit_bytes, 17592186044416);
     assert_int_equal(config_set(&config, "rank.default_user", "false", &err), 0);
     assert_false(config.rank.default_user);
+    assert_int_equal(config_set(&config, "shadow.share", "0.25", &err), 0);
+    assert_true(config.shadow.share == 0.25);
+    assert_int_equal(config_set(&config, "shadow.share", "1", &err), 0);
+    assert_true(config.shadow.share == 1);
     assert_int_equal(config_set(&config, "log.level", "error", &err), 0);
     assert_string_equal(config.log.level, "error");
     const struct config before = config;

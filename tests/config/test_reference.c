@@ -71,13 +71,13 @@ static void test_shipped_file(void **state)
 
 static void print_row(char *out, size_t size, const struct config_key *key)
 {
-    static const char *const type[] = {"whole number", "true or false", "text"};
+    static const char *const type[] = {"whole number", "number", "true or false", "text"};
     char fallback[CONFIG_STRING_MAX + 2], allowed[CONFIG_ALLOWED_MAX], env[CONFIG_ENV_NAME_MAX];
     print_fallback(fallback, sizeof fallback, key);
     config_allowed(allowed, key);
     config_env_name(env, key);
     static const char *const before[] = {
-        "a whole number from ", "a text of "}; /* the type's column says it */
+        "a whole number from ", "a number from ", "a text of "}; /* the type's column says it */
     const char *range = allowed;
     for (size_t i = 0; i < sizeof before / sizeof *before; i++)
         if (strncmp(range, before[i], strlen(before[i])) == 0)

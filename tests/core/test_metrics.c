@@ -1,5 +1,6 @@
 /* MIND's metrics against tests/golden/metrics.py (1,800 random impressions, of which more than 1,000 have a tie between a
  * positive and a negative), against an example worked by hand, and where they are at their edges. */
+#include "core/kendall.h"
 #include "core/metrics.h"
 #include "core/rng.h"
 #include "tests/lib/scratch.h"
@@ -194,6 +195,53 @@ static void test_tau(void **state)
     assert_near(metrics_tau(abcde, baced, 5, scratch), 0.6);
 }
 
+/* Pairs, one by one: the definition. */
+static double tau_b_plain(const float *x, const float *y, size_t count)
+{
+    double same = 0, inverted = 0, tied_y = 0, tied_x = 0;
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < i; j++) {
+            const int a = (x[i] > x[j]) - (x[i] < x[j]), b = (y[i] > y[j]) - (y[i] < y[j]);
+            same += a * b > 0;
+            inverted += a * b < 0;
+            tied_y += a && !b;
+            tied_x += !a && b;
+        }
+    return (same - inverted) / sqrt((same + inverted + tied_y) * (same + inverted + tied_x));
+}
+
+static void test_tau_b(void **state)
+{
+    (void)state;
+    struct rng rng = rng_seed(5, 0);
+    float x[300], y[300];
+    uint32_t scratch[901], order[300], other[300], room[601];
+    for (size_t count = 2; count < 300; count++) {
+        const size_t values = count % 3 ? count / 3 + 2 : 10000000; /* many ties, or hardly any */
+        for (size_t i = 0; i < count; i++) {
+            x[i] = (float)(rng_next(&rng) % values);
+            y[i] = count % 2 ? x[i] + (float)(rng_next(&rng) % values / 4) : (float)(rng_next(&rng) % values);
+        }
+        x[0] = -1; /* never all of them alike */
+        y[1] = -1;
+        assert_near(kendall_tau_b(x, y, count, scratch), tau_b_plain(x, y, count));
+        assert_near(kendall_tau_b(y, x, count, scratch), tau_b_plain(x, y, count));
+        assert_near(kendall_tau_b(x, x, count, scratch), 1);
+        for (size_t i = 0; i < count; i++) /* without ties it is the other tau */
+            x[i] = (float)i + 0.5f * (float)(rng_next(&rng) % 2), y[i] = (float)((i * 7919 + 13) % 1000003);
+        metrics_order(order, x, count);
+        metrics_order(other, y, count);
+        assert_near(kendall_tau_b(x, y, count, scratch), metrics_tau(order, other, count, room));
+    }
+    /* By hand: of the pairs of 1 2 2 3 and 1 1 2 3, four go the same way and each has one tie. */
+    const float few[] = {1, 2, 2, 3}, more[] = {1, 1, 2, 3}, minus[] = {-1, -2, -2, -3},
+                flat[] = {0, -0.0f, 0, 0};
+    assert_near(kendall_tau_b(few, more, 4, scratch), 4.0 / 5);
+    assert_near(kendall_tau_b(few, minus, 4, scratch), -1);
+    assert_true(isnan(kendall_tau_b(few, flat, 4, scratch)) && isnan(kendall_tau_b(flat, few, 4, scratch)));
+    assert_true(isnan(kendall_tau_b(few, more, 1, scratch)) && isnan(kendall_tau_b(few, more, 0, scratch)));
+}
+
 static void test_edges(void **state)
 {
     (void)state;
@@ -261,7 +309,7 @@ static void test_set(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden), cmocka_unit_test(test_order),
-        cmocka_unit_test(test_tau), cmocka_unit_test(test_edges), cmocka_unit_test(test_by_hand),
-        cmocka_unit_test(test_set)};
+        cmocka_unit_test(test_tau), cmocka_unit_test(test_tau_b), cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_by_hand), cmocka_unit_test(test_set)};
     return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* Memory that runs out in the daemon: while it starts, loads a generation, ranks, answers over a socket. */
 #include "server/http.h"
 #include "server/router.h"
+#include "server/shadow_int.h"
 #include "tests/faults/nomem.h"
 #include "tests/server/bench.h"
 
@@ -182,6 +183,57 @@ static void test_users(void **state)
 {
     (void)state;
     request_test("several users", "{\"users\":[\"U1\",\"U2\",\"U3\"]," SOME "}", before_cold, 6);
+}
+
+/* ---- ranked on another generation as well ---- */
+
+static void before_shadow(void)
+{
+    struct err err = ERR_INIT;
+    open_loaded(false);
+    nomem_require(shadow_poll(bench.service.shadow, &err), &err);
+}
+
+/* The answer, and what comes after it. */
+static int send_sampled(struct err *err)
+{
+    const int code = send_one(err);
+    for (size_t i = 0; i < SHADOW_QUEUE; i++)
+        while (atomic_load(&bench.service.shadow->samples[i].state) != SHADOW_FREE)
+            usleep(100);
+    return code;
+}
+
+static void shadow_test(const char *name, const char *asked, size_t count)
+{
+    const struct nomem_scenario s = {.name = name,
+        .before = before_shadow,
+        .after = close_service,
+        .run = send_sampled,
+        .verify = answer_is_right};
+    path = "/rank";
+    body = asked;
+    query = NULL;
+    ranked = count;
+    nomem_test(&s);
+}
+
+static void test_shadow(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    char name[STORE_GENERATION_MAX];
+    degraded_allowed = true;
+    bench.config.shadow.share = 1;
+    nomem_require(world_write(&other, bench.store, BLOB_F32, false, name, &err), &err);
+    shadow_test("candidates, and the shadow's",
+        "{\"user\":\"U1\",\"candidates\":[\"N1\",\"N2\",\"N3\",\"N4\",\"N5\",\"N6\",\"N7\",\"N8\",\"N9\","
+        "\"N10\","
+        "\"N11\",\"N12\",\"absent\"]}",
+        12);
+    shadow_test("a catalogue, and the shadow's", "{\"user\":\"U1\",\"top_k\":40,\"exclude\":[\"N3\"]}", 39);
+    bench.config.shadow.share = 0;
+    nomem_require(generation_drop(bench.store, name, &err), &err);
 }
 
 /* ---- pages ---- */
@@ -479,6 +531,7 @@ int main(void)
         cmocka_unit_test(test_load),
         cmocka_unit_test(test_rank_hot),
         cmocka_unit_test(test_rank_misses),
+        cmocka_unit_test(test_shadow),
         cmocka_unit_test(test_explain),
         cmocka_unit_test(test_titles),
         cmocka_unit_test(test_catalogue),

@@ -13,12 +13,18 @@ static void value_text(char *out, size_t size, const struct config *config, cons
 {
     const char *const at = (const char *)config + key->offset;
     long number;
+    double share;
     bool yes;
     switch (key->type) {
     case CONFIG_LONG:
         memcpy(&number, at, sizeof number);
         must(number >= key->min && number <= key->max);
         snprintf(out, size, "%ld", number);
+        return;
+    case CONFIG_SHARE:
+        memcpy(&share, at, sizeof share);
+        must(share >= 0 && share <= 1);
+        snprintf(out, size, "%.20f", share);
         return;
     case CONFIG_BOOL:
         memcpy(&yes, at, sizeof yes);

@@ -81,9 +81,9 @@ static inline int world_put_categories(
     return code;
 }
 
-/* Write the world's generation into the store and make it live. name receives its name. */
-static inline int world_publish(const struct world *world, struct store *store, enum blob_dtype dtype,
-    char name[STORE_GENERATION_MAX], struct err *err)
+/* Write the world's generation into the store and make it live, or leave it ready. name receives its name. */
+static inline int world_write(const struct world *world, struct store *store, enum blob_dtype dtype,
+    bool live, char name[STORE_GENERATION_MAX], struct err *err)
 {
     const size_t m = world->m, n = world->n, d = world->d;
     struct generation_writer *writer = NULL;
@@ -121,10 +121,16 @@ static inline int world_publish(const struct world *world, struct store *store, 
     if (code == 0)
         code = generation_finish(writer, &manifest, err);
     if (code == 0)
-        code = generation_publish(writer, err);
+        code = live ? generation_publish(writer, err) : generation_keep(writer, err);
     generation_end(writer);
     free(matrix);
     return code;
+}
+
+static inline int world_publish(const struct world *world, struct store *store, enum blob_dtype dtype,
+    char name[STORE_GENERATION_MAX], struct err *err)
+{
+    return world_write(world, store, dtype, true, name, err);
 }
 
 #endif
