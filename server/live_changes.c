@@ -143,7 +143,7 @@ int live_generation_follow(
         memcpy(generation->cursor, cursor, sizeof cursor);
         *count = following.count;
         if (following.count || clock_ms() - generation->manifest_ms >= MANIFEST_MS)
-            read_manifest(generation, service->watcher->link);
+            read_manifest(generation, watcher->link);
     }
     id_map_done(&following.users);
     id_map_done(&following.contents);
