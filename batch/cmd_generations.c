@@ -265,7 +265,7 @@ int command_generations(int argc, char **argv)
             &args.limit.requests, 0, LONG_MAX},
     };
     const struct command command = {
-        "generations list|promote NAME [--min-overlap SHARE]|rollback|drop NAME|verify [NAME] --store URL",
+        "generations list|promote NAME|rollback|drop NAME|verify [NAME] --store URL [--min-overlap SHARE]",
         "Look at the generations of a store, switch between them, remove and check them.\n"
         "promote --min-overlap 0.7 goes by how the generation ranked beside the live one (embsumd's\n"
         "shadow.share). "

@@ -165,6 +165,18 @@ def refresh(world, words, env):
         return json.loads(file.readlines()[-1])
 
 
+def click(world, folder, user, item):
+    words = ["redis-cli", "-p", str(world.redis_port), "--no-auth-warning", "--user", "feed", "xadd", "{embsum}:clicks", "*",
+             "user", user, "item", item]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "REDISCLI_AUTH": password_of(folder, "feed")})
+
+
+def click_and_refresh(world, folder, items):
+    """A change in the store: a user who has clicked on what comes next."""
+    click(world, folder, "U35", next(items))
+    refresh(world, *cron(world, folder))
+
+
 def refresh_often(world, folder):
     """The first makes all live, the second encodes the user who has clicked; while another process holds the lock there is none, and
     that is no failure."""
@@ -173,9 +185,7 @@ def refresh_often(world, folder):
     if not (first["state"] == "live" and first["complete"] and first["encoded"]["contents"] == 288):
         raise Failure(f"the first refresh says {first}")
     world.wait_for("ready daemon", "embsumd", lambda: fetch(f"http://127.0.0.1:{world.port}/readyz")[0] == 200)
-    click = ["redis-cli", "-p", str(world.redis_port), "--no-auth-warning", "--user", "feed", "xadd", "{embsum}:clicks", "*",
-             "user", "U35", "item", "N1014"]
-    subprocess.run(click, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "REDISCLI_AUTH": password_of(folder, "feed")})
+    click(world, folder, "U35", "N1014")
     second = refresh(world, words, env)
     if second["encoded"]["contents"] or second["encoded"]["users"] != 1 or second["generation"] != first["generation"]:
         raise Failure(f"the second refresh says {second}")
@@ -370,6 +380,9 @@ def run(world):
     refresh_often(world, folder)
     check_health(world, 0)
     until_seen(world, prometheus, grown % (200, WINDOW), lambda: traffic(world, token))
+    items = iter([f"N{number}" for number in range(1001, 1200, 7)])
+    until_seen(world, prometheus, f"increase(embsum_change_delay_seconds_count[{WINDOW}]) > 0",
+               lambda: click_and_refresh(world, folder, items))
     traffic(world, token)
     asked, empty = check_dashboard(world, prometheus)
     rules = check_rules(prometheus)
