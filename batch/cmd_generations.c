@@ -65,7 +65,7 @@ static int check_overlap(
     int result = store_live(link, live, err);
     if (result == 0)
         result = store_shadow_get(link, name, &shadow, err);
-    if (result < 0)
+    if (result < 0 || strcmp(name, live) == 0) /* it is live already */
         return result;
     const double overlap = overlap_of(&shadow);
     if (strcmp(shadow.live, live) != 0)

@@ -35,7 +35,7 @@ static void set_current(struct shadow *shadow, struct live_generation *fresh)
     shadow->working[0] = '\0';
     if (fresh)
         atomic_store(&shadow->seed, XXH3_64bits(fresh->name, strlen(fresh->name)));
-    atomic_store(&shadow->present, fresh != NULL);
+    atomic_store(&shadow->present, fresh && !atomic_load(&shadow->stopping));
     pthread_cond_broadcast(&shadow->changed);
     pthread_mutex_unlock(&shadow->lock);
     if (old && old != fresh) {

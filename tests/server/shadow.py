@@ -199,6 +199,7 @@ class Figures(Case):
             self.embsum("generations", *wrong, code=2)
         self.assertIn(f"{other} is live", self.embsum(*promote, "0.7", "--min-requests", counted))
         third.wait_for("generation live")
+        self.embsum(*promote, "1")  # it is live already
         answer = third.rank({"user": "U1", "candidates": [f"N{i}" for i in range(60)]})[1]
         self.assertEqual(answer["generation"], other)
         self.assertEqual([item["score"] for item in answer["ranking"]], SCORES)  # in another order
@@ -234,6 +235,9 @@ class Figures(Case):
             right.append([scores[f"N{i}"] for i in range(50)])
         self.assertEqual(self.compared(daemon), 12)
         self.assertEqual(daemon.metric('embsum_shadow_candidates_total{in="live"}'), 120)
+        if shutil.which("promtool"):
+            page = daemon.ask("GET", "/metrics")[2]
+            self.assertEqual(subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True).returncode, 0)
         self.embsum("generations", "promote", other)
         daemon.wait_for("generation live")
         found = []
