@@ -1,10 +1,10 @@
 #!/bin/sh
 # `embsum encode` against EmbSum in PyTorch float64 (tests/golden/reference.py): every A and B within 2e-5 in the
 # Frobenius norm, every summary token for token and as text. On small models of odd sizes with every switch, in float32,
-# float16 and bfloat16, and on T5-small's dimensions; 70 items, 22 users with 0, 1, 3, 4, 5, 59, 60, 61, 200 and other
-# numbers of items in their histories.
+# float16 and bfloat16; 70 items, 22 users with 0, 1, 3, 4, 5, 59, 60, 61, 200 and other numbers of items in their
+# histories. On T5-small's dimensions users with 0, 1, 5, 9 and 61.
 #
-#     EMBSUM_LONG=1           full summaries of 96 tokens on T5-small's dimensions, and weights from embsum init too
+#     EMBSUM_LONG=1           all of these users and full summaries of 96 tokens on T5-small's dimensions, and weights from embsum init too
 #     EMBSUM_T5_VOCAB=FILE    T5's own vocabulary for T5-small's dimensions, in place of the demo's
 set -eu
 cd "$(dirname "$0")/../.."
@@ -20,6 +20,8 @@ reference=
 trap '[ -z "$reference" ] || kill "$reference" 2>/dev/null || :; rm -rf "$work"' EXIT
 
 $python $golden/make_texts.py --out "$work/texts"
+# shellcheck disable=SC2046 # none, or an option and its value
+$python $golden/make_texts.py --out "$work/texts_small" $([ "${EMBSUM_LONG:-}" ] || echo "--lengths 0,1,5,9,61")
 $python $golden/make_configs.py --out "$work/configs" --summary "$([ "${EMBSUM_LONG:-}" ] && echo 96 || echo 24)"
 vocab=deploy/demo/model/spiece.model
 
@@ -42,7 +44,10 @@ done
 
 # ---- both encode, one compares
 
-texts="--news $work/texts/news.tsv --behaviors $work/texts/behaviors.tsv"
+texts() { # of a model
+    case $1 in small*) at=$work/texts_small ;; *) at=$work/texts ;; esac
+    echo "--news $at/news.tsv --behaviors $at/behaviors.tsv"
+}
 small=$(cd "$work/models" && echo small*)
 tiny=$(cd "$work/models" && for name in *; do case $name in small*) ;; *) echo "$name" ;; esac done)
 failed=0
@@ -53,15 +58,15 @@ mkdir "$work/ours"
 reference() {
     export MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=4000000000 OPENBLAS_NUM_THREADS=1
     # shellcheck disable=SC2046,SC2086 # lists of names without spaces
-    exec $python $golden/reference.py encode $texts \
+    exec $python $golden/reference.py encode $(texts "$1") \
         --model $(printf "$work/models/%s " "$@") --out $(printf "$work/reference/%s " "$@")
 }
 # shellcheck disable=SC2086
 reference $small &
 reference=$!
 for name in $tiny $small; do
-    # shellcheck disable=SC2086 # two options and their values
-    "$embsum" encode --quiet --model "$work/models/$name" $texts --out "$work/ours/$name" || failed=1
+    # shellcheck disable=SC2046 # two options and their values
+    "$embsum" encode --quiet --model "$work/models/$name" $(texts "$name") --out "$work/ours/$name" || failed=1
 done
 # shellcheck disable=SC2086
 (reference $tiny) || failed=1

@@ -171,16 +171,15 @@ def click(world, folder, user, item):
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "REDISCLI_AUTH": password_of(folder, "feed")})
 
 
-def click_and_refresh(world, folder, items):
+def click_and_refresh(world, folder, job, items):
     """A change in the store: a user who has clicked on what comes next."""
     click(world, folder, "U35", next(items))
-    refresh(world, *cron(world, folder))
+    refresh(world, *job)
 
 
-def refresh_often(world, folder):
+def refresh_often(world, folder, words, env):
     """The first makes all live, the second encodes the user who has clicked; while another process holds the lock there is none, and
     that is no failure."""
-    words, env = cron(world, folder)
     first = refresh(world, words, env)
     if not (first["state"] == "live" and first["complete"] and first["encoded"]["contents"] == 288):
         raise Failure(f"the first refresh says {first}")
@@ -377,12 +376,13 @@ def run(world):
     grown = 'increase(embsum_http_requests_total{route="/rank",code="%s"}[%s]) > 0'
     until_seen(world, prometheus, grown % (503, WINDOW), lambda: fetch(asked, headers={"Authorization": f"Bearer {token}"}))
     check_health(world, 1)
-    refresh_often(world, folder)
+    job = cron(world, folder)
+    refresh_often(world, folder, *job)
     check_health(world, 0)
     until_seen(world, prometheus, grown % (200, WINDOW), lambda: traffic(world, token))
     items = iter([f"N{number}" for number in range(1001, 1200, 7)])
     until_seen(world, prometheus, f"increase(embsum_change_delay_seconds_count[{WINDOW}]) > 0",
-               lambda: click_and_refresh(world, folder, items))
+               lambda: click_and_refresh(world, folder, job, items))
     traffic(world, token)
     asked, empty = check_dashboard(world, prometheus)
     rules = check_rules(prometheus)
