@@ -34,12 +34,12 @@ static void write_config(const struct test_sentinels *set, size_t which)
     fclose(file);
 }
 
-/* The replica says that it is one, and confirms what its master has written. It does so with its first answer to the master, up
- * to a second later; until then a write waits in vain. */
+/* The replica says that it is one, and confirms what its master has written, here a write without a key. It confirms nothing before
+ * its first answer to the master, up to a second later. WAIT goes by what its own connection has written. */
 static void await_replica(const struct test_redis *master, const struct test_redis *replica)
 {
     test_redis_await(replica, "role", "connected");
-    test_redis_await(master, "wait 1 500", "1");
+    test_redis_await(master, "<<'END'\nflushall\nwait 1 500\nEND\n", "OK\n1");
 }
 
 void test_sentinels_start(struct test_sentinels *set, const char *password, size_t count, bool guarded)
