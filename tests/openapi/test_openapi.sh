@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.." || exit 1
 : "${BUILD:=build}"
 for need in node npm; do
     command -v $need >/dev/null || {
-        echo "SKIPPED: $need is not installed (sh deploy/install-packages bench-npm)"
+        echo "SKIPPED: $need is not installed (sh deploy/install-packages npm)"
         exit 77
     }
 done

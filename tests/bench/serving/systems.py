@@ -223,7 +223,7 @@ class Node(System):
     def start(self):
         for program in ("node", "npm"):
             if not shutil.which(program):
-                raise NotMeasured(f"{program} is not installed (sh deploy/install-packages bench bench-npm)")
+                raise NotMeasured(f"{program} is not installed (sh deploy/install-packages bench npm)")
         modules = self.install()
         self.write_model()
         port = free_port()
