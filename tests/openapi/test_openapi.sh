@@ -19,8 +19,8 @@ if ! cmp -s tests/openapi/package-lock.json "$linter/fetched"; then
     (cd "$linter" && npm ci --ignore-scripts --no-audit --no-fund --fetch-retries=1 --fetch-retry-mintimeout=1000 \
         --fetch-retry-maxtimeout=3000 >npm.log 2>&1) || {
         tail -n 5 "$linter/npm.log"
-        grep -qE 'ENOTFOUND|EAI_AGAIN|ECONN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|network' "$linter/npm.log" || exit 1
-        echo "SKIPPED: the network is missing, from which npm fetches the linter"
+        grep -qE 'ENOTFOUND|EAI_AGAIN|ECONN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|network|CERT|UNABLE_TO_' "$linter/npm.log" || exit 1
+        echo "SKIPPED: the network, from which npm fetches the linter, is missing or not trusted"
         exit 77
     }
     cp tests/openapi/package-lock.json "$linter/fetched"
