@@ -5,6 +5,7 @@
 #include "store/generation.h"
 #include "tests/faults/lock.h"
 
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -232,8 +233,12 @@ static void test_rank(void **state)
 static void test_doctor(void **state)
 {
     (void)state;
+    /* doctor opens it to ask its version; what the libraries behind it lose while they are loaded is not ours. */
+    void *const daemons = dlopen("libmicrohttpd.so.12", RTLD_NOW | RTLD_LOCAL);
     static const struct nomem_scenario s = {.name = "doctor", .run = doctor, .cost = 10};
     nomem_test(&s);
+    if (daemons)
+        dlclose(daemons);
 }
 
 static int prepare(void **state)
