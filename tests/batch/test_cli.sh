@@ -212,12 +212,13 @@ damaged "a category without a tab" "categories.tsv:2: an id, a tab and a categor
 
 # ---- one at a time; a refresh that was stopped ----
 last=$(live)
-{ cat $tiny/news.tsv; for i in $(seq 1 400); do sed "s/^/D$i-/" $tiny/news.tsv; done; } | sort -u >"$dir/large.tsv"
+{ cat $tiny/news.tsv; for i in $(seq 1 1000); do sed "s/^/D$i-/" $tiny/news.tsv; done; } | sort -u >"$dir/large.tsv"
 $embsum refresh --model "$dir/model" --news "$dir/large.tsv" --behaviors $tiny/behaviors.tsv --store "$store" --threads 1 \
     >"$dir/long.out" 2>&1 &
 pid=$!
 for i in $(seq 1 $((200 * ${EMBSUM_SLOW:-1}))); do grep -q '^generation' "$dir/long.out" && break; sleep 0.05; done
 check "another refresh" 3 "lock" refresh
+sleep 0.4 # more is encoded than the hundred that may always go, of what takes seconds
 kill -TERM $pid
 wait $pid
 code=$?
