@@ -1,18 +1,14 @@
-/* The files are part of the program, as it works wherever it is installed, and from inside its sandbox. They are sent as
- * they are in server/console: no step of a build stands between what is written there and what a browser reads. */
+/* The files are sent as they are in server/console: no step of a build stands between what is written there and what a
+ * browser reads. */
 #include "server/console.h"
 
-#include <inttypes.h>
-#include <stdio.h>
+#include "server/embedded.h"
+
 #include <string.h>
-#include <xxhash.h>
 
-#define EMBED(symbol, path)                                                                                  \
-    __asm__(".section .rodata\n" symbol ":\n.incbin \"" path "\"\n.byte 0\n.previous\n")
-
-EMBED("console_page", "server/console/index.html");
-EMBED("console_style", "server/console/console.css");
-EMBED("console_script", "server/console/console.js");
+EMBEDDED("console_page", "server/console/index.html");
+EMBEDDED("console_style", "server/console/console.css");
+EMBEDDED("console_script", "server/console/console.js");
 extern const char console_page[], console_style[], console_script[];
 
 static const struct file {
@@ -40,18 +36,9 @@ void console_handle(struct worker *worker, const struct http_request *request, s
         http_fail(response, request, 404, "there is nothing at this path");
         return;
     }
-    const size_t len = strlen(file->text);
-    char tag[24];
-    snprintf(tag, sizeof tag, "\"%016" PRIx64 "\"", (uint64_t)XXH3_64bits(file->text, len));
     response->content_type = file->type;
-    response->cache_control = "no-cache";
     http_response_header(response, "Content-Security-Policy", "%s", policy);
     http_response_header(response, "X-Content-Type-Options", "nosniff");
     http_response_header(response, "Referrer-Policy", "no-referrer");
-    http_response_header(response, "ETag", "%s", tag);
-    /* The tag's quotes are part of it, so it is found in a list of tags as itself alone. */
-    const char *known = request->if_none_match;
-    if (known && (strcmp(known, "*") == 0 || strstr(known, tag)))
-        response->status = 304;
-    writer_raw(&response->body, file->text, len); /* for its length alone where the front sends no body */
+    embedded_answer(file->text, request, response);
 }
