@@ -56,26 +56,29 @@ void status_version(struct worker *worker, const struct http_request *request, s
     live_release(generation);
 }
 
-/* ---- /users/{id} ---- */
+/* ---- a matrix and the text beside it ---- */
 
+/* What the store says of a user or a content. */
 struct reading {
     struct worker *worker;
-    const struct live_generation *generation;
+    struct live_generation *generation;
     const struct store_id *id;
-    enum { NOBODY, PRESENT, CORRUPT } user;
-    const char *summary; /* NULL: none */
-    size_t summary_len;
+    enum blob_kind kind;
+    enum { ABSENT, PRESENT, CORRUPT } matrix;
+    const char *text; /* the user's summary, the content's title; NULL: none */
+    size_t text_len;
     bool failed;
 };
 
-static int take_user(void *ctx, size_t index, const void *data, size_t len)
+static int take_matrix(void *ctx, size_t index, const void *data, size_t len)
 {
     (void)index;
     struct reading *reading = ctx;
     const struct manifest *manifest = &reading->generation->manifest;
+    const bool user = reading->kind == BLOB_USER;
     const struct blob_spec spec = {
-        .kind = BLOB_USER,
-        .rows = manifest->m,
+        .kind = reading->kind,
+        .rows = user ? manifest->m : manifest->n,
         .cols = manifest->d,
         .generation = reading->generation->name,
         .id = reading->id->id,
@@ -84,42 +87,47 @@ static int take_user(void *ctx, size_t index, const void *data, size_t len)
     if (!data)
         return 0;
     const enum blob_reason reason = blob_decode(NULL, &spec, data, len);
-    reading->user = reason == BLOB_OK ? PRESENT : CORRUPT;
+    reading->matrix = reason == BLOB_OK ? PRESENT : CORRUPT;
     if (reason != BLOB_OK)
-        worker_note_blob(reading->worker, "user", reading->id, reading->generation->name, reason);
+        worker_note_blob(
+            reading->worker, user ? "user" : "content", reading->id, reading->generation->name, reason);
     return 0;
 }
 
-static int take_summary(void *ctx, size_t index, const void *data, size_t len)
+static int take_text(void *ctx, size_t index, const void *data, size_t len)
 {
     (void)index;
     struct reading *reading = ctx;
-    if (!data)
+    if (!data || (reading->kind == BLOB_CONTENT && !title_valid(data, len)))
         return 0;
-    reading->summary = arena_copy(&reading->worker->arena, data, len);
-    reading->summary_len = len;
-    reading->failed = !reading->summary;
+    reading->text = arena_copy(&reading->worker->arena, data, len);
+    reading->text_len = len;
+    reading->failed = !reading->text;
     return 0;
 }
 
-static void write_user(struct writer *w, const struct reading *reading)
+static void write_text(struct writer *w, const char *key, const struct reading *reading)
 {
-    const struct manifest *manifest = &reading->generation->manifest;
-    const time_t now = time(NULL);
+    writer_key(w, key);
+    if (reading->text)
+        writer_string(w, reading->text, reading->text_len);
+    else
+        writer_null(w);
+}
+
+static void write_head(struct writer *w, const char *what, const struct reading *reading)
+{
     writer_open(w, '{');
-    writer_key(w, "user");
+    writer_key(w, what);
     writer_string(w, reading->id->id, reading->id->len);
     writer_key(w, "generation");
     writer_text(w, reading->generation->name);
-    writer_key(w, "user_status");
-    writer_text(w, reading->user == CORRUPT ? "corrupt" : "present");
-    writer_key(w, "summary");
-    if (reading->summary)
-        writer_string(w, reading->summary, reading->summary_len);
-    else
-        writer_null(w);
-    writer_key(w, "m");
-    writer_uint(w, manifest->m);
+}
+
+static void write_end(struct writer *w, const struct reading *reading)
+{
+    const struct manifest *manifest = &reading->generation->manifest;
+    const time_t now = time(NULL);
     writer_key(w, "n");
     writer_uint(w, manifest->n);
     writer_key(w, "d");
@@ -129,74 +137,15 @@ static void write_user(struct writer *w, const struct reading *reading)
     writer_close(w, '}');
 }
 
-static void answer_user(struct worker *worker, struct live_generation *generation, const struct store_id *id,
-    const struct http_request *request, struct http_response *response)
+static void write_user(struct writer *w, const struct reading *reading)
 {
-    struct err err = ERR_INIT;
-    struct reading reading = {.worker = worker, .generation = generation, .id = id};
-    if (!breaker_allows(&worker->service->breaker)) {
-        http_fail(response, request, 503, "the store does not answer");
-        return;
-    }
-    int code = store_get(worker->link, generation->name, STORE_USER, id, 1, take_user, &reading, &err);
-    if (code == 0 && reading.user != NOBODY)
-        code = store_get(worker->link, generation->name, STORE_SUMMARY, id, 1, take_summary, &reading, &err);
-    worker_note_store(worker, code, &err);
-    if (code < 0) {
-        http_fail(response, request, 503, "the store does not answer");
-    } else if (reading.failed) {
-        http_fail(response, request, 500, "out of memory");
-    } else if (reading.user == NOBODY) {
-        http_fail(response, request, 404, "the live generation does not know this user");
-    } else {
-        write_user(&response->body, &reading);
-    }
-}
-
-/* ---- /contents/{id} ---- */
-
-struct content_reading {
-    struct worker *worker;
-    struct live_generation *generation;
-    const struct store_id *id;
-    enum { ABSENT, HERE, DAMAGED } content;
-    const char *title; /* NULL: none */
-    size_t title_len;
-    bool failed;
-};
-
-static int take_content(void *ctx, size_t index, const void *data, size_t len)
-{
-    (void)index;
-    struct content_reading *reading = ctx;
-    const struct manifest *manifest = &reading->generation->manifest;
-    const struct blob_spec spec = {
-        .kind = BLOB_CONTENT,
-        .rows = manifest->n,
-        .cols = manifest->d,
-        .generation = reading->generation->name,
-        .id = reading->id->id,
-        .id_len = reading->id->len,
-    };
-    if (!data)
-        return 0;
-    const enum blob_reason reason = blob_decode(NULL, &spec, data, len);
-    reading->content = reason == BLOB_OK ? HERE : DAMAGED;
-    if (reason != BLOB_OK)
-        worker_note_blob(reading->worker, "content", reading->id, reading->generation->name, reason);
-    return 0;
-}
-
-static int take_title(void *ctx, size_t index, const void *data, size_t len)
-{
-    (void)index;
-    struct content_reading *reading = ctx;
-    if (!data || !title_valid(data, len))
-        return 0;
-    reading->title = arena_copy(&reading->worker->arena, data, len);
-    reading->title_len = len;
-    reading->failed = !reading->title;
-    return 0;
+    write_head(w, "user", reading);
+    writer_key(w, "user_status");
+    writer_text(w, reading->matrix == CORRUPT ? "corrupt" : "present");
+    write_text(w, "summary", reading);
+    writer_key(w, "m");
+    writer_uint(w, reading->generation->manifest.m);
+    write_end(w, reading);
 }
 
 static void write_category(void *ctx, const struct store_id *name)
@@ -204,66 +153,52 @@ static void write_category(void *ctx, const struct store_id *name)
     writer_string(ctx, name->id, name->len);
 }
 
-static void write_content(struct writer *w, const struct content_reading *reading)
+static void write_content(struct writer *w, const struct reading *reading)
 {
-    const struct manifest *manifest = &reading->generation->manifest;
-    const time_t now = time(NULL);
-    writer_open(w, '{');
-    writer_key(w, "content");
-    writer_string(w, reading->id->id, reading->id->len);
-    writer_key(w, "generation");
-    writer_text(w, reading->generation->name);
-    writer_key(w, "title");
-    if (reading->title)
-        writer_string(w, reading->title, reading->title_len);
-    else
-        writer_null(w);
+    write_head(w, "content", reading);
+    write_text(w, "title", reading);
     writer_key(w, "categories");
     writer_open(w, '[');
     live_generation_categories_of(reading->generation, reading->id, write_category, w);
     writer_close(w, ']');
-    writer_key(w, "n");
-    writer_uint(w, manifest->n);
-    writer_key(w, "d");
-    writer_uint(w, manifest->d);
-    writer_key(w, "age_s");
-    writer_int(w, now > manifest->created ? (int64_t)(now - manifest->created) : 0);
-    writer_close(w, '}');
+    write_end(w, reading);
 }
 
-static void answer_content(struct worker *worker, struct live_generation *generation,
-    const struct store_id *id, const struct http_request *request, struct http_response *response)
+/* A damaged user is told as such, with the summary; a damaged content is an error. */
+static void answer(
+    struct reading *reading, const struct http_request *request, struct http_response *response)
 {
     struct err err = ERR_INIT;
-    struct content_reading reading = {.worker = worker, .generation = generation, .id = id};
+    struct worker *worker = reading->worker;
+    const bool user = reading->kind == BLOB_USER;
     if (!breaker_allows(&worker->service->breaker)) {
         http_fail(response, request, 503, "the store does not answer");
         return;
     }
-    int code = store_get(worker->link, generation->name, STORE_CONTENT, id, 1, take_content, &reading, &err);
-    if (code == 0 && reading.content == HERE)
-        code = store_get(worker->link, generation->name, STORE_TITLE, id, 1, take_title, &reading, &err);
+    int code = store_get(worker->link, reading->generation->name, (enum store_kind)reading->kind, reading->id,
+        1, take_matrix, reading, &err);
+    if (code == 0 && (user ? reading->matrix != ABSENT : reading->matrix == PRESENT))
+        code = store_get(worker->link, reading->generation->name, user ? STORE_SUMMARY : STORE_TITLE,
+            reading->id, 1, take_text, reading, &err);
     worker_note_store(worker, code, &err);
-    if (code < 0) {
+    if (code < 0)
         http_fail(response, request, 503, "the store does not answer");
-    } else if (reading.failed) {
+    else if (reading->failed)
         http_fail(response, request, 500, "out of memory");
-    } else if (reading.content == DAMAGED) {
+    else if (reading->matrix == CORRUPT && !user)
         http_fail(response, request, 503, "the content could not be read: the stored matrix is damaged");
-    } else if (reading.content == ABSENT) {
-        http_fail(response, request, 404, "the live generation does not know this content");
-    } else {
-        write_content(&response->body, &reading);
-    }
+    else if (reading->matrix == ABSENT)
+        http_fail(response, request, 404,
+            user ? "the live generation does not know this user"
+                 : "the live generation does not know this content");
+    else if (user)
+        write_user(&response->body, reading);
+    else
+        write_content(&response->body, reading);
 }
 
-/* ---- what both have in common ---- */
-
-typedef void answer_fn(struct worker *worker, struct live_generation *generation, const struct store_id *id,
-    const struct http_request *request, struct http_response *response);
-
 /* The id is what stands behind the prefix of the path. */
-static void answer_for(answer_fn *answer, const char *prefix, struct worker *worker,
+static void answer_for(enum blob_kind kind, const char *prefix, struct worker *worker,
     const struct http_request *request, struct http_response *response)
 {
     const char *encoded = request->path + strlen(prefix);
@@ -285,16 +220,20 @@ static void answer_for(answer_fn *answer, const char *prefix, struct worker *wor
         http_fail(response, request, 503, "no verified generation is in memory");
         return;
     }
-    answer(worker, generation, &(struct store_id){id, (size_t)decoded}, request, response);
+    struct reading reading = {.worker = worker,
+        .generation = generation,
+        .id = &(struct store_id){id, (size_t)decoded},
+        .kind = kind};
+    answer(&reading, request, response);
     live_release(generation);
 }
 
 void status_user(struct worker *worker, const struct http_request *request, struct http_response *response)
 {
-    answer_for(answer_user, "/users/", worker, request, response);
+    answer_for(BLOB_USER, "/users/", worker, request, response);
 }
 
 void status_content(struct worker *worker, const struct http_request *request, struct http_response *response)
 {
-    answer_for(answer_content, "/contents/", worker, request, response);
+    answer_for(BLOB_CONTENT, "/contents/", worker, request, response);
 }
